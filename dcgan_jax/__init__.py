@@ -1,0 +1,29 @@
+"""DCGAN in JAX/Flax: train on a set of images, restore, sample.
+
+>>> from dcgan_jax import restore, sample
+>>> images = sample(restore("runs/"), jax.random.key(0))
+"""
+
+import importlib
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow reads it once, when first imported
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "config",
+    "Generator": "models",
+    "Discriminator": "models",
+    "create_state": "state",
+    "train_step": "step",
+    "sample": "sampling",
+    "restore": "checkpoint",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):  # PEP 562: `--help` and `import dcgan_jax` pay for nothing they do not use
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

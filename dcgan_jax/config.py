@@ -1,0 +1,132 @@
+"""Every knob of a run, in one frozen dataclass that is validated when it is built."""
+
+import dataclasses
+import json
+import math
+import typing
+from pathlib import Path
+from typing import Literal
+
+IMAGE_SIZES = (16, 32, 64, 128, 256)
+
+
+class InputError(Exception):
+    """Bad input from the user. Commands print it as one line and exit with code 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One training run. Every field is a command-line flag of the same name."""
+
+    data: str = "sprites"
+    """What to learn: sprites (embedded), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the
+    path of a folder or .zip of images."""
+    steps: int = 2500
+    """Training steps in all; raising it later extends the run."""
+    batch_size: int = 64
+    """Real images per step, and as many generated ones."""
+    image_size: int = 64
+    """Side of the square images in pixels: 16, 32, 64, 128 or 256."""
+    channels: int = 3
+    """3 for RGB, 1 for grayscale."""
+    width: int = 64
+    """Channels of the widest feature maps (the last before the image); each halving doubles them."""
+    latent_dim: int = 100
+    """Length of the latent vector z."""
+    latent: Literal["normal", "uniform"] = "normal"
+    """Distribution of z: N(0, 1), or uniform on [-1, 1] as in the paper."""
+    learning_rate: float = 2e-4
+    """Adam's step size, for both networks."""
+    beta1: float = 0.5
+    """Adam's decay of the first moment."""
+    leaky_slope: float = 0.2
+    """Slope of the discriminator's LeakyReLU below zero; 0 makes it a ReLU."""
+    first_batchnorm: bool = False
+    """BatchNorm in the discriminator's first block too, as in the chapter's code (the paper has none)."""
+    batchnorm_scale_mean: float = 1.0
+    """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
+    background: str = "white"
+    """Colour laid under transparent pixels: a name or #rrggbb."""
+    seed: int = 0
+    """Seed of everything random: weights, noise, the order of the images."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the matrix products; weights, optimizer and BatchNorm statistics are always float32."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    sample_every: int = 100
+    """Steps between sample grids."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _typed(field, getattr(self, field.name)))
+        if self.image_size not in IMAGE_SIZES:
+            near = sorted(IMAGE_SIZES, key=lambda s: abs(math.log(s / max(self.image_size, 1))))[:2]
+            raise InputError(
+                f"image_size {self.image_size} is not a size this network can have; "
+                f"the nearest are {min(near)} and {max(near)}"
+            )
+        if self.channels not in (1, 3):
+            raise InputError(f"channels {self.channels} is neither 1 (grayscale) nor 3 (RGB)")
+        for name in ("steps", "batch_size", "width", "latent_dim", "log_every", "sample_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.batch_size < 2:
+            raise InputError("batch_size 1 is too small: BatchNorm needs at least 2 images")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate {self.learning_rate} must be a positive number, such as 2e-4")
+        if not 0 <= self.beta1 < 1:
+            raise InputError(f"beta1 {self.beta1} must lie in [0, 1)")
+        if not 0 <= self.leaky_slope <= 1:
+            raise InputError(f"leaky_slope {self.leaky_slope} must lie in [0, 1]")
+        if not math.isfinite(self.batchnorm_scale_mean):
+            raise InputError(f"batchnorm_scale_mean {self.batchnorm_scale_mean} must be finite")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+        if not self.data:
+            raise InputError("data is empty: name sprites, pokemon, tfds:NAME, or a folder or .zip of images")
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> "Config":
+        """Read a ``config.json``, validated as command-line input is.
+
+        Raises:
+          InputError: the file is missing, is not JSON, or holds an unknown, missing or bad field.
+        """
+        try:
+            values = json.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist: {path.parent} is not the folder of a run") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a run's configuration: {error}") from None
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            odd = sorted(names.symmetric_difference(values if isinstance(values, dict) else ()))
+            raise InputError(f"{path} is not a run's configuration: unknown or missing {', '.join(odd)}")
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def differences(self, other: "Config", ignore=("steps",)) -> list[str]:
+        """Fields in which two configurations differ, each as ``name (ours, theirs)``."""
+        pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)]
+        return [f"{name} ({a!r}, was {b!r})" for name, a, b in pairs if a != b and name not in ignore]
+
+
+def _typed(field, value):
+    """``value`` if it has the field's type, an int widened where a float is asked for."""
+    if typing.get_origin(field.type) is Literal:
+        choices = typing.get_args(field.type)
+        if value not in choices:
+            raise InputError(f"{field.name} {value!r} is unknown: choose {' or '.join(choices)}")
+        return value
+    if field.type is float and type(value) is int:
+        return float(value)
+    if type(value) is not field.type:
+        raise InputError(f"{field.name} {value!r} must be of type {field.type.__name__}")
+    return value

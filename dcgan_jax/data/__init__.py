@@ -1,0 +1,1 @@
+"""Images in, batches out: sources, the decoded store, and the tf.data pipeline."""

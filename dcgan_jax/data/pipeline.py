@@ -1,0 +1,56 @@
+"""Batches as a pure function of (seed, step), by tf.data.
+
+The images are read in the order of one endless stream: a permutation of the whole set, then a fresh
+one, and so on. Batch ``step`` is the stretch [step·B, (step + 1)·B) of it. So every image appears
+exactly once in each epoch, the remainder of one epoch is carried over into the first batch of the
+next, and resuming needs nothing but the step.
+"""
+
+import functools
+import itertools
+from collections import deque
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import tensorflow as tf
+
+from dcgan_jax.data.store import Store
+
+tf.config.set_visible_devices([], "GPU")  # the accelerator's memory belongs to JAX
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.ndarray:
+    """Which images batch ``step`` (from 0) consists of: (batch_size,) indices below ``count``."""
+    position = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, offsets = np.divmod(position, count)
+    return np.concatenate([_permutation(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)])
+
+
+def batches(store: Store, *, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
+    """The endless data set of batches from step ``start`` on: float32 (batch_size, S, S, C) in [-1, 1]."""
+
+    def read(step):
+        return store.take(batch_indices(int(step), count=len(store), batch_size=batch_size, seed=seed))
+
+    def load(step):
+        pixels = tf.numpy_function(read, [step], tf.uint8, stateful=False)
+        pixels = tf.ensure_shape(pixels, (batch_size, *store.shape[1:]))
+        return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+
+    steps = tf.data.Dataset.counter(start=start)
+    return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def device_batches(store: Store, *, batch_size: int, seed: int, start: int = 0, ahead: int = 2) -> Iterator[jax.Array]:
+    """``batches`` as JAX arrays, ``ahead`` of them on their way to the device at any time."""
+    source = iter(batches(store, batch_size=batch_size, seed=seed, start=start).as_numpy_iterator())
+    queue = deque(jax.device_put(batch) for batch in itertools.islice(source, ahead))
+    for batch in source:
+        yield queue.popleft()
+        queue.append(jax.device_put(batch))

@@ -1,0 +1,158 @@
+"""The decoded store: every image resized once, as uint8, in one memory-mapped file of the cache.
+
+A store is a folder with ``images.u8`` (N·S·S·C bytes), ``labels.npy`` (int32) and ``manifest.json``.
+It is written beside its place and renamed into it when it is whole.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import re
+import shutil
+import sys
+import threading
+import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dcgan_jax.config import InputError
+from dcgan_jax.data.sources import Item, Source
+from dcgan_jax.images import to_square
+
+_FORMAT = 1
+_NAMED = 20  # skipped files named in the manifest
+_RESIDENT = 64 << 20  # bytes of the map touched before its pages are given back
+
+
+def cache_folder() -> Path:
+    """``$DCGAN_JAX_CACHE``, else ``dcgan_jax`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
+    if folder := os.environ.get("DCGAN_JAX_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dcgan_jax"
+
+
+class Store:
+    """Images of one size, read-only, in the order of their source.
+
+    Attributes:
+      shape: (N, S, S, C).
+      labels: int32 (N,), indices into ``label_names``.
+    """
+
+    def __init__(self, path: Path):
+        manifest = json.loads((path / "manifest.json").read_text())
+        self.path = path
+        self.shape = tuple(manifest["shape"])
+        self.fingerprint = manifest["fingerprint"]
+        self.label_names = tuple(manifest["labels"])
+        self.skipped = manifest["skipped"]
+        self.labels = np.load(path / "labels.npy", allow_pickle=False)
+        with open(path / "images.u8", "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._images = np.frombuffer(self._map, np.uint8).reshape(self.shape)
+        self._touched = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def take(self, indices) -> np.ndarray:
+        """Copy images out: uint8 (len(indices), S, S, C).
+
+        The pages that were read are given back from time to time, so that the memory of the process
+        does not grow with the size of the store.
+        """
+        batch = self._images[np.asarray(indices)]
+        with self._lock:
+            # Linux maps 16 pages around each one that is read.
+            self._touched += max(batch.nbytes, len(batch) * 16 * mmap.PAGESIZE)
+            if self._touched > _RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+                self._map.madvise(mmap.MADV_DONTNEED)
+                self._touched = 0
+        return batch
+
+
+def prepare(source: Source, *, image_size: int, channels: int, background: str, cache: Path) -> Store:
+    """Open the store of a source, building it first if there is none or the source has changed.
+
+    Raises:
+      InputError: the background is no colour, or more than half of the files are no images.
+    """
+    try:
+        Image.new("RGB", (1, 1), background)
+    except ValueError:
+        raise InputError(f"background {background!r} is no colour: use a name such as white, or #rrggbb") from None
+    settings = json.dumps([_FORMAT, source.name, image_size, channels, background])
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
+    path = cache / "stores" / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+    if path.exists():
+        store = Store(path)
+        if store.fingerprint == source.fingerprint:
+            return store
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        _build(source, partial, image_size=image_size, channels=channels, background=background)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Store(path)
+
+
+def _build(source: Source, folder: Path, *, image_size: int, channels: int, background: str) -> None:
+    labels, names, skipped = [], {}, []
+
+    def decode(item: Item):
+        try:
+            with item.load() as image:
+                return item, to_square(image, image_size, channels, background), None
+        except Exception as error:  # decoders raise anything on bad bytes; each is counted and named
+            return item, None, " ".join(str(error).split()) or type(error).__name__
+
+    with open(folder / "images.u8", "wb") as out, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        progress = tqdm(_ordered_map(decode, source.items()), total=source.count, unit="img", desc="preparing images")
+        for item, pixels, problem in progress:
+            if problem:
+                skipped.append(f"{item.name} ({problem})")
+            else:
+                out.write(pixels.tobytes())
+                labels.append(names.setdefault(item.label, len(names)))
+    if skipped:
+        some = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
+        summary = f"{len(skipped)} of {len(labels) + len(skipped)} files in {source.name} could not be decoded: {some}"
+        if len(skipped) > len(labels):
+            raise InputError(summary)
+        print(f"skipped {summary}", file=sys.stderr)
+    if not labels:
+        raise InputError(f"{source.name} holds no images")
+    np.save(folder / "labels.npy", np.asarray(labels, np.int32))
+    manifest = {
+        "shape": [len(labels), image_size, image_size, channels],
+        "source": source.name,
+        "fingerprint": source.fingerprint,
+        "labels": list(names),
+        "skipped": {"count": len(skipped), "first": skipped[:_NAMED]},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+
+
+def _ordered_map(function, items):
+    """``map`` over threads, in order, with a bounded number of results waiting."""
+    workers = os.cpu_count() or 1
+    waiting = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= 8 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,62 @@
+"""Draw images from a trained run: ``python -m dcgan_jax.generate --workdir runs/ --num 64 --out DIR``."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+from dcgan_jax import cli
+from dcgan_jax.config import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    workdir: Path
+    """Folder of the run."""
+    out: Path
+    """Folder for the pictures: 00000.png and so on, and grid.png; made if it does not exist."""
+    num: int = 64
+    """How many."""
+    seed: int = 0
+    """Of the noise. Picture i of a seed is the same whatever --num is."""
+    step: int | None = None
+    """Which checkpoint; the newest by default."""
+
+    def __post_init__(self):
+        if self.num < 1:
+            raise InputError(f"num {self.num} must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+
+
+def generate(arguments: Arguments) -> None:
+    """Write ``num`` PNG files and one grid.
+
+    Raises:
+      InputError: the run cannot be restored, or ``out`` cannot be a folder.
+    """
+    import jax
+
+    from dcgan_jax.checkpoint import restore
+    from dcgan_jax.images import grid, save_png, to_uint8
+    from dcgan_jax.sampling import sample
+
+    params = restore(arguments.workdir, arguments.step)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise InputError(f"{arguments.out} is a file: give --out a folder")
+    images = to_uint8(sample(params, jax.random.key(arguments.seed), arguments.num))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        save_png(arguments.out / f"{i:05d}.png", image)
+    save_png(arguments.out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
+    print(f"{len(images)} images and grid.png in {arguments.out}")
+
+
+def main() -> None:
+    try:
+        generate(cli.parse(Arguments, description=__doc__))
+    except InputError as error:
+        cli.refuse(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What a run tells: metrics.jsonl, TensorBoard, the progress bar, sample grids, loss curves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from dcgan_jax.images import grid, save_png, to_uint8
+
+METRICS = "metrics.jsonl"
+
+
+def read_metrics(workdir: Path) -> list[dict]:
+    """The lines of ``metrics.jsonl``, oldest first; none if there is no such file."""
+    path = Path(workdir) / METRICS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class RunLog:
+    """Writes into one run folder.
+
+    Opened at ``start``, the number of steps already taken, it first drops what an interrupted run
+    wrote beyond that step.
+    """
+
+    def __init__(self, workdir: Path, *, start: int, steps: int, batch_size: int):
+        self._folder = Path(workdir)
+        self._samples = self._folder / "samples"
+        self._samples.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in read_metrics(workdir) if line["step"] <= start]
+        self._curves = {name: [line[name] for line in kept] for name in ("step", "loss_D", "loss_G")}
+        beside = self._folder / f"{METRICS}.partial"
+        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        beside.replace(self._folder / METRICS)
+        self._metrics = open(self._folder / METRICS, "a", buffering=1)
+        self._board = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
+        self._bar = tqdm(
+            total=steps * batch_size, initial=start * batch_size, unit="img", unit_scale=True, dynamic_ncols=True
+        )
+        self._batch_size = batch_size
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+        self._metrics.close()
+        self._board.close()
+
+    def say(self, message: str) -> None:
+        """Print a line above the progress bar."""
+        self._bar.write(message)
+
+    def advance(self) -> None:
+        """Count one step on the progress bar."""
+        self._bar.update(self._batch_size)
+
+    def metrics(self, step: int, values: dict[str, float], images_per_second: float | None) -> None:
+        """Record the metrics of a step. The speed goes to TensorBoard only: metrics.jsonl holds nothing
+        that a second run of the same configuration would not repeat."""
+        self._metrics.write(json.dumps({"step": step, **values}) + "\n")
+        for name in self._curves:
+            self._curves[name].append(values.get(name, step))
+        self._bar.set_postfix(loss_D=f"{values['loss_D']:.3f}", loss_G=f"{values['loss_G']:.3f}")
+        with self._board.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+            if images_per_second:
+                tf.summary.scalar("images_per_second", images_per_second)
+
+    def reals(self, images: np.ndarray) -> None:
+        """Save up to 20 uint8 images of the data set as 4x5: the chapter's first look at its data."""
+        save_png(self._samples / "reals.png", grid(images[:20], columns=5))
+
+    def samples(self, step: int, images) -> None:
+        """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the newest 3x7."""
+        images = to_uint8(images)
+        sheet = grid(images, columns=8)
+        save_png(self._samples / f"step_{step:06d}.png", sheet)
+        with self._board.as_default(step=step):
+            tf.summary.image("samples", sheet[None])
+        self._progress(step, grid(images[:21], columns=7))
+
+    def _progress(self, step: int, sheet: np.ndarray) -> None:
+        from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+        figure = Figure(figsize=(7, 8), layout="constrained")
+        curves, pictures = figure.subplots(2, 1, height_ratios=(1, 1.2))
+        curves.plot(self._curves["step"], self._curves["loss_D"], label="discriminator")
+        curves.plot(self._curves["step"], self._curves["loss_G"], "--", label="generator")
+        curves.set(xlabel="step", ylabel="loss")
+        curves.legend()
+        curves.grid(alpha=0.3)
+        pictures.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+        pictures.set_title(f"step {step}")
+        pictures.axis("off")
+        figure.savefig(self._folder / "progress.png", dpi=110)
