@@ -21,9 +21,9 @@ class Config:
     data: str = "sprites"
     """What to learn: sprites (embedded), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the
     path of a folder or .zip of images."""
-    steps: int = 2500
+    steps: int = 5000
     """Training steps in all; raising it later extends the run."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Real images per step, and as many generated ones."""
     image_size: int = 64
     """Side of the square images in pixels: 16, 32, 64, 128 or 256."""
@@ -35,7 +35,7 @@ class Config:
     """Length of the latent vector z."""
     latent: Literal["normal", "uniform"] = "normal"
     """Distribution of z: N(0, 1), or uniform on [-1, 1] as in the paper."""
-    learning_rate: float = 2e-4
+    learning_rate: float = 4e-4
     """Adam's step size, for both networks."""
     beta1: float = 0.5
     """Adam's decay of the first moment."""
@@ -53,9 +53,9 @@ class Config:
     """Of the matrix products; weights, optimizer and BatchNorm statistics are always float32."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
-    sample_every: int = 100
+    sample_every: int = 250
     """Steps between sample grids."""
-    checkpoint_every: int = 250
+    checkpoint_every: int = 500
     """Steps between checkpoints."""
 
     def __post_init__(self):
@@ -75,7 +75,7 @@ class Config:
         if self.batch_size < 2:
             raise InputError("batch_size 1 is too small: BatchNorm needs at least 2 images")
         if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate {self.learning_rate} must be a positive number, such as 2e-4")
+            raise InputError(f"learning_rate {self.learning_rate} must be a positive number, such as 4e-4")
         if not 0 <= self.beta1 < 1:
             raise InputError(f"beta1 {self.beta1} must lie in [0, 1)")
         if not 0 <= self.leaky_slope <= 1:

@@ -3,16 +3,251 @@
 Kernels are HWIO, (4, 4, in, out), for both. The transpose is the gradient of the convolution with
 respect to its input, as in PyTorch's ``ConvTranspose2d`` (whose kernel is stored (in, out, 4, 4)).
 
-The transpose has a gradient of its own because XLA's is a trap: the kernel gradient of a convolution
-with ``lhs_dilation``, which every transposed convolution is, runs some forty times slower than its
-other passes on a CPU and was seen to be >30 times slower on GPUs (openxla/xla issue 34273, jax issue
-31662). The same numbers are the kernel gradient of the *ordinary* convolution with input and
-cotangent swapped.
+Three bilinear maps are enough: the convolution, its input gradient and its kernel gradient. Each is the
+gradient of another, so the set is closed under reverse-mode differentiation of any order (forward mode
+is not defined, as for any ``custom_vjp``). Saying so avoids a trap: XLA differentiates a convolution with
+``lhs_dilation``, which every transposed convolution is, into one that runs some forty times slower than
+its other passes on a CPU, and was seen to be >30 times slower on GPUs (openxla/xla issue 34273, jax
+issue 31662). Here the kernel gradient of the transpose is that of the ordinary convolution, with input
+and cotangent swapped.
+
+On a CPU, where arithmetic is what limits, layers with enough channels do with 9 products where the
+definition has 16:
+
+1. A 4x4 kernel moving by 2 over C channels is a 2x2 kernel moving by 1 over 4C channels, once each
+   2x2 square of pixels is read as one pixel ("space to depth").
+2. In one dimension, two outputs of a 2-tap filter need three products instead of four (Karatsuba;
+   F(2, 2) in Winograd's notation):
+
+       y0 = d0 k0 + d1 k1 = (d0 + d1) k0 - d1 (k0 - k1)
+       y1 = d1 k0 + d2 k1 = (d1 + d2) k1 + d1 (k0 - k1)
+
+   In two dimensions that is 9 for 16. Sums over channels and positions turn the products into nine
+   plain matrix products, and everything else into additions (Lavin & Gray 2015, arXiv:1509.09308,
+   section 4). The gradients are the same nine products transposed.
+
+The additions are exact to rounding: about 1e-6 relative in float32. The nine products stay separate
+arrays, not one stacked array: XLA:CPU vectorises the additions only then.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+_MIN_CHANNELS = 16  # with fewer (RGB), the additions cost more than the products they save
+
+# F(2, 2): products = (_INPUT d) * (_KERNEL k); outputs = _OUTPUT products.
+_INPUT = ((1, 1, 0), (0, -1, 0), (0, 1, 1))
+_KERNEL = ((1, 0), (1, -1), (0, 1))
+_OUTPUT = ((1, 1, 0), (0, -1, 1))
+
+
+# --- the definition -----------------------------------------------------------------------------
+#
+# Throughout, x is (B, H, W, C), g is (B, H/2, W/2, O) and a kernel is (4, 4, C, O), or (4, 4, O, C) where
+# it is said to be turned: the layout in which the transposed convolution keeps its own.
+
+
+def conv_reference(x, kernel, dtype=jnp.float32, turned=False):
+    """The convolution as XLA has it."""
+    dimensions = ("NHWC", "HWOI" if turned else "HWIO", "NHWC")
+    y = lax.conv_general_dilated(
+        x.astype(dtype), kernel.astype(dtype), (2, 2), ((1, 1), (1, 1)), dimension_numbers=dimensions
+    )
+    return y.astype(x.dtype)
+
+
+def _input_gradient_reference(g, kernel, dtype, turned):
+    b, h, w, o = g.shape
+    x = jax.ShapeDtypeStruct((b, 2 * h, 2 * w, kernel.size // (16 * o)), g.dtype)
+    return jax.linear_transpose(lambda x: conv_reference(x, kernel, dtype, turned), x)(g)[0]
+
+
+def _kernel_gradient_reference(x, g, dtype, turned):
+    kernel = jax.ShapeDtypeStruct(_kernel_shape(x, g, turned), x.dtype)
+    return jax.linear_transpose(lambda kernel: conv_reference(x, kernel, dtype, turned), kernel)(g)[0]
+
+
+def _kernel_shape(x, g, turned):
+    return (4, 4, g.shape[3], x.shape[3]) if turned else (4, 4, x.shape[3], g.shape[3])
+
+
+# --- nine products for sixteen ---------------------------------------------------------------------
+
+
+def _combine(matrix, arrays):
+    """``matrix`` @ ``arrays`` for a matrix of 0, 1 and -1, written out as additions."""
+    sums = []
+    for row in matrix:
+        terms = [a if sign == 1 else -a for sign, a in zip(row, arrays) if sign]
+        sums.append(functools.reduce(jnp.add, terms))
+    return sums
+
+
+def _combine_2d(matrix, grid):
+    """``matrix`` applied along the rows and the columns of a grid (nested lists) of arrays."""
+    rows = [_combine(matrix, row) for row in grid]
+    return [list(row) for row in zip(*(_combine(matrix, column) for column in zip(*rows)))]
+
+
+def _transposed(matrix):
+    return tuple(zip(*matrix))
+
+
+def _products(left, right, contract, dtype):
+    """The nine matrix products of two 3x3 grids, taken in ``dtype``, summed in float32."""
+    dot = functools.partial(
+        lax.dot_general, dimension_numbers=(contract, ((), ())), preferred_element_type=jnp.float32
+    )
+    return [[dot(a.astype(dtype), b.astype(dtype)) for a, b in zip(*rows)] for rows in zip(left, right)]
+
+
+def _input_tiles(x):
+    """Overlapping 3x3 tiles of 2x2-pixel squares: a grid of (B·H/4·W/4, 4C), transformed."""
+    b, h, w, c = x.shape
+    x = jnp.pad(x, ((0, 0), (1, 3), (1, 3), (0, 0))).reshape(b, h // 4 + 1, 2, 2, w // 4 + 1, 2, 2 * c)
+
+    def square(i, j):  # number i, j of every tile; the third belongs to the next tile too
+        rows = x[:, i // 2 :, i % 2][:, : h // 4]
+        squares = rows[:, :, :, j // 2 :, j % 2][:, :, :, : w // 4]  # (B, H/4, 2, W/4, 2C)
+        return squares.swapaxes(2, 3).reshape(-1, 4 * c)
+
+    return _combine_2d(_INPUT, [[square(i, j) for j in range(3)] for i in range(3)])
+
+
+def _from_input_tiles(grid, shape):
+    """The transpose of ``_input_tiles``: overlapping tiles are added up."""
+    b, h, w, c = shape
+    tiles = [[t.reshape(b, h // 4, w // 4, 2, 2 * c) for t in row] for row in _combine_2d(_transposed(_INPUT), grid)]
+
+    def overlap(first, second, third, axis):
+        def shift(t, before):
+            return jnp.pad(t, [(before, 1 - before) if i == axis else (0, 0) for i in range(t.ndim)])
+
+        return shift(first, 0) + shift(third, 1), shift(second, 0)
+
+    rows = [overlap(*row, axis=2) for row in tiles]
+    squares = [overlap(*column, axis=1) for column in zip(*rows)]  # [j][i] of (B, H/4 + 1, W/4 + 1, 2, 2C)
+    x = jnp.stack([jnp.stack([square.swapaxes(2, 3) for square in row], axis=2) for row in squares], axis=5)
+    # (B, H/4 + 1, i, 2, W/4 + 1, j, 2C)
+    return x.reshape(b, h + 4, w + 4, c)[:, 1 : h + 1, 1 : w + 1]
+
+
+def _output_tiles(g):
+    """2x2 tiles of a cotangent: a grid of (B·h/2·w/2, C), transformed."""
+    b, h, w, c = g.shape
+    g = g.reshape(b, h // 2, 2, w // 2, 2, c)
+    tiles = [[g[:, :, i, :, j].reshape(-1, c) for j in range(2)] for i in range(2)]
+    return _combine_2d(_transposed(_OUTPUT), tiles)
+
+
+def _from_output_tiles(grid, shape):
+    b, h, w, c = shape
+    tiles = [[t.reshape(b, h // 2, w // 2, c) for t in row] for row in _combine_2d(_OUTPUT, grid)]
+    return jnp.stack([jnp.stack(row, axis=3) for row in tiles], axis=2).reshape(shape)
+
+
+def _kernel_tiles(kernel, turned):
+    """A grid of (4C, O), or turned (O, 4C), transformed."""
+    taps = kernel.reshape(2, 2, 2, 2, *kernel.shape[2:]).swapaxes(1, 2)  # (2, 2, 2, 2, C, O)
+    if turned:
+        taps = jnp.moveaxis(taps, 4, 2).reshape(2, 2, kernel.shape[2], -1)
+    else:
+        taps = taps.reshape(2, 2, -1, kernel.shape[3])
+    return _combine_2d(_KERNEL, [list(row) for row in taps])
+
+
+def _from_kernel_tiles(grid, shape, turned):
+    taps = jnp.stack([jnp.stack(row) for row in _combine_2d(_transposed(_KERNEL), grid)])
+    return _from_taps(taps, shape, turned)
+
+
+def _from_taps(taps, shape, turned):
+    """(2, 2) taps of (4C, O), or turned (O, 4C), as a kernel."""
+    if turned:
+        taps = jnp.moveaxis(taps.reshape(2, 2, shape[2], 2, 2, shape[3]), 2, 4)
+    return taps.reshape(2, 2, 2, 2, *shape[2:]).swapaxes(1, 2).reshape(shape)
+
+
+def _conv_fast(x, kernel, dtype, turned):
+    b, h, w, _ = x.shape
+    kernels = _kernel_tiles(kernel, turned)
+    products = _products(_input_tiles(x), kernels, ((1,), (1 if turned else 0,)), dtype)
+    return _from_output_tiles(products, (b, h // 2, w // 2, kernel.shape[2 if turned else 3])).astype(x.dtype)
+
+
+def _input_gradient_fast(g, kernel, dtype, turned):
+    b, h, w, _ = g.shape
+    kernels = _kernel_tiles(kernel, turned)
+    products = _products(_output_tiles(g), kernels, ((1,), (0 if turned else 1,)), dtype)
+    return _from_input_tiles(products, (b, 2 * h, 2 * w, kernel.shape[3 if turned else 2])).astype(g.dtype)
+
+
+def _kernel_gradient_fast(x, g, dtype, turned):
+    operands = (_output_tiles(g), _input_tiles(x)) if turned else (_input_tiles(x), _output_tiles(g))
+    products = _products(*operands, ((0,), (0,)), dtype)
+    return _from_kernel_tiles(products, _kernel_shape(x, g, turned), turned).astype(x.dtype)
+
+
+def _kernel_gradient_patches(x, g, turned):
+    """For few channels: one product of all 4x4 patches with the cotangent."""
+    shape, (b, h, w, c) = _kernel_shape(x, g, turned), x.shape
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(b, h // 2 + 1, 2, w // 2 + 1, 2 * c)
+    squares = [[x[:, p : p + h // 2, :, q : q + w // 2] for q in range(2)] for p in range(2)]
+    patches = jnp.stack([jnp.stack([s.swapaxes(2, 3) for s in row], axis=3) for row in squares], axis=3)
+    patches = patches.reshape(-1, 16 * c)  # (B·H/2·W/2, 2·2·4C)
+    g = g.reshape(-1, g.shape[3])
+    if turned:
+        taps = jnp.moveaxis((g.T @ patches).reshape(-1, 2, 2, 4 * c), 0, 2)
+    else:
+        taps = (patches.T @ g).reshape(2, 2, 4 * c, -1)
+    return _from_taps(taps, shape, turned)
+
+
+# --- the three maps, each the gradient of another ---------------------------------------------------
+
+
+def _choose(fast, few, reference, a, b, dtype, turned, channels, sides):
+    """``fast`` on a CPU, or ``few`` where it does not apply; ``reference`` on everything else."""
+    if min(channels) < _MIN_CHANNELS or any(side % 4 for side in sides):
+        cpu = functools.partial(few, turned=turned)
+    else:
+        cpu = functools.partial(fast, dtype=dtype, turned=turned)
+    return lax.platform_dependent(a, b, cpu=cpu, default=functools.partial(reference, dtype=dtype, turned=turned))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x, kernel, dtype, turned):
+    few = functools.partial(conv_reference, dtype=jnp.float32)  # XLA:CPU convolves in float32 in any case
+    return _choose(_conv_fast, few, conv_reference, x, kernel, dtype, turned, kernel.shape[2:], x.shape[1:3])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _input_gradient(g, kernel, dtype, turned):
+    reference = _input_gradient_reference
+    few = functools.partial(reference, dtype=jnp.float32)
+    sides = (2 * g.shape[1], 2 * g.shape[2])
+    return _choose(_input_gradient_fast, few, reference, g, kernel, dtype, turned, kernel.shape[2:], sides)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _kernel_gradient(x, g, dtype, turned):
+    fast, few, reference = _kernel_gradient_fast, _kernel_gradient_patches, _kernel_gradient_reference
+    return _choose(fast, few, reference, x, g, dtype, turned, (x.shape[3], g.shape[3]), x.shape[1:3])
+
+
+def _define_gradients(op, left, right):
+    op.defvjp(
+        lambda a, b, *static: (op(a, b, *static), (a, b)),
+        lambda *args: (left(*args[2], args[3], *args[:2]), right(*args[2], args[3], *args[:2])),
+    )
+
+
+_define_gradients(_conv, lambda x, k, g, *s: _input_gradient(g, k, *s), lambda x, k, g, *s: _kernel_gradient(x, g, *s))
+_define_gradients(_input_gradient, lambda g, k, x, *s: _conv(x, k, *s), lambda g, k, x, *s: _kernel_gradient(x, g, *s))
+_define_gradients(_kernel_gradient, lambda x, g, k, *s: _input_gradient(g, k, *s), lambda x, g, k, *s: _conv(x, k, *s))
 
 
 def conv(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
@@ -20,41 +255,7 @@ def conv(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
 
     Products are taken in ``dtype`` and summed in float32; the result has the dtype of ``x``.
     """
-    return lax.conv_general_dilated(
-        x.astype(dtype), kernel.astype(dtype), (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    ).astype(x.dtype)
-
-
-def _conv_transpose(x, kernel, dtype):
-    b, h, w, _ = x.shape
-    big = jax.ShapeDtypeStruct((b, 2 * h, 2 * w, kernel.shape[3]), x.dtype)
-    return jax.linear_transpose(lambda y: conv(y, kernel.swapaxes(2, 3), dtype), big)(x)[0]
-
-
-@jax.custom_vjp
-def _transpose_f32(x, kernel):
-    return _conv_transpose(x, kernel, jnp.float32)
-
-
-@jax.custom_vjp
-def _transpose_bf16(x, kernel):
-    return _conv_transpose(x, kernel, jnp.bfloat16)
-
-
-def _define(op, dtype):
-    def forward(x, kernel):
-        return op(x, kernel), (x, kernel)
-
-    def backward(residuals, g):
-        x, kernel = residuals
-        _, kernel_gradient = jax.vjp(lambda k: conv(g, k.swapaxes(2, 3), dtype), kernel)
-        return conv(g, kernel.swapaxes(2, 3), dtype), kernel_gradient(x)[0]
-
-    op.defvjp(forward, backward)
-
-
-_define(_transpose_f32, jnp.float32)
-_define(_transpose_bf16, jnp.bfloat16)
+    return _conv(x, kernel, dtype, False)
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
@@ -62,4 +263,4 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Ar
 
     Products are taken in ``dtype`` and summed in float32; the result has the dtype of ``x``.
     """
-    return (_transpose_bf16 if dtype == jnp.bfloat16 else _transpose_f32)(x, kernel)
+    return _input_gradient(x, kernel, dtype, True)

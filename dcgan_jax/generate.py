@@ -36,10 +36,12 @@ def generate(arguments: Arguments) -> None:
     """
     import jax
 
+    from dcgan_jax.cache import cache_compilations
     from dcgan_jax.checkpoint import restore
     from dcgan_jax.images import grid, save_png, to_uint8
     from dcgan_jax.sampling import sample
 
+    cache_compilations()
     params = restore(arguments.workdir, arguments.step)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InputError(f"{arguments.out} is a file: give --out a folder")

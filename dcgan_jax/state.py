@@ -1,5 +1,6 @@
 """What training carries from step to step."""
 
+import functools
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ def generator_params(state: GANState) -> GeneratorParams:
     return GeneratorParams(state.generator.params, state.generator.batch_stats, state.latent)
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def create_state(config: Config) -> GANState:
     """The state at step 0: a pure function of the configuration, its seed included."""
     dtype = jnp.bfloat16 if config.precision == "bf16" else jnp.float32
@@ -59,18 +61,18 @@ def create_state(config: Config) -> GANState:
         batchnorm_scale_mean=config.batchnorm_scale_mean,
         dtype=dtype,
     )
-    size = config.image_size
-    inputs = (jnp.zeros((1, config.latent_dim)), jnp.zeros((1, size, size, config.channels)))
 
     def network(model, key, x):
-        variables = jax.jit(model.init, static_argnames="train")(key, x, train=False)
+        variables = model.init(key, x, train=False)
         return TrainState.create(
             apply_fn=model.apply,
             params=variables["params"],
             batch_stats=variables.get("batch_stats", {}),
             tx=optax.adam(config.learning_rate, b1=config.beta1),
-        )
+        ).replace(step=jnp.int32(0))  # typed as it is after a step, which is then compiled once, not twice
 
+    size = config.image_size
+    inputs = jnp.zeros((1, config.latent_dim)), jnp.zeros((1, size, size, config.channels))
     keys = jax.random.split(jax.random.key(config.seed))
-    generator, discriminator = map(network, (generator, discriminator), keys, inputs)
-    return GANState(jnp.int32(0), generator, discriminator, Latent(config.latent_dim, config.latent))
+    networks = map(network, (generator, discriminator), keys, inputs)
+    return GANState(jnp.int32(0), *networks, Latent(config.latent_dim, config.latent))

@@ -62,10 +62,14 @@ def train(config: Config, workdir: str | Path):
 
     import jax
 
+    from dcgan_jax.cache import cache_compilations, cache_folder
     from dcgan_jax.data.sources import open_source
-    from dcgan_jax.data.store import cache_folder, prepare
+    from dcgan_jax.data.store import prepare
 
+    device = jax.devices()[0]
+    _check_precision(config, device)
     cache = cache_folder()
+    cache_compilations()
     source = open_source(config.data, cache=cache, seed=config.seed)
     _check_count(config, source.count)
     store = prepare(
@@ -82,7 +86,6 @@ def train(config: Config, workdir: str | Path):
 
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(config.to_json())
-    device = jax.devices()[0]
     noise_key, sample_key = jax.random.split(jax.random.key(config.seed))
     state = create_state(config)
     with Checkpoints(workdir) as checkpoints:
@@ -141,6 +144,12 @@ def _check_count(config, count):
         )
 
 
+def _check_precision(config, device):
+    """bfloat16 came to NVIDIA's GPUs with compute capability 8.0; CPUs and TPUs all take it."""
+    if config.precision == "bf16" and device.platform == "gpu" and float(device.compute_capability) < 8:
+        raise InputError(f"precision bf16 is not supported by {device.device_kind}: use --precision float32")
+
+
 def _count(network) -> int:
     import jax
 
@@ -171,6 +180,7 @@ def main(default: Config = Config(), description: str | None = None) -> None:
     """The command line, with ``default`` giving the values of the flags that are not set."""
     try:
         arguments = cli.parse(Arguments, description=description or __doc__, config=default)
+        cli.keep_memory()
         train(arguments.config, arguments.workdir)
     except InputError as error:
         cli.refuse(error)

@@ -84,7 +84,7 @@ def _digest(parts) -> str:
 
 
 def _is_hidden(name: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in name.parts)
 
 
 def _images_among(names: list[str], where: Path) -> list[str]:
@@ -97,7 +97,8 @@ def _images_among(names: list[str], where: Path) -> list[str]:
     images = sorted(name for name in visible if PurePosixPath(name).suffix.lower() in ENDINGS)
     if not images:
         kinds = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in visible)
-        found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "nothing"
+        commonest = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))[:5]
+        found = ", ".join(f"{count} {kind}" for kind, count in commonest) or "nothing"
         raise InputError(f"{where} holds no images: found {found}; wanted files like .png, .jpg or .webp")
     return images
 
@@ -188,9 +189,10 @@ def _tfds(spec: str) -> Source:
     """A data set of tensorflow-datasets: ``NAME[/CONFIG][:VERSION][:SPLIT]``, the split ``train`` by default."""
     import tensorflow_datasets as tfds
 
-    name, _, split = spec.rpartition(":")
-    if not name or re.fullmatch(r"[\d.*]+", split):
-        name, split = spec, "train"
+    parts = re.fullmatch(r"([^:]+(?::[\d.*]+)?)(?::(.+))?", spec)
+    if not parts:
+        raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
+    name, split = parts[1], parts[2] or "train"
     try:
         builder = tfds.builder(name)
         builder.download_and_prepare()
@@ -203,11 +205,12 @@ def _tfds(spec: str) -> Source:
     if "image" not in features:
         raise InputError(f"--data tfds:{spec} has no feature 'image', only {', '.join(features)}")
     try:
-        dataset, count = builder.as_dataset(split=split), builder.info.splits[split].num_examples
+        dataset = builder.as_dataset(split=split)
     except (KeyError, ValueError):
         known = ", ".join(builder.info.splits)
         raise InputError(f"--data tfds:{spec}: there is no split {split!r}; there are {known}") from None
-    to_name = getattr(features.get("label"), "int2str", str)
+    count = int(dataset.cardinality())
+    to_name = getattr(features["label"] if "label" in features else None, "int2str", str)
 
     def items():
         for i, example in enumerate(dataset.as_numpy_iterator()):

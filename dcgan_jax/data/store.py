@@ -30,13 +30,6 @@ _NAMED = 20  # skipped files named in the manifest
 _RESIDENT = 64 << 20  # bytes of the map touched before its pages are given back
 
 
-def cache_folder() -> Path:
-    """``$DCGAN_JAX_CACHE``, else ``dcgan_jax`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
-    if folder := os.environ.get("DCGAN_JAX_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dcgan_jax"
-
-
 class Store:
     """Images of one size, read-only, in the order of their source.
 

@@ -1,0 +1,20 @@
+"""The cache folder: decoded images, downloads, compiled programs."""
+
+import os
+from pathlib import Path
+
+import jax
+
+
+def cache_folder() -> Path:
+    """``$DCGAN_JAX_CACHE``, else ``dcgan_jax`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
+    if folder := os.environ.get("DCGAN_JAX_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dcgan_jax"
+
+
+def cache_compilations() -> None:
+    """Let XLA keep what it compiles in the cache folder, unless the user has said where already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

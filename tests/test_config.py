@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from dcgan_jax.config import Config, InputError
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 48}, "32 and 64"),
+        ({"image_size": 100}, "64 and 128"),
+        ({"image_size": 0}, "16 and 32"),
+        ({"image_size": 4096}, "128 and 256"),
+        ({"channels": 2}, "1 .grayscale. nor 3"),
+        ({"batch_size": 1}, "BatchNorm needs at least 2"),
+        ({"steps": 0}, "steps 0 must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate nan must be a positive number"),
+        ({"learning_rate": 0}, "must be a positive number"),
+        ({"beta1": 1.0}, r"\[0, 1\)"),
+        ({"leaky_slope": -0.1}, r"\[0, 1\]"),
+        ({"precision": "float16"}, "choose float32 or bf16"),
+        ({"latent": "cauchy"}, "choose normal or uniform"),
+        ({"width": 8.0}, "must be of type int"),
+        ({"steps": True}, "must be of type int"),
+        ({"seed": -1}, "seed -1"),
+        ({"data": ""}, "data is empty"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_mend(change, message):
+    with pytest.raises(InputError, match=message):
+        Config(**change)
+
+
+def test_json_round_trip(tmp_path):
+    config = Config(data="photos", width=8, learning_rate=1)
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert Config.load(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "unknown or missing .*batch_size"),
+        (json.dumps({"stepz": 3}), "stepz"),
+        (Config().to_json().replace('"image_size": 64', '"image_size": 48'), "32 and 64"),
+        (Config().to_json().replace('"width": 64', '"width": "64"'), "of type int"),
+    ],
+)
+def test_a_configuration_file_is_validated_like_the_command_line(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Config.load(tmp_path / "config.json")
+
+
+def test_differences_name_the_fields_but_not_steps():
+    assert Config(steps=9).differences(Config()) == []
+    assert Config(width=8, seed=2).differences(Config()) == ["width (8, was 64)", "seed (2, was 0)"]

@@ -1,0 +1,193 @@
+"""The commands, by subprocess and in this process."""
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcgan_jax import restore, sample
+from dcgan_jax.checkpoint import Checkpoints
+from dcgan_jax.config import Config, InputError
+from dcgan_jax.runlog import read_metrics
+from dcgan_jax.state import generator_params
+from dcgan_jax.train import NonFiniteError, train
+
+TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 3 --checkpoint-every 3".split()
+
+
+def command(module, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"dcgan_jax.{module}", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+def refused(done, message):
+    """One line on stderr, the mend in it, and exit code 2."""
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert re.search(message, done.stderr), done.stderr
+    return True
+
+
+def equal(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def test_train_resume_generate(photos, tmp_path):
+    workdir = tmp_path / "deep" / "run"
+    first = command("train", "--workdir", workdir, "--data", photos, "--steps", 6, *TINY)
+    assert first.returncode == 0, first.stderr
+    assert re.fullmatch(r"loss_D \d+\.\d{3}, loss_G \d+\.\d{3}, \d+\.\d examples/sec on cpu:0", first.stdout.splitlines()[-1])
+    names = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.parts[-2] != "tensorboard"}
+    wanted = {"config.json", "metrics.jsonl", "progress.png", "samples/reals.png", "checkpoints/6", "tensorboard"}
+    assert wanted | {f"samples/step_{step:06d}.png" for step in (0, 3, 6)} <= names
+    with Image.open(workdir / "samples" / "reals.png") as reals:
+        assert reals.size == (5 * 18 + 2, 3 * 18 + 2)  # 12 images, in rows of five
+
+    second = command("train", "--workdir", workdir, "--data", photos, "--steps", 8, *TINY)
+    assert second.returncode == 0, second.stderr
+    assert f"going on from step 6 of {workdir}" in second.stdout
+    assert [line["step"] for line in read_metrics(workdir)] == [2, 4, 6, 8]
+    assert Config.load(workdir / "config.json").steps == 8
+
+    third = command("train", "--workdir", workdir, "--data", photos, "--steps", 8, *TINY)
+    assert third.returncode == 0 and "nothing left to do" in third.stdout
+
+    other = command("train", "--workdir", workdir, "--data", photos, "--steps", 8, *TINY, "--width", 8, "--seed", 1)
+    assert refused(other, r"another configuration: width \(8, was 4\), seed \(1, was 0\); give these as they were")
+
+    out = tmp_path / "pictures"
+    done = command("generate", "--workdir", workdir, "--num", 5, "--seed", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in out.iterdir()) == [*(f"0000{i}.png" for i in range(5)), "grid.png"]
+    images = sample(restore(workdir), jax.random.key(1), num=5)
+    with Image.open(out / "00003.png") as picture:
+        np.testing.assert_allclose(np.asarray(picture) / 127.5 - 1, images[3], atol=0.5 / 127.5 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nonesuch"], "no such folder or file, nor one of sprites"),
+        (["--data", "EMPTY"], "EMPTY holds no images: found nothing"),
+        (["--data", "PHOTOS", "--image-size", 48], "image_size 48 .* nearest are 32 and 64"),
+        (["--data", "PHOTOS", "--batch-size", 13], "batch_size 13 is larger than the 12 images .*: use --batch-size 12"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(photos, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "PHOTOS").symlink_to(photos)
+    assert refused(command("train", "--workdir", "run", *arguments), message)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["EMPTY", "PHOTOS"]
+
+
+def test_a_folder_that_is_no_run_is_refused_and_left_alone(photos, tiny, tmp_path):
+    strange = tmp_path / "strange"
+    (strange / "checkpoints").mkdir(parents=True)
+    (strange / "checkpoints" / "thesis.doc").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    config = dataclasses.replace(tiny, data=str(photos))
+    for workdir, message in (
+        (strange, "is not a checkpoint folder: it holds 'thesis.doc'"),
+        (tmp_path / "file", "is a file, not the folder of a run"),
+    ):
+        for use in (lambda: train(config, workdir), lambda: restore(workdir)):
+            with pytest.raises(InputError, match=message):
+                use()
+    assert {p.name for p in tmp_path.rglob("*")} == {"strange", "file", "checkpoints", "thesis.doc"}
+    assert (strange / "checkpoints" / "thesis.doc").read_text() == (tmp_path / "file").read_text() == "precious"
+    assert refused(command("generate", "--workdir", tmp_path / "nothing", "--out", tmp_path / "out"), "is not the folder of a run")
+    assert not (tmp_path / "out").exists()
+
+
+def test_restore_says_what_is_missing(photos, tiny, tmp_path):
+    (tmp_path / "config.json").write_text(tiny.to_json())
+    with pytest.raises(InputError, match="has no checkpoint yet"):
+        restore(tmp_path)
+    train(dataclasses.replace(tiny, data=str(photos)), tmp_path / "run")
+    with pytest.raises(InputError, match="no checkpoint of step 5, only 3, 6"):
+        restore(tmp_path / "run", step=5)
+
+
+def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(photos, tiny, tmp_path):
+    config = dataclasses.replace(tiny, data=str(photos), steps=7)  # epochs end within steps 3 and 6
+    whole = train(config, tmp_path / "whole")
+    for cut in (2, 3):
+        parts = tmp_path / f"cut{cut}"
+        train(dataclasses.replace(config, steps=cut), parts)
+        assert equal(train(config, parts), whole)
+        ours, theirs = ((folder / "samples" / "step_000007.png").read_bytes() for folder in (parts, tmp_path / "whole"))
+        assert ours == theirs
+        lines = {line["step"]: line for line in read_metrics(parts)}
+        assert [lines[step] for step in (2, 4, 6, 7)] == read_metrics(tmp_path / "whole")
+
+
+def test_checkpoints_hold_everything(photos, tiny, tmp_path):
+    state = train(dataclasses.replace(tiny, data=str(photos)), tmp_path)
+    fresh = jax.tree.map(np.zeros_like, state)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert equal(checkpoints.latest(fresh), state)
+    assert equal(restore(tmp_path), generator_params(state))
+    assert not equal(restore(tmp_path, step=3), generator_params(state))
+
+
+def test_grayscale_from_end_to_end(photos, tiny, tmp_path):
+    train(dataclasses.replace(tiny, data=str(photos), channels=1, steps=2), tmp_path)
+    assert sample(restore(tmp_path), jax.random.key(0), num=2).shape == (2, 16, 16, 1)
+    with Image.open(tmp_path / "samples" / "step_000002.png") as grid:
+        assert grid.mode == "L"
+
+
+def test_divergence_names_the_step(photos, tiny, tmp_path):
+    config = dataclasses.replace(tiny, data=str(photos), learning_rate=1e38, log_every=1)
+    with pytest.raises(NonFiniteError, match=r"step \d: .* no longer finite; a lower --learning-rate may help"):
+        train(config, tmp_path)
+
+
+def test_importing_and_generating_need_no_tensorflow(photos, tiny, tmp_path):
+    train(dataclasses.replace(tiny, data=str(photos), steps=2), tmp_path)
+    code = f"""
+import sys, dcgan_jax
+assert not {{"tensorflow", "matplotlib", "jax"}} & set(sys.modules)
+sys.argv = ["generate", "--workdir", {str(tmp_path)!r}, "--num", "2", "--out", {str(tmp_path / "out")!r}]
+from dcgan_jax.generate import main
+main()
+assert not {{"tensorflow", "matplotlib"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_precision_the_device_lacks_is_refused_by_name(photos, tiny, tmp_path, monkeypatch):
+    old = SimpleNamespace(platform="gpu", compute_capability="7.5", device_kind="Tesla T4", id=0)
+    monkeypatch.setattr(jax, "devices", lambda: [old])
+    with pytest.raises(InputError, match="precision bf16 is not supported by Tesla T4: use --precision float32"):
+        train(dataclasses.replace(tiny, data=str(photos), precision="bf16"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_keeps_freed_memory_unless_told_otherwise(tmp_path):
+    code = "import os; from dcgan_jax.cli import keep_memory; keep_memory(); print(os.environ['GLIBC_TUNABLES'])"
+    plain = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    for environment, setting in ((plain, "glibc.malloc.mmap_max=0"), ({**plain, "GLIBC_TUNABLES": "mine"}, "mine")):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert setting in done.stdout or platform.libc_ver()[0] != "glibc", done.stderr
+
+
+def test_help_names_every_field():
+    done = command("train", "--help")
+    assert done.returncode == 0
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name.replace('_', '-')}" in done.stdout
+    config = json.loads(Config().to_json())
+    assert set(config) == {field.name for field in dataclasses.fields(Config)}
