@@ -114,7 +114,8 @@ class DiscriminatorBlock(nn.Module):
         x = Conv(self.features, self.dtype)(x)
         if self.batchnorm:
             x = _batch_norm(train, self.batchnorm_scale_mean)(x)
-        return nn.leaky_relu(x, self.leaky_slope)
+        # One factor, not nn.leaky_relu's two branches: their gradients are computed twice and added.
+        return x * jnp.where(x >= 0, 1.0, self.leaky_slope)
 
 
 def _widths(image_size: int, width: int) -> list[int]:

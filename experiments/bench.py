@@ -217,12 +217,17 @@ INSTALL = {"torch": "pip install torch", "keras": "pip install keras tensorflow"
 
 
 def work(name, batch):
-    """In a process of its own: take as many steps as each line of standard input says, tell the seconds of one."""
+    """In a process of its own: take as many steps as each line of standard input says, tell the seconds of one.
+
+    One more step goes before them, untimed: while a process waits for its turn the system takes pages
+    from it.
+    """
     step, wait = PROGRAMS[name][1](batch)
     for _ in range(3):
         wait(step())
     print("ready", flush=True)
     for line in sys.stdin:
+        wait(step())
         start = time.perf_counter()
         for _ in range(int(line)):
             result = step()
@@ -347,7 +352,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1, help="steps per turn; more where one is too short to time")
+    parser.add_argument("--steps", type=int, default=2, help="steps per turn; more where one is too short to time")
     parser.add_argument("--loop-steps", type=int, default=100)
     parser.add_argument("--only", nargs="+", default=list(PROGRAMS), metavar="PROGRAM", help=json.dumps(list(PROGRAMS)))
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
