@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -182,6 +183,17 @@ def test_the_command_keeps_freed_memory_unless_told_otherwise(tmp_path):
     for environment, setting in ((plain, "glibc.malloc.mmap_max=0"), ({**plain, "GLIBC_TUNABLES": "mine"}, "mine")):
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
         assert setting in done.stdout or platform.libc_ver()[0] != "glibc", done.stderr
+
+
+@pytest.mark.parametrize("recipe", ["d2l_pokemon", "paper"])
+def test_a_recipe_runs_and_its_knobs_can_be_overridden(photos, tmp_path, recipe):
+    script = Path(__file__).parents[1] / "experiments" / f"{recipe}.py"
+    arguments = ["--workdir", tmp_path / "run", "--data", photos, "--steps", 2, *TINY]
+    done = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    config = Config.load(tmp_path / "run" / "config.json")
+    assert (config.steps, config.width) == (2, 4)
+    assert (config.learning_rate, config.latent) == {"d2l_pokemon": (0.005, "normal"), "paper": (2e-4, "uniform")}[recipe]
 
 
 def test_help_names_every_field():
