@@ -13,9 +13,12 @@ METRICS = "metrics.jsonl"
 
 
 def read_metrics(workdir: Path) -> list[dict]:
-    """The lines of ``metrics.jsonl``, oldest first; none if there is no such file."""
+    """The lines of ``metrics.jsonl``, oldest first; none if there is no such file.
+
+    A last line without its end, which a killed run can leave, does not count.
+    """
     path = Path(workdir) / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 class RunLog:

@@ -4,6 +4,7 @@ The same command again goes on where the last one stopped.
 """
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
@@ -184,6 +185,9 @@ def main(default: Config = Config(), description: str | None = None) -> None:
         train(arguments.config, arguments.workdir)
     except InputError as error:
         cli.refuse(error)
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(3) from None
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import tempfile
 import time
 
 FLOP_PER_IMAGE = 2.29e9  # of a direct algorithm: 11 forward-pass equivalents of 104 million multiply-adds
+ENVIRONMENT = dict(os.environ)  # before dcgan_jax, which quiets TensorFlow by switching its oneDNN off, is imported
 GPU = os.path.exists("/dev/nvidia0")
 
 
@@ -241,7 +242,7 @@ class Worker:
         from dcgan_jax.cli import KEEP_MEMORY
 
         # what `python -m dcgan_jax.train` gives itself; the others run with their own defaults
-        environment = {**os.environ, **(KEEP_MEMORY if name.startswith("dcgan_jax") else {}), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment = {**ENVIRONMENT, **(KEEP_MEMORY if name.startswith("dcgan_jax") else {}), "TF_CPP_MIN_LOG_LEVEL": "2"}
         command = [sys.executable, __file__, "--work", name, str(batch)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self._wait("ready")
