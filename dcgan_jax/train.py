@@ -126,8 +126,9 @@ def train(config: Config, workdir: str | Path):
                 if first is None:  # compilation is over
                     jax.block_until_ready(metrics)
                     first = (step, time.perf_counter())
-            values = _record(log, *late)
+            jax.block_until_ready(metrics)
             seconds = time.perf_counter() - first[1]
+            values = _record(log, *late)
     steps = config.steps - first[0]
     speed = steps * config.batch_size / seconds if steps else float("nan")
     print(
