@@ -4,6 +4,7 @@ The same command again goes on where the last one stopped.
 """
 
 import dataclasses
+import math
 import sys
 import time
 from pathlib import Path
@@ -86,7 +87,9 @@ def train(config: Config, workdir: str | Path):
     from dcgan_jax.step import train_step
 
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(config.to_json())
+    settings = workdir / "config.json"
+    if not settings.exists() or Config.load(settings).steps < config.steps:
+        settings.write_text(config.to_json())
     noise_key, sample_key = jax.random.split(jax.random.key(config.seed))
     state = create_state(config)
     with Checkpoints(workdir) as checkpoints:
@@ -164,8 +167,6 @@ def _name(device) -> str:
 
 def _record(log, step, metrics, grid, rate):
     """Fetch what a step computed and write it down."""
-    import math
-
     import jax
 
     values = {name: float(value) for name, value in jax.device_get(metrics or {}).items()}

@@ -49,7 +49,7 @@ def ours(batch, precision):
 
 
 def flax(batch):
-    """As a reader of the two papers' code would write it: linen's own layers, autodiff, one jitted step."""
+    """As a reader of the paper would write it: linen's own layers, autodiff, one jitted step."""
     import flax.linen as nn
     import jax
     import jax.numpy as jnp

@@ -60,8 +60,9 @@ def test_train_resume_generate(photos, tmp_path):
     assert [line["step"] for line in read_metrics(workdir)] == [2, 4, 6, 8]
     assert Config.load(workdir / "config.json").steps == 8
 
-    third = command("train", "--workdir", workdir, "--data", photos, "--steps", 8, *TINY)
+    third = command("train", "--workdir", workdir, "--data", photos, "--steps", 5, *TINY)
     assert third.returncode == 0 and "nothing left to do" in third.stdout
+    assert Config.load(workdir / "config.json").steps == 8
 
     other = command("train", "--workdir", workdir, "--data", photos, "--steps", 8, *TINY, "--width", 8, "--seed", 1)
     assert refused(other, r"another configuration: width \(8, was 4\), seed \(1, was 0\); give these as they were")
@@ -177,6 +178,14 @@ def test_a_precision_the_device_lacks_is_refused_by_name(photos, tiny, tmp_path,
     with pytest.raises(InputError, match="precision bf16 is not supported by Tesla T4: use --precision float32"):
         train(dataclasses.replace(tiny, data=str(photos), precision="bf16"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_compiled_programs_are_kept_in_the_cache_folder_or_where_the_user_says(tmp_path):
+    code = "import jax; from dcgan_jax import cache; cache.cache_compilations(); print(jax.config.jax_compilation_cache_dir)"
+    ours = {**os.environ, "DCGAN_JAX_CACHE": str(tmp_path)}
+    for environment, folder in ((ours, tmp_path / "xla"), ({**ours, "JAX_COMPILATION_CACHE_DIR": "mine"}, "mine")):
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == str(folder), done.stderr
 
 
 def test_the_command_keeps_freed_memory_unless_told_otherwise(tmp_path):
