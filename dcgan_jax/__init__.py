@@ -17,6 +17,7 @@ _HOME = {
     "Config": "config",
     "Generator": "models",
     "Discriminator": "models",
+    "train": "loop",
     "create_state": "state",
     "train_step": "step",
     "sample": "sampling",

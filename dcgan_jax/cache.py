@@ -1,9 +1,12 @@
 """The cache folder: decoded images, downloads, compiled programs."""
 
 import os
+import zlib
 from pathlib import Path
 
 import jax
+
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
 def cache_folder() -> Path:
@@ -16,5 +19,25 @@ def cache_folder() -> Path:
 def cache_compilations() -> None:
     """Let XLA keep what it compiles in the cache folder, unless the user has said where already."""
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        folder = cache_folder() / "xla"
+        _drop_torn(folder)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _drop_torn(folder: Path) -> None:
+    """Remove what a killed process left half written: JAX would warn of it at every start, and never mend it.
+
+    JAX compresses its entries with zlib, or with zstandard where that is installed.
+    """
+    for entry in folder.glob("*-cache"):
+        content = entry.read_bytes()
+        if content.startswith(_ZSTANDARD):
+            continue
+        reader = zlib.decompressobj()
+        try:
+            reader.decompress(content)
+        except zlib.error:
+            pass  # nor has it reached its end then
+        if not reader.eof:
+            entry.unlink(missing_ok=True)

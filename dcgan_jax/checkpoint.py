@@ -1,56 +1,139 @@
 """Saving and restoring, by Orbax. The only file that knows it."""
 
+import contextlib
+import gc
+import os
+import sys
+import tempfile
+import time
+import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
 
-from dcgan_jax.config import Config, InputError
+from dcgan_jax.config import Config
+from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, first_line
+from dcgan_jax.files import need_room
 from dcgan_jax.models import Latent
 from dcgan_jax.state import GANState, GeneratorParams, create_state
 
 FOLDER = "checkpoints"
-KEEP = 3
+DAMAGED = "damaged"
 
 
 class Checkpoints:
     """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written in the background.
 
-    A checkpoint appears under its name only when it is whole.
+    A checkpoint appears under its name only when it is whole. The ``keep_newest`` newest stay, and
+    those at multiples of ``keep_every``; the newest also stands for the best, as long as nothing
+    measures quality.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, config: Config):
+        self._workdir = Path(workdir)
+        self._folder = self._workdir / FOLDER
         self._manager = ocp.CheckpointManager(
-            (Path(workdir) / FOLDER).absolute(),
+            self._folder.absolute(),
+            item_handlers=ocp.PyTreeCheckpointHandler(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=KEEP, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [
+                        checkpoint_managers.LatestN(config.keep_newest),
+                        checkpoint_managers.EveryNSteps(config.keep_every),
+                    ]
+                ),
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=True,
             ),
         )
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self._manager.close()  # waits for the write under way
+    def __exit__(self, _, error, __):
+        if not isinstance(error, LostPeerError):  # with whom alone the write under way could end
+            with self._explained(None):
+                self._manager.close()
 
-    def save(self, step: int, state: GANState) -> None:
-        """Copy the state and write it in the background. A step that is already saved is left alone."""
-        if self._manager.latest_step() != step:
-            self._manager.save(step, args=ocp.args.StandardSave(serialization.to_state_dict(state)))
+    def save(self, step: int, state: GANState, attempt: int = 0) -> None:
+        """Copy the state and write it in the background. A step that is already saved is left alone.
 
-    def latest(self, state: GANState) -> GANState:
-        """The newest checkpoint in the shape of ``state``, or ``state`` itself if there is none."""
-        step = self._manager.latest_step()
-        if step is None:
-            return state
-        saved = self._manager.restore(step, args=ocp.args.StandardRestore(_target(serialization.to_state_dict(state))))
-        return serialization.from_state_dict(state, saved)
+        Args:
+          step: the number of steps taken.
+          attempt: how often the run has been rolled back.
 
+        Raises:
+          NonFiniteError: something in the state is not finite; nothing is saved.
+          InputError: this checkpoint, or the one before, cannot be written; names place and room needed.
+        """
+        if self._manager.latest_step() == step:
+            return
+        tree = serialization.to_state_dict(state)
+        checksums, size, bad = {}, 0, set()
+        for name, leaf in _named_leaves(tree):
+            leaf = np.asarray(leaf)
+            checksums[name] = zlib.crc32(leaf)
+            size += leaf.nbytes
+            if not np.isfinite(leaf).all():
+                bad.add(name.split("/")[0])
+        if bad:
+            raise NonFiniteError(step, [f"the state of the {network}" for network in sorted(bad)])
+        with self._explained(step):
+            need_room(self._folder, size, f"the checkpoint of step {step}")
+            self._manager.save(
+                step,
+                args=ocp.args.PyTreeSave(tree),
+                custom_metadata={"attempt": attempt, "checksums": checksums},
+            )
 
-def _target(tree):
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+    @contextlib.contextmanager
+    def _explained(self, step):
+        try:
+            yield
+        except (InputError, OSError, ValueError, RuntimeError) as error:
+            if jax.process_count() > 1 and not isinstance(error, (InputError, OSError)):
+                raise
+            whole = [s for s in ocp.utils.checkpoint_steps(self._folder.absolute()) if s != step]
+            keeps = f"that of step {max(whole)} is whole" if whole else "there is none before it"
+            raise InputError(
+                f"cannot write a checkpoint to {self._folder}: {first_line(error)}; {keeps}. "
+                "When this is mended, the same command goes on from there"
+            ) from error
+
+    def latest(self, state: GANState) -> tuple[GANState, int]:
+        """The newest checkpoint that is not damaged, in the shape and on the devices of ``state``, and how
+        often the run had been rolled back by then; ``state`` itself and 0 if there is no checkpoint.
+
+        Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
+
+        Raises:
+          InputError: there are checkpoints, and all are damaged.
+        """
+        with self._explained(None):
+            self._manager.wait_until_finished()
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if not steps:
+            return state, 0
+        tree = serialization.to_state_dict(state)
+        saved, attempt, damaged = _newest_whole(self._folder, self._manager, steps, tree)
+        for step, problem in damaged.items():
+            if jax.process_index() == 0:
+                aside = self._workdir / DAMAGED
+                aside.mkdir(exist_ok=True)
+                place = next(p for i in range(10**6) if not (p := aside / f"{step}{f'.{i}' * (i > 0)}").exists())
+                (self._folder / str(step)).rename(place)
+                print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
+        if damaged:
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("damaged checkpoints moved")
+            self._manager.reload()
+        return serialization.from_state_dict(state, saved), attempt
 
 
 def check_folder(workdir: Path) -> None:
@@ -69,14 +152,15 @@ def check_folder(workdir: Path) -> None:
 
 
 def restore(workdir: str | Path, step: int | None = None) -> GeneratorParams:
-    """The generator of a run, ready for ``sample``.
+    """The generator of a run, ready for ``sample``, on this process's first device, whatever wrote it.
 
     Args:
       workdir: the folder given to ``--workdir``.
-      step: which checkpoint; the newest by default.
+      step: which checkpoint; by default the newest that is not damaged (damaged ones are named on
+        stderr).
 
     Raises:
-      InputError: ``workdir`` is no run, has no checkpoint yet, or not the one asked for.
+      InputError: ``workdir`` is no run, has no checkpoint yet, or not the one asked for, or it is damaged.
     """
     workdir = Path(workdir).expanduser()
     check_folder(workdir)
@@ -85,18 +169,77 @@ def restore(workdir: str | Path, step: int | None = None) -> GeneratorParams:
     steps = ocp.utils.checkpoint_steps(folder.absolute()) if folder.is_dir() else []
     if not steps:
         raise InputError(f"{workdir} has no checkpoint yet: train it first, or name the folder of a run")
-    step = max(steps) if step is None else step
-    if step not in steps:
+    if step is not None and step not in steps:
         raise InputError(f"{workdir} has no checkpoint of step {step}, only {', '.join(map(str, sorted(steps)))}")
     shapes = serialization.to_state_dict(jax.eval_shape(lambda: create_state(config)))
-    target = _target({"generator": {name: shapes["generator"][name] for name in ("params", "batch_stats")}})
-    with ocp.PyTreeCheckpointer() as reader:
-        saved = reader.restore(
-            (folder / str(step) / "default").absolute(),
-            args=ocp.args.PyTreeRestore(
-                item=target,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-                partial_restore=True,
-            ),
+    tree = {"generator": {name: shapes["generator"][name] for name in ("params", "batch_stats")}}
+    with _quiet():
+        manager = ocp.CheckpointManager(
+            folder.absolute(),
+            item_handlers=ocp.PyTreeCheckpointHandler(),
+            options=ocp.CheckpointManagerOptions(read_only=True),
         )
+    with manager:
+        wanted = sorted(steps, reverse=True) if step is None else [step]
+        saved, _, damaged = _newest_whole(folder, manager, wanted, tree)
+    for bad, problem in damaged.items():
+        print(f"the checkpoint of step {bad} is damaged ({problem}); using the one before", file=sys.stderr)
     return GeneratorParams(**saved["generator"], latent=Latent(config.latent_dim, config.latent))
+
+
+def _newest_whole(folder, manager, steps, tree) -> tuple[Any, int, dict[int, str]]:
+    """Read the first of ``steps`` that is as it was written: its values, its attempt, and those passed over.
+
+    Raises:
+      InputError: none is.
+    """
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or device), tree
+    )
+    arguments = ocp.args.PyTreeRestore(
+        item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+    )
+    damaged = {}
+    for step in steps:
+        try:
+            with _quiet():
+                about = manager.metadata(step).custom_metadata
+                checksums, attempt = about["checksums"], about["attempt"]
+                saved = manager.restore(step, args=arguments)
+            changed = [name for name, leaf in _named_leaves(saved) if zlib.crc32(np.asarray(leaf)) != checksums[name]]
+            if not changed:
+                return saved, attempt, damaged
+            damaged[step] = f"{changed[0]} is not what was saved"
+        except Exception as error:  # Orbax, TensorStore and JSON raise anything on bad bytes; each is named
+            if jax.process_count() > 1 and isinstance(error, RuntimeError):
+                raise
+            damaged[step] = f"{type(error).__name__}: {first_line(error)}"[:120]
+    what = "; ".join(f"step {step} ({problem})" for step, problem in damaged.items())
+    raise InputError(f"no checkpoint asked for in {folder} can be read: {what}")
+
+
+def _named_leaves(tree):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep stderr clean: Orbax and its threads report each array of a damaged checkpoint, pages of it."""
+    sys.stderr.flush()
+    kept, hook = os.dup(2), sys.unraisablehook
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        sys.unraisablehook = lambda _: None
+        try:
+            yield
+        except BaseException:
+            time.sleep(1)  # reads still under way report when they end
+            raise
+        finally:
+            gc.collect()  # abandoned tasks report when they are collected
+            sys.unraisablehook = hook
+            os.dup2(kept, 2)
+            os.close(kept)

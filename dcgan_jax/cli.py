@@ -1,14 +1,16 @@
-"""What the commands share: flags, errors as one line and exit code 2, the memory allocator's settings."""
+"""What the commands share: flags, errors as a message and an exit code, the memory allocator's settings."""
 
 import dataclasses
 import os
 import platform
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import tyro
 
-from dcgan_jax.config import InputError
+from dcgan_jax import cluster
+from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, Stopped, printable
 
 
 # XLA:CPU asks for its scratch memory anew in every step, and glibc gives blocks of that size back to the
@@ -34,15 +36,24 @@ def parse(arguments: type, *, description: str, **defaults):
     """
     default = None
     if defaults:
-        missing = {field.name: tyro.MISSING for field in dataclasses.fields(arguments)}
+        required = (field for field in dataclasses.fields(arguments) if field.default is dataclasses.MISSING)
+        missing = {field.name: tyro.MISSING for field in required}
         default = arguments(**{**missing, **defaults})
     try:
         return tyro.cli(arguments, description=description, default=default, config=(tyro.conf.OmitArgPrefixes,))
     except InputError as error:
-        refuse(error)
+        _end(error)
 
 
-def refuse(error: InputError) -> NoReturn:
-    """Report bad input and exit with code 2."""
-    print(f"error: {error}", file=sys.stderr)
-    raise SystemExit(2)
+def run(command: Callable, arguments) -> None:
+    """Call ``command(arguments)``; what can be expected to go wrong ends in its message and exit code."""
+    try:
+        command(arguments)
+    except (InputError, NonFiniteError, LostPeerError, Stopped) as error:
+        _end(error)
+
+
+def _end(error) -> NoReturn:
+    message = str(error) if isinstance(error, Stopped) else f"error: {error}"
+    print("\n".join(map(printable, message.splitlines())), file=sys.stderr)
+    cluster.leave(error.exit_code)

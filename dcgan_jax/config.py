@@ -7,11 +7,12 @@ import typing
 from pathlib import Path
 from typing import Literal
 
+from dcgan_jax.errors import InputError
+
 IMAGE_SIZES = (16, 32, 64, 128, 256)
-
-
-class InputError(Exception):
-    """Bad input from the user. Commands print it as one line and exit with code 2."""
+MAY_CHANGE = ("steps", "sample_every", "checkpoint_every", "keep_newest", "keep_every", "retries")
+"""Fields that a run may change when it goes on: no step's result depends on them."""
+_POSITIVE = ("batch_size", "width", "latent_dim", "steps", "log_every", "sample_every", "checkpoint_every", "keep_newest", "keep_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Config:
     """Steps between sample grids."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
+    keep_newest: int = 3
+    """How many of the newest checkpoints stay."""
+    keep_every: int = 5000
+    """Steps between checkpoints that stay for good."""
+    retries: int = 3
+    """How often a run that diverges goes back to its last checkpoint and tries other noise."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -69,9 +76,11 @@ class Config:
             )
         if self.channels not in (1, 3):
             raise InputError(f"channels {self.channels} is neither 1 (grayscale) nor 3 (RGB)")
-        for name in ("steps", "batch_size", "width", "latent_dim", "log_every", "sample_every", "checkpoint_every"):
+        for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.retries < 0:
+            raise InputError(f"retries {self.retries} must be at least 0")
         if self.batch_size < 2:
             raise InputError("batch_size 1 is too small: BatchNorm needs at least 2 images")
         if not 0 < self.learning_rate < math.inf:
@@ -112,10 +121,10 @@ class Config:
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
-    def differences(self, other: "Config", ignore=("steps",)) -> list[str]:
-        """Fields in which two configurations differ, each as ``name (ours, theirs)``."""
+    def differences(self, other: "Config") -> list[str]:
+        """Fields outside ``MAY_CHANGE`` in which two configurations differ, each as ``name (ours, was theirs)``."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self)]
-        return [f"{name} ({a!r}, was {b!r})" for name, a, b in pairs if a != b and name not in ignore]
+        return [f"{name} ({a!r}, was {b!r})" for name, a, b in pairs if a != b and name not in MAY_CHANGE]
 
 
 def _typed(field, value):

@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 
 from dcgan_jax import cli
-from dcgan_jax.config import InputError
+from dcgan_jax.errors import InputError
+from dcgan_jax.files import writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +47,16 @@ def generate(arguments: Arguments) -> None:
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InputError(f"{arguments.out} is a file: give --out a folder")
     images = to_uint8(sample(params, jax.random.key(arguments.seed), arguments.num))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for i, image in enumerate(images):
-        save_png(arguments.out / f"{i:05d}.png", image)
-    save_png(arguments.out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
+    with writing(arguments.out):
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            save_png(arguments.out / f"{i:05d}.png", image)
+        save_png(arguments.out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
     print(f"{len(images)} images and grid.png in {arguments.out}")
 
 
 def main() -> None:
-    try:
-        generate(cli.parse(Arguments, description=__doc__))
-    except InputError as error:
-        cli.refuse(error)
+    cli.run(generate, cli.parse(Arguments, description=__doc__))
 
 
 if __name__ == "__main__":

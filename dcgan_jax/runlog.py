@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from dcgan_jax.errors import printable
+from dcgan_jax.files import write_text
 from dcgan_jax.images import grid, save_png, to_uint8
 
 METRICS = "metrics.jsonl"
@@ -19,6 +21,19 @@ def read_metrics(workdir: Path) -> list[dict]:
     """
     path = Path(workdir) / METRICS
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+class NoLog:
+    """The log of a process that is not the first of its run: takes the calls of a ``RunLog`` and does nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __getattr__(self, name):
+        return lambda *_: None
 
 
 class RunLog:
@@ -34,9 +49,7 @@ class RunLog:
         self._samples.mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_metrics(workdir) if line["step"] <= start]
         self._curves = {name: [line[name] for line in kept] for name in ("step", "loss_D", "loss_G")}
-        beside = self._folder / f"{METRICS}.partial"
-        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        beside.replace(self._folder / METRICS)
+        write_text(self._folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = open(self._folder / METRICS, "a", buffering=1)
         self._board = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
         self._bar = tqdm(
@@ -54,7 +67,7 @@ class RunLog:
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
-        self._bar.write(message)
+        self._bar.write(printable(message))
 
     def advance(self) -> None:
         """Count one step on the progress bar."""

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dcgan_jax.losses import discriminator_loss, generator_loss
 from dcgan_jax.state import GANState
@@ -24,7 +25,7 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
 
     Args:
       state: donated; do not use it after the call.
-      images: (B, H, W, C) in [-1, 1].
+      images: (B, H, W, C) in [-1, 1]; on a mesh of several devices, split along its axis "data".
       key: the run's key; ``state.step`` is folded in here, so that the noise of a step depends on
         nothing that an interruption could lose.
 
@@ -35,6 +36,7 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     """
     G, D = state.generator, state.discriminator
     z = state.latent.draw(jax.random.fold_in(key, state.step), images.shape[0])
+    z = _placed(z, images, PartitionSpec("data"))
 
     def generate(g_params):
         fake, new = G.apply_fn(
@@ -74,8 +76,15 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
         "grad_norm_D": optax.tree.norm(d_grads),
         "grad_norm_G": optax.tree.norm(g_grads),
     }
-    return state.replace(
+    state = state.replace(
         step=state.step + 1,
         generator=G.apply_gradients(grads=g_grads, batch_stats=g_stats),
         discriminator=D.replace(batch_stats=d_stats),
-    ), metrics
+    )
+    return _placed((state, metrics), images, PartitionSpec())
+
+
+def _placed(tree, images, spec):
+    """Lay arrays out on the mesh of the images, if they have one: XLA would choose for itself."""
+    mesh = jax.typeof(images).sharding.mesh
+    return tree if mesh.empty else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))

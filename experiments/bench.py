@@ -309,7 +309,7 @@ import sys, time
 from dcgan_jax import cli
 from dcgan_jax.config import Config
 from dcgan_jax.data import pipeline
-from dcgan_jax.train import train
+from dcgan_jax.loop import train
 
 cli.keep_memory()
 device_batches, waits = pipeline.device_batches, []

@@ -26,7 +26,7 @@ with tempfile.TemporaryDirectory() as folder:
         for i in range(count):
             out.write(np.full(64 * 64 * 3, i % 256, np.uint8))
     np.save(folder / "labels.npy", np.zeros(count, np.int32))
-    manifest = {"shape": [count, 64, 64, 3], "fingerprint": "", "labels": [""], "skipped": {}}
+    manifest = {"shape": [count, 64, 64, 3], "fingerprint": "", "digest": "", "labels": [""], "skipped": {}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     start = time.perf_counter()
     for _, batch in zip(range(count // 64), batches(Store(folder), batch_size=64, seed=0).as_numpy_iterator()):

@@ -7,12 +7,14 @@ import dcgan_jax
 
 ROOT = Path(dcgan_jax.__file__).parent
 FLOORS = [
-    {"config", "cache", "conv", "losses", "images"},
+    {"errors"},
+    {"config", "cluster", "files", "signals", "cache", "conv", "losses", "images"},
     {"models", "data.sprites", "data.sources"},
     {"state", "data.store"},
     {"step", "sampling", "data.pipeline"},
     {"checkpoint", "runlog", "cli"},
-    {"train", "generate"},
+    {"loop", "generate"},
+    {"train"},
 ]
 FLOOR = {f"dcgan_jax.{name}": floor for floor, names in enumerate(FLOORS) for name in names}
 

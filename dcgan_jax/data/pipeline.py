@@ -32,25 +32,47 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
     return np.concatenate([_permutation(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)])
 
 
-def batches(store: Store, *, batch_size: int, seed: int, start: int = 0) -> tf.data.Dataset:
-    """The endless data set of batches from step ``start`` on: float32 (batch_size, S, S, C) in [-1, 1]."""
+def batches(
+    store: Store, *, batch_size: int, seed: int, start: int = 0, part: int = 0, parts: int = 1
+) -> tf.data.Dataset:
+    """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in
+    [-1, 1], the stretch ``part`` of each batch cut into ``parts``. Nothing else is read."""
+    size = batch_size // parts
 
     def read(step):
-        return store.take(batch_indices(int(step), count=len(store), batch_size=batch_size, seed=seed))
+        indices = batch_indices(int(step), count=len(store), batch_size=batch_size, seed=seed)
+        return store.take(indices[part * size : (part + 1) * size])
 
     def load(step):
         pixels = tf.numpy_function(read, [step], tf.uint8, stateful=False)
-        pixels = tf.ensure_shape(pixels, (batch_size, *store.shape[1:]))
+        pixels = tf.ensure_shape(pixels, (size, *store.shape[1:]))
         return tf.cast(pixels, tf.float32) / 127.5 - 1.0
 
     steps = tf.data.Dataset.counter(start=start)
     return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def device_batches(store: Store, *, batch_size: int, seed: int, start: int = 0, ahead: int = 2) -> Iterator[jax.Array]:
-    """``batches`` as JAX arrays, ``ahead`` of them on their way to the device at any time."""
-    source = iter(batches(store, batch_size=batch_size, seed=seed, start=start).as_numpy_iterator())
-    queue = deque(jax.device_put(batch) for batch in itertools.islice(source, ahead))
+def device_batches(
+    store: Store,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    sharding: jax.sharding.Sharding | None = None,
+    ahead: int = 2,
+) -> Iterator[jax.Array]:
+    """``batches`` as JAX arrays, ``ahead`` of them on their way to the device at any time.
+
+    With a ``sharding`` of all devices, each process reads its own part of a batch, and the arrays
+    are the whole ones.
+    """
+    parts = {"part": jax.process_index(), "parts": jax.process_count()} if sharding else {}
+    source = iter(batches(store, batch_size=batch_size, seed=seed, start=start, **parts).as_numpy_iterator())
+
+    def put(batch):
+        return jax.make_array_from_process_local_data(sharding, batch) if sharding else jax.device_put(batch)
+
+    queue = deque(put(batch) for batch in itertools.islice(source, ahead))
     for batch in source:
         yield queue.popleft()
-        queue.append(jax.device_put(batch))
+        queue.append(put(batch))

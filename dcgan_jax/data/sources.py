@@ -5,6 +5,7 @@ import http.client
 import io
 import os
 import re
+import stat
 import urllib.error
 import urllib.request
 import zipfile
@@ -16,12 +17,18 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from dcgan_jax.config import InputError
+from dcgan_jax.errors import InputError, first_line
 from dcgan_jax.data import sprites
+from dcgan_jax.files import locked, mib, need_room, writing
 
 POKEMON_URL = "http://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip"
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
 SPRITE_COUNT = 20_000
+
+MEMBER_LIMIT = 256 << 20
+"""Bytes that one picture in a .zip may expand to."""
+EXPANSION_LIMIT = 2000
+"""How many times its own size a .zip may expand to: deflate reaches 1032."""
 
 ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
 
@@ -118,35 +125,55 @@ def _folder(root: Path) -> Source:
 
     def facts():
         for name in names:
-            stat = (root / name).stat()
-            yield f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+            try:
+                facts = (root / name).stat()
+                yield f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}"
+            except OSError as error:  # a link to nowhere, say: counted and named when it is loaded
+                yield f"{name}\0{error.strerror}"
 
     def items():
         for name in names:
-            yield Item(name, _label(name), lambda path=root / name: Image.open(path))
+            yield Item(name, _label(name), lambda path=root / name: _open_file(path))
 
-    try:
-        fingerprint = _digest(facts())
-    except OSError as error:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
-    return Source(str(root.resolve()), fingerprint, len(names), items)
+    return Source(str(root.resolve()), _digest(facts()), len(names), items)
+
+
+def _open_file(path: Path) -> Image.Image:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")  # opening a pipe would wait for ever
+    return Image.open(path)
 
 
 def _zip(path: Path) -> Source:
-    """Pictures straight out of an archive. Nothing is extracted, so no member can land anywhere."""
+    """Pictures straight out of an archive. Nothing is extracted, so no member can land anywhere.
+
+    Raises:
+      InputError: no archive, or one that claims to expand beyond ``EXPANSION_LIMIT``.
+    """
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path} is neither a folder nor a readable .zip of images: {error}") from None
     members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
     names = _images_among(list(members), path)
+    size, declared = path.stat().st_size, sum(members[name].file_size for name in names)
+    if declared > EXPANSION_LIMIT * size:
+        raise InputError(f"{path} claims to expand from {mib(size)} to {mib(declared)}: no set of images does")
     facts = (f"{name}\0{members[name].file_size}\0{members[name].CRC}" for name in names)
 
     def items():
         for name in names:
-            yield Item(name, _label(name), lambda name=name: Image.open(io.BytesIO(archive.read(name))))
+            yield Item(name, _label(name), lambda member=members[name]: _open_member(archive, member))
 
     return Source(str(path.resolve()), _digest(facts), len(names), items)
+
+
+def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Image:
+    if member.file_size > MEMBER_LIMIT:
+        raise ValueError(f"expands to {mib(member.file_size)}, more than {mib(MEMBER_LIMIT)}")
+    with archive.open(member) as content:
+        # No more than is declared, whatever is there: a checksum that then fails is a bad file.
+        return Image.open(io.BytesIO(content.read(member.file_size)))
 
 
 def _download(url: str, sha1: str, target: Path) -> Path:
@@ -155,15 +182,22 @@ def _download(url: str, sha1: str, target: Path) -> Path:
     Raises:
       InputError: no network, a broken transfer, or a wrong checksum.
     """
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    with locked(target.parent.with_name("locks") / f"{target.name}.lock"):
+        if not target.exists():
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _fetch(url, sha1, target)
+    return target
+
+
+def _fetch(url: str, sha1: str, target: Path) -> None:
+    partial = target.with_name(f"{target.name}.partial")  # of a killed process, if it is there: written anew
     mend = f"try again, or put the file at {target} yourself"
     digest = hashlib.sha1()
     try:
         with urllib.request.urlopen(url, timeout=60) as reply, open(partial, "wb") as out:
             size = int(reply.headers.get("Content-Length") or 0)
+            need_room(target.parent, size, f"the download of {url}")
             with tqdm(total=size or None, unit="B", unit_scale=True, desc=f"downloading {target.name}") as bar:
                 while chunk := reply.read(1 << 20):
                     out.write(chunk)
@@ -182,7 +216,6 @@ def _download(url: str, sha1: str, target: Path) -> Path:
         raise InputError(f"{url} cannot be reached ({error.reason}): connect to the network, or put the file at {target} yourself") from None
     finally:
         partial.unlink(missing_ok=True)
-    return target
 
 
 def _tfds(spec: str) -> Source:
@@ -199,8 +232,7 @@ def _tfds(spec: str) -> Source:
     except tfds.core.registered.DatasetNotFoundError:
         raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first}") from None
+        raise InputError(f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first_line(error)}") from None
     features = builder.info.features
     if "image" not in features:
         raise InputError(f"--data tfds:{spec} has no feature 'image', only {', '.join(features)}")

@@ -21,11 +21,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dcgan_jax.config import InputError
+from dcgan_jax.errors import InputError, printable
 from dcgan_jax.data.sources import Item, Source
+from dcgan_jax.files import locked, need_room, writing
 from dcgan_jax.images import to_square
 
-_FORMAT = 1
+_FORMAT = 2
 _NAMED = 20  # skipped files named in the manifest
 _RESIDENT = 64 << 20  # bytes of the map touched before its pages are given back
 
@@ -36,13 +37,24 @@ class Store:
     Attributes:
       shape: (N, S, S, C).
       labels: int32 (N,), indices into ``label_names``.
+      digest: SHA-256 of the images.
+
+    Raises:
+      InputError: the files are not those that were written.
     """
 
     def __init__(self, path: Path):
+        try:
+            self._open(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({error}): delete it, it will be built again") from None
+
+    def _open(self, path):
         manifest = json.loads((path / "manifest.json").read_text())
         self.path = path
         self.shape = tuple(manifest["shape"])
         self.fingerprint = manifest["fingerprint"]
+        self.digest = manifest["digest"]
         self.label_names = tuple(manifest["labels"])
         self.skipped = manifest["skipped"]
         self.labels = np.load(path / "labels.npy", allow_pickle=False)
@@ -75,7 +87,8 @@ def prepare(source: Source, *, image_size: int, channels: int, background: str, 
     """Open the store of a source, building it first if there is none or the source has changed.
 
     Raises:
-      InputError: the background is no colour, or more than half of the files are no images.
+      InputError: the background is no colour, more than half of the files are no images, or the cache
+        cannot be written.
     """
     try:
         Image.new("RGB", (1, 1), background)
@@ -84,24 +97,24 @@ def prepare(source: Source, *, image_size: int, channels: int, background: str, 
     settings = json.dumps([_FORMAT, source.name, image_size, channels, background])
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
     path = cache / "stores" / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
-    if path.exists():
-        store = Store(path)
-        if store.fingerprint == source.fingerprint:
-            return store
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        _build(source, partial, image_size=image_size, channels=channels, background=background)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return Store(path)
+    with locked(cache / "locks" / f"{path.name}.lock"):  # a second run on the same images waits for the first
+        if not path.exists() or Store(path).fingerprint != source.fingerprint:
+            need_room(path, source.count * image_size**2 * channels, f"the decoded copy of {source.name}")
+            partial = path.with_name(f"{path.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)  # of a killed process
+            try:
+                with writing(partial):
+                    partial.mkdir(parents=True)
+                    _build(source, partial, image_size=image_size, channels=channels, background=background)
+                    shutil.rmtree(path, ignore_errors=True)
+                    partial.rename(path)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        return Store(path)
 
 
 def _build(source: Source, folder: Path, *, image_size: int, channels: int, background: str) -> None:
-    labels, names, skipped = [], {}, []
+    labels, names, skipped, digest = [], {}, [], hashlib.sha256()
 
     def decode(item: Item):
         try:
@@ -115,16 +128,17 @@ def _build(source: Source, folder: Path, *, image_size: int, channels: int, back
         progress = tqdm(_ordered_map(decode, source.items()), total=source.count, unit="img", desc="preparing images")
         for item, pixels, problem in progress:
             if problem:
-                skipped.append(f"{item.name} ({problem})")
+                skipped.append(printable(f"{item.name} ({problem})"))
             else:
                 out.write(pixels.tobytes())
+                digest.update(pixels.tobytes())
                 labels.append(names.setdefault(item.label, len(names)))
     if skipped:
         some = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
         summary = f"{len(skipped)} of {len(labels) + len(skipped)} files in {source.name} could not be decoded: {some}"
         if len(skipped) > len(labels):
             raise InputError(summary)
-        print(f"skipped {summary}", file=sys.stderr)
+        print(printable(f"skipped {summary}"), file=sys.stderr)
     if not labels:
         raise InputError(f"{source.name} holds no images")
     np.save(folder / "labels.npy", np.asarray(labels, np.int32))
@@ -132,6 +146,7 @@ def _build(source: Source, folder: Path, *, image_size: int, channels: int, back
         "shape": [len(labels), image_size, image_size, channels],
         "source": source.name,
         "fingerprint": source.fingerprint,
+        "digest": digest.hexdigest(),
         "labels": list(names),
         "skipped": {"count": len(skipped), "first": skipped[:_NAMED]},
     }

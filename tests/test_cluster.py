@@ -1,0 +1,256 @@
+"""Many devices and many processes compute what one does."""
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from dcgan_jax import restore
+from dcgan_jax.checkpoint import Checkpoints
+from dcgan_jax.cluster import HEARTBEAT_SECONDS, Cluster
+from dcgan_jax.config import Config
+from dcgan_jax.errors import InputError
+from dcgan_jax.loop import train
+from dcgan_jax.runlog import read_metrics
+from dcgan_jax.state import create_state, generator_params
+
+
+def python(code, *arguments, devices=1):
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "GLIBC_TUNABLES": ""}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(photos):
+    return Config(
+        data=str(photos), image_size=16, width=16, latent_dim=8, batch_size=8,
+        steps=3, log_every=1, sample_every=3, checkpoint_every=1, keep_newest=9,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(config, tmp_path_factory):
+    """The run on one device: its folder and final state."""
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, train(config, folder)
+
+
+def state_of(workdir, config):
+    with Checkpoints(workdir, config) as checkpoints:
+        return checkpoints.latest(create_state(config))[0]
+
+
+def same_but_for_rounding(workdir, config, alone):
+    """The run in ``workdir`` did what the run on one device did. Restores its checkpoint on one device."""
+    folder, whole = alone
+    for ours, theirs in zip(read_metrics(workdir), read_metrics(folder), strict=True):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=2e-4)
+    state = state_of(workdir, config)
+    assert state.step == whole.step
+    for network in ("generator", "discriminator"):
+        a, b = getattr(state, network), getattr(whole, network)
+        for x, y in zip(jax.tree.leaves((a.batch_stats, a.opt_state)), jax.tree.leaves((b.batch_stats, b.opt_state)), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-3 * np.abs(y).max())
+        for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+            # Adam divides small gradients by themselves, rounding and all: a few weights move by its step size.
+            assert np.abs(x - y).max() < 3 * config.steps * config.learning_rate
+            assert np.abs(x - y).mean() < 1e-2 * config.learning_rate
+    return True
+
+
+ON_DEVICES = """
+import sys
+from pathlib import Path
+import jax, jax.numpy as jnp
+from dcgan_jax import cluster, loop
+from dcgan_jax.config import Config
+from dcgan_jax.state import create_state
+
+config, workdir = Config.load(Path(sys.argv[1])), sys.argv[2]
+before = loop.train_step._cache_size()
+state = loop.train(config, workdir)
+assert loop.train_step._cache_size() == before + 1
+assert all(len(leaf.devices()) == jax.device_count() for leaf in jax.tree.leaves(state))
+replicated, split = cluster.shardings()
+images = jax.device_put(jnp.zeros((config.batch_size, 16, 16, 3)), split)
+program = loop.train_step.lower(state, images, jax.random.key(0)).compile().as_text()
+assert " all-reduce(" in program
+for costly in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+    assert f" {costly}(" not in program, costly
+print("good")
+"""
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_many_devices_compute_what_one_does(config, alone, tmp_path, devices):
+    (tmp_path / "config.json").write_text(config.to_json())
+    done = python(ON_DEVICES, tmp_path / "config.json", tmp_path / "run", devices=devices)
+    said = done.communicate()[0]
+    assert done.returncode == 0 and said.splitlines()[-1] == "good", said
+    assert f"on cpu:0 and {devices - 1} more" in said
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+    assert restore(tmp_path / "run").params.keys() == generator_params(alone[1]).params.keys()
+
+
+def test_a_checkpoint_of_one_device_goes_on_on_four(config, alone, tmp_path):
+    shutil.copytree(alone[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
+    done = python(ON_DEVICES, tmp_path / "run" / "config.json", tmp_path / "run", devices=4)
+    said = done.communicate()[0]
+    assert done.returncode == 0 and "going on from step 2" in said, said
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(config, tmp_path):
+    code = "from dcgan_jax.train import main; main()"
+    done = python(code, "--workdir", tmp_path / "run", "--data", config.data, "--batch-size", 8, devices=3)
+    assert "error: batch_size 8 cannot be shared equally by 3 devices: use a multiple of 3\n" == done.communicate()[0]
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"coordinator": "host:1"}, "belong together: give all three"),
+        ({"process_id": 0, "num_processes": 1}, "belong together: give all three"),
+        ({"coordinator": "host", "process_id": 0, "num_processes": 1}, "is not of the form HOST:PORT"),
+        ({"coordinator": "host:1", "process_id": 2, "num_processes": 2}, r"process_id 2 must lie in \[0, num_processes\), which is 2"),
+        ({"coordinator": "host:1", "process_id": 0, "num_processes": 1, "distributed": True}, "leave out the one or the other"),
+    ],
+)
+def test_bad_cluster_flags_are_refused(flags, message):
+    with pytest.raises(InputError, match=message):
+        Cluster(**flags)
+
+
+def test_no_cluster_to_be_found_is_said():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI", "KUBERNETES", "TPU"))}
+    code = "from dcgan_jax.train import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "--workdir", "run", "--distributed"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: --distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found" in done.stderr.splitlines()[-1]
+
+
+# --- processes --------------------------------------------------------------------------------------
+
+
+ONE_OF_MANY = """
+import os, sys, time
+from dcgan_jax import loop
+real = train_step = loop.train_step
+process = int(sys.argv[sys.argv.index("--process-id") + 1])
+{patch}
+loop.train_step = train_step
+from dcgan_jax.train import main
+main()
+"""
+
+
+def start(workdir, config, *, processes=2, patch="", changes=()):
+    """The processes of one run, over loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = {**dataclasses.asdict(config), **dict(changes)}
+    booleans = ["--no-first-batchnorm"]
+    arguments = [x for name, value in flags.items() if name != "first_batchnorm" for x in (f"--{name.replace('_', '-')}", value)]
+    return [
+        python(
+            ONE_OF_MANY.format(patch=patch), "--workdir", workdir, *booleans, *arguments,
+            "--coordinator", coordinator, "--num-processes", processes, "--process-id", process,
+        )
+        for process in range(processes)
+    ]  # fmt: skip
+
+
+def finish(processes, timeout=200):
+    said = [process.communicate(timeout=timeout)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
+    return said
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does_and_one_goes_on_from_them(config, alone, tmp_path):
+    said = finish(start(tmp_path / "run", config))
+    assert "on cpu:0 and 1 more" in said[0] and "examples/sec" in said[0] and "parameters" not in said[1]
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == sorted(p.name for p in (alone[0] / "samples").iterdir())
+
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")  # two made it, one goes on
+    train(config, tmp_path / "run")
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")  # and the other way round
+    finish(start(tmp_path / "run", config))
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+
+
+def wait_until_step(step, workdir, processes):
+    end = time.monotonic() + 120
+    while not any(line["step"] >= step for line in read_metrics(workdir)):
+        assert time.monotonic() < end and all(process.poll() is None for process in processes), [p.communicate()[0] for p in processes]
+        time.sleep(0.1)
+
+
+SLOWLY = """
+def train_step(state, images, key):
+    time.sleep(0.1)
+    return real(state, images, key)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_process_dies_the_other_ends_and_the_pair_resumes_exactly(config, tmp_path, victim):
+    """The bound on how long it takes is that of the heartbeat, which decides where no connection breaks."""
+    config = dataclasses.replace(config, steps=1000, checkpoint_every=5)
+    pair = start(tmp_path / "run", config, patch=SLOWLY)
+    wait_until_step(12, tmp_path / "run", pair)
+    pair[victim].kill()
+    killed = time.monotonic()
+    said = pair[1 - victim].communicate(timeout=3 * HEARTBEAT_SECONDS)[0]
+    assert time.monotonic() - killed < 2 * HEARTBEAT_SECONDS
+    assert pair[1 - victim].returncode == 1, said
+    error = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and re.match("error: another process of the run was lost: .* Start all of them again", error[0]), said
+    pair[victim].communicate()
+
+    steps = max(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()) + 4
+    config = dataclasses.replace(config, steps=steps)
+    assert "going on from step" in finish(start(tmp_path / "run", config))[0]
+    finish(start(tmp_path / "whole", config))
+    assert jax.tree.all(jax.tree.map(np.array_equal, *(state_of(tmp_path / name, config) for name in ("run", "whole"))))
+    assert read_metrics(tmp_path / "run") == read_metrics(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_one_process_stops_both_at_the_same_step(config, tmp_path, number, code):
+    pair = start(tmp_path, dataclasses.replace(config, steps=1000, checkpoint_every=500), patch=SLOWLY)
+    wait_until_step(3, tmp_path, pair)
+    pair[1].send_signal(number)
+    said = [process.communicate(timeout=60)[0] for process in pair]
+    assert [process.returncode for process in pair] == [143, code], said
+    steps = {re.search(r"stopped after step (\d+), which is saved", text)[1] for text in said}
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == steps and len(steps) == 1
+
+
+@pytest.mark.slow
+def test_processes_with_different_flags_are_refused(config, tmp_path):
+    patch = "if process == 1: sys.argv[sys.argv.index('--seed') + 1] = '1'"
+    pair = start(tmp_path, config, patch=patch)
+    said = [process.communicate(timeout=120)[0] for process in pair]
+    assert any(process.returncode == 2 for process in pair)
+    assert any("the processes of the run do not have the same flags" in text for text in said), said
