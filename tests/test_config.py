@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from dcgan_jax.config import Config, InputError
+from dcgan_jax.config import Config
+from dcgan_jax.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,23 @@
 
 import hashlib
 import http.server
-import io
 import json
 import os
+import shutil
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from dcgan_jax.config import InputError
 from dcgan_jax.data import sources, store
 from dcgan_jax.data.pipeline import batch_indices, batches, device_batches
-
-
-def prepared(data, cache, **changes):
-    settings = {"image_size": 16, "channels": 3, "background": "white", **changes}
-    return store.prepare(sources.open_source(str(data), cache=cache), cache=cache, **settings)
+from dcgan_jax.errors import InputError
+from dcgan_jax.files import locked
+from helpers import prepared
 
 
 @pytest.fixture(scope="session")
@@ -129,14 +127,6 @@ def test_more_than_half_bad_is_an_error(tmp_path):
     assert len(prepared(broken_folder(tmp_path / "half", good=5, bad=5), tmp_path / "cache")) == 5
 
 
-def test_a_decompression_bomb_is_a_bad_file(tmp_path, monkeypatch):
-    root = broken_folder(tmp_path / "bomb", good=3, bad=0)
-    Image.new("1", (100, 100)).save(root / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_001)  # Pillow warns above this and raises at twice it
-    made = prepared(root, tmp_path / "cache")
-    assert len(made) == 3 and "bomb.png" in made.skipped["first"][0]
-
-
 def test_every_image_once_in_each_epoch_and_batches_follow_from_seed_and_step():
     count, size = 10, 4
     stream = np.concatenate([batch_indices(s, count=count, batch_size=size, seed=1) for s in range(10)])
@@ -160,6 +150,56 @@ def test_the_pipeline_yields_normalised_batches_from_any_step(photos, tmp_path):
         batch = next(resumed)
         assert isinstance(batch, jax.Array)
         np.testing.assert_array_equal(batch, whole[step])
+
+
+def test_each_process_reads_only_its_part_of_a_batch(photos, tmp_path, monkeypatch):
+    made, read = prepared(photos, tmp_path), []
+    take = type(made).take
+    monkeypatch.setattr(type(made), "take", lambda self, indices: (read.append(indices), take(self, indices))[1])
+    for part in (0, 1, 2):
+        read.clear()
+        stream = batches(made, batch_size=6, seed=3, part=part, parts=3).as_numpy_iterator()
+        whole = batch_indices(0, count=12, batch_size=6, seed=3)
+        np.testing.assert_array_equal(next(stream), take(made, whole[2 * part : 2 * part + 2]) / np.float32(127.5) - 1)
+        assert all(len(indices) == 2 for indices in read)
+        assert any(np.array_equal(indices, whole[2 * part : 2 * part + 2]) for indices in read)
+
+
+def test_a_damaged_store_is_named_with_the_mend(photos, tmp_path):
+    for damage in (
+        lambda path: os.truncate(path / "images.u8", 100),
+        lambda path: (path / "manifest.json").write_text('{"shape": ['),
+        lambda path: np.save(path / "labels.npy", np.array([{"a": print}]), allow_pickle=True),
+        lambda path: (path / "labels.npy").unlink(),
+    ):
+        path = prepared(photos, tmp_path).path
+        damage(path)
+        with pytest.raises(InputError, match=f"{path} is damaged .*: delete it, it will be built again"):
+            prepared(photos, tmp_path)
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+
+
+def test_what_killed_processes_left_is_cleaned_up_and_live_ones_are_waited_for(photos, tmp_path):
+    path = prepared(photos, tmp_path).path
+    left = path.with_name(f"{path.name}.partial")
+    path.rename(left)  # as if killed while it was being built
+    made = []
+    with locked(tmp_path / "locks" / f"{path.name}.lock"):
+        other = threading.Thread(target=lambda: made.append(prepared(photos, tmp_path)))
+        other.start()
+        other.join(0.3)
+        assert other.is_alive() and left.exists()
+    other.join()
+    assert len(made[0]) == 12 and not left.exists()
+
+
+def test_no_room_in_the_cache_is_said_before_anything_is_decoded(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(InputError, match=r"stores/photos.* has 0.0 MiB free, but the decoded copy of .* needs 9.0 MiB"):
+        prepared(photos, tmp_path, image_size=512)
+    assert list(tmp_path.glob("stores/*")) == []
 
 
 def resident_mib():
@@ -257,19 +297,6 @@ def test_no_network_says_so(pokemon, tmp_path):
         point_at(server)
     with pytest.raises(InputError, match="cannot be reached .*: connect to the network, or put the file at"):
         prepared("pokemon", tmp_path)
-
-
-def test_nothing_is_extracted_from_an_archive(tmp_path):
-    """Members that would land elsewhere are pictures like any other: no file is made of them."""
-    picture = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
-    path = tmp_path / "slip" / "slip.zip"
-    path.parent.mkdir()
-    with zipfile.ZipFile(path, "w") as out:
-        for name in ("../outside.png", str(tmp_path / "absolute.png"), "a/../../b.png"):
-            out.writestr(name, picture.getvalue())
-    assert len(prepared(path, tmp_path / "cache")) == 3
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "slip"]
 
 
 # --- tensorflow-datasets ---------------------------------------------------------------------------

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcgan_jax import cache as cache_module
 from dcgan_jax import loop, restore
 from dcgan_jax.checkpoint import Checkpoints
 from dcgan_jax.config import Config
@@ -24,12 +23,9 @@ from dcgan_jax.errors import InputError, NonFiniteError, Stopped
 from dcgan_jax.loop import train
 from dcgan_jax.runlog import read_metrics
 from dcgan_jax.state import create_state, generator_params
+from helpers import equal
 
 SMALL = "--image-size 16 --width 8 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 6 --checkpoint-every 3".split()
-
-
-def equal(a, b):
-    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
 def logged(workdir):
