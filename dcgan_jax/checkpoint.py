@@ -2,10 +2,11 @@
 
 import contextlib
 import gc
-import os
+import logging
 import sys
-import tempfile
+import threading
 import time
+import traceback
 import zlib
 from pathlib import Path
 from typing import Any
@@ -38,25 +39,28 @@ class Checkpoints:
     def __init__(self, workdir: Path, config: Config):
         self._workdir = Path(workdir)
         self._folder = self._workdir / FOLDER
-        self._manager = ocp.CheckpointManager(
-            self._folder.absolute(),
-            item_handlers=ocp.PyTreeCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [
-                        checkpoint_managers.LatestN(config.keep_newest),
-                        checkpoint_managers.EveryNSteps(config.keep_every),
-                    ]
-                ),
-                cleanup_tmp_directories=True,
-                enable_async_checkpointing=True,
-            ),
+        self._policy = checkpoint_managers.AnyPreservationPolicy(
+            [checkpoint_managers.LatestN(config.keep_newest), checkpoint_managers.EveryNSteps(config.keep_every)]
         )
 
     def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_said_once())
+            self._manager = ocp.CheckpointManager(
+                self._folder.absolute(),
+                item_handlers=ocp.PyTreeCheckpointHandler(),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=self._policy, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                ),
+            )
+            stack.push(self._close)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, _, error, __):
+    def __exit__(self, *error):
+        return self._stack.__exit__(*error)
+
+    def _close(self, _, error, __):
         if not isinstance(error, LostPeerError):  # with whom alone the write under way could end
             with self._explained(None):
                 self._manager.close()
@@ -173,13 +177,11 @@ def restore(workdir: str | Path, step: int | None = None) -> GeneratorParams:
         raise InputError(f"{workdir} has no checkpoint of step {step}, only {', '.join(map(str, sorted(steps)))}")
     shapes = serialization.to_state_dict(jax.eval_shape(lambda: create_state(config)))
     tree = {"generator": {name: shapes["generator"][name] for name in ("params", "batch_stats")}}
-    with _quiet():
-        manager = ocp.CheckpointManager(
-            folder.absolute(),
-            item_handlers=ocp.PyTreeCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(read_only=True),
-        )
-    with manager:
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with (
+        _said_once(),
+        ocp.CheckpointManager(folder.absolute(), item_handlers=ocp.PyTreeCheckpointHandler(), options=options) as manager,
+    ):
         wanted = sorted(steps, reverse=True) if step is None else [step]
         saved, _, damaged = _newest_whole(folder, manager, wanted, tree)
     for bad, problem in damaged.items():
@@ -203,10 +205,9 @@ def _newest_whole(folder, manager, steps, tree) -> tuple[Any, int, dict[int, str
     damaged = {}
     for step in steps:
         try:
-            with _quiet():
-                about = manager.metadata(step).custom_metadata
-                checksums, attempt = about["checksums"], about["attempt"]
-                saved = manager.restore(step, args=arguments)
+            about = manager.metadata(step).custom_metadata
+            checksums, attempt = about["checksums"], about["attempt"]
+            saved = manager.restore(step, args=arguments)
             changed = [name for name, leaf in _named_leaves(saved) if zlib.crc32(np.asarray(leaf)) != checksums[name]]
             if not changed:
                 return saved, attempt, damaged
@@ -226,20 +227,35 @@ def _named_leaves(tree):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Keep stderr clean: Orbax and its threads report each array of a damaged checkpoint, pages of it."""
-    sys.stderr.flush()
-    kept, hook = os.dup(2), sys.unraisablehook
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
-        sys.unraisablehook = lambda _: None
-        try:
-            yield
-        except BaseException:
-            time.sleep(1)  # reads still under way report when they end
-            raise
-        finally:
-            gc.collect()  # abandoned tasks report when they are collected
-            sys.unraisablehook = hook
-            os.dup2(kept, 2)
-            os.close(kept)
+def _said_once():
+    """Inside the block Orbax says by exception what goes wrong, and no more: its logs, and what its threads,
+    tasks and callbacks report of the same failure, hundreds of lines, are kept from stderr."""
+
+    def unless_orbax(hook):
+        return lambda seen: None if _passes_orbax(seen) else hook(seen)
+
+    loggers = [logger for name in ("absl", "asyncio") if not (logger := logging.getLogger(name)).disabled]
+    hooks = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = map(unless_orbax, hooks)
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    except BaseException as error:
+        time.sleep(1)  # reads and writes under way report when they end
+        cause = error
+        while cause:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__context__
+        raise
+    finally:
+        gc.collect()  # abandoned tasks report when they are collected
+        threading.excepthook, sys.unraisablehook = hooks
+        for logger in loggers:
+            logger.disabled = False
+
+
+def _passes_orbax(seen) -> bool:
+    frames = traceback.walk_tb(seen.exc_traceback or getattr(seen.exc_value, "__traceback__", None))
+    places = [frame.f_code.co_filename for frame, _ in frames] + [repr(getattr(seen, "object", None))]
+    return any(name in place for place in places for name in ("orbax", "asyncio", "_read_array", "async_"))

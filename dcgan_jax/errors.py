@@ -28,7 +28,7 @@ class NonFiniteError(Exception):
 class LostPeerError(Exception):
     """Another process of the run has ended or cannot be reached."""
 
-    exit_code = 1
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Stopped(Exception):

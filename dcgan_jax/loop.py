@@ -63,7 +63,7 @@ def train(config: Config, workdir: str | Path):
     with cluster.peers(), _run_folder(config, workdir), HeldSignals(forward=cluster.joined()) as signals:
         cluster.agree({"flags": config.to_json(), "images": store.digest})
         attempt = 0
-        with Checkpoints(workdir, config) as checkpoints:
+        with Checkpoints(workdir, config) as checkpoints, cluster.peers():
             while True:
                 state = jax.device_put(create_state(config), cluster.shardings()[0])
                 state, saved_attempt = checkpoints.latest(state)
@@ -145,7 +145,7 @@ def _train_from(state, attempt, config, workdir, store, checkpoints, signals):
             log.say(f"nothing left to do: the run has its {config.steps} steps; --steps N extends it")
             return state
         log.reals(store.take(range(min(20, len(store)))))
-        if start == 0 and first_process:
+        if start == 0:
             log.samples(0, draw())
 
         late, due = _Late(log), False
@@ -160,7 +160,7 @@ def _train_from(state, attempt, config, workdir, store, checkpoints, signals):
                     late.record()
                 last = step == config.steps
                 logged = last or step % config.log_every == 0
-                grid = draw() if first_process and (last or step % config.sample_every == 0) else None
+                grid = draw() if last or step % config.sample_every == 0 else None
                 rate = first and (step - first[0]) * config.batch_size / (time.perf_counter() - first[1])
                 late.add(step, metrics, logged, grid, rate)
                 due = logged or grid is not None

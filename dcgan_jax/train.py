@@ -1,7 +1,7 @@
 """Train a DCGAN: ``python -m dcgan_jax.train --workdir runs/``.
 
-The same command again goes on where the last one stopped. Exit codes: 0 done, 1 another process of
-the run was lost, 2 something to mend, 3 diverged, 130 and 143 stopped by Ctrl-C and SIGTERM.
+The same command again goes on where the last one stopped. Exit codes: 0 done, 2 something to mend,
+3 diverged, 75 another process of the run was lost, 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import dataclasses

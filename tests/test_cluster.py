@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import yaml
 
 from dcgan_jax import restore
 from dcgan_jax.checkpoint import Checkpoints
@@ -25,8 +27,9 @@ from dcgan_jax.state import create_state, generator_params
 from helpers import equal
 
 
-def python(code, *arguments, devices=1):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "GLIBC_TUNABLES": ""}
+def python(code, *arguments, devices=1, **variables):
+    devices = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": devices, "GLIBC_TUNABLES": "", **variables}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -72,6 +75,7 @@ def same_but_for_rounding(workdir, config, alone):
     return True
 
 
+MAIN = "from dcgan_jax.train import main; main()"
 ON_DEVICES = """
 import sys
 from pathlib import Path
@@ -116,8 +120,7 @@ def test_a_checkpoint_of_one_device_goes_on_on_four(config, alone, tmp_path):
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(config, tmp_path):
-    code = "from dcgan_jax.train import main; main()"
-    done = python(code, "--workdir", tmp_path / "run", "--data", config.data, "--batch-size", 8, devices=3)
+    done = python(MAIN, "--workdir", tmp_path / "run", "--data", config.data, "--batch-size", 8, devices=3)
     assert "error: batch_size 8 cannot be shared equally by 3 devices: use a multiple of 3\n" == done.communicate()[0]
     assert done.returncode == 2 and not (tmp_path / "run").exists()
 
@@ -139,8 +142,7 @@ def test_bad_cluster_flags_are_refused(flags, message):
 
 def test_no_cluster_to_be_found_is_said():
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI", "KUBERNETES", "TPU"))}
-    code = "from dcgan_jax.train import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "--workdir", "run", "--distributed"], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", MAIN, "--workdir", "run", "--distributed"], env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "error: --distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found" in done.stderr.splitlines()[-1]
 
@@ -160,20 +162,22 @@ main()
 """
 
 
-def start(workdir, config, *, processes=2, patch="", changes=()):
-    """The processes of one run, over loopback."""
+def flags(workdir, config):
+    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name != "first_batchnorm"}
+    return ["--workdir", workdir, *(x for name, value in knobs.items() for x in (f"--{name.replace('_', '-')}", value))]
+
+
+def start(workdir, config, *, patch=""):
+    """The two processes of one run, over loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {**dataclasses.asdict(config), **dict(changes)}
-    booleans = ["--no-first-batchnorm"]
-    arguments = [x for name, value in flags.items() if name != "first_batchnorm" for x in (f"--{name.replace('_', '-')}", value)]
     return [
         python(
-            ONE_OF_MANY.format(patch=patch), "--workdir", workdir, *booleans, *arguments,
-            "--coordinator", coordinator, "--num-processes", processes, "--process-id", process,
+            ONE_OF_MANY.format(patch=patch), *flags(workdir, config),
+            "--coordinator", coordinator, "--num-processes", 2, "--process-id", process,
         )
-        for process in range(processes)
+        for process in (0, 1)
     ]  # fmt: skip
 
 
@@ -223,7 +227,7 @@ def test_when_one_process_dies_the_other_ends_and_the_pair_resumes_exactly(confi
     killed = time.monotonic()
     said = pair[1 - victim].communicate(timeout=3 * HEARTBEAT_SECONDS)[0]
     assert time.monotonic() - killed < 2 * HEARTBEAT_SECONDS
-    assert pair[1 - victim].returncode == 1, said
+    assert pair[1 - victim].returncode == 75, said
     error = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(error) == 1 and re.match("error: another process of the run was lost: .* Start all of them again", error[0]), said
     pair[victim].communicate()
@@ -246,6 +250,33 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(config, tmp_path, n
     assert [process.returncode for process in pair] == [143, code], said
     steps = {re.search(r"stopped after step (\d+), which is saved", text)[1] for text in said}
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == steps and len(steps) == 1
+
+
+@pytest.mark.slow
+def test_slurm_is_recognised(config, alone, tmp_path):
+    """The variables that srun sets for two tasks on this machine; the job's number gives the port."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    finish([
+        python(MAIN, *flags(tmp_path, config), "--distributed", **job, SLURM_PROCID=task, SLURM_LOCALID=task)
+        for task in ("0", "1")
+    ])  # fmt: skip
+    assert same_but_for_rounding(tmp_path, config, alone)
+
+
+def test_the_cluster_files_are_well_formed():
+    folder = Path(__file__).parents[1] / "experiments" / "cluster"
+    subprocess.run(["bash", "-n", folder / "slurm.sbatch"], check=True)
+    *rights, jobs = yaml.safe_load_all((folder / "jobset.yaml").read_text())
+    account = rights[0]["metadata"]["name"]
+    assert [kind["kind"] for kind in rights] == ["ServiceAccount", "Role", "RoleBinding"]
+    assert rights[2]["roleRef"]["name"] == rights[1]["metadata"]["name"] and rights[2]["subjects"][0]["name"] == account
+    [job] = jobs["spec"]["replicatedJobs"]
+    assert job["template"]["spec"]["completionMode"] == "Indexed"
+    pod = job["template"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["serviceAccountName"] == account and container["command"][1:3] == ["-m", "dcgan_jax.train"]
+    done = subprocess.run([sys.executable, *container["command"][1:], *container["args"], "--help"], capture_output=True)
+    assert done.returncode == 0
 
 
 @pytest.mark.slow
