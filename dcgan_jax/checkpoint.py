@@ -215,6 +215,7 @@ def _newest_whole(folder, manager, steps, tree) -> tuple[Any, int, dict[int, str
         except Exception as error:  # Orbax, TensorStore and JSON raise anything on bad bytes; each is named
             if jax.process_count() > 1 and isinstance(error, RuntimeError):
                 raise
+            _settle()
             damaged[step] = f"{type(error).__name__}: {first_line(error)}"[:120]
     what = "; ".join(f"step {step} ({problem})" for step, problem in damaged.items())
     raise InputError(f"no checkpoint asked for in {folder} can be read: {what}")
@@ -241,8 +242,8 @@ def _said_once():
         logger.disabled = True
     try:
         yield
-    except BaseException as error:
-        time.sleep(1)  # reads and writes under way report when they end
+    except InputError as error:
+        _settle()
         cause = error
         while cause:
             traceback.clear_frames(cause.__traceback__)
@@ -253,6 +254,10 @@ def _said_once():
         threading.excepthook, sys.unraisablehook = hooks
         for logger in loggers:
             logger.disabled = False
+
+
+def _settle():
+    time.sleep(1)  # reads and writes still under way report when they end
 
 
 def _passes_orbax(seen) -> bool:
