@@ -19,6 +19,7 @@ from dcgan_jax.errors import InputError, LostPeerError, first_line
 HEARTBEAT_SECONDS = 30
 """A process that is not heard of for so long is given up, and the others end."""
 _JOIN_SECONDS = 300
+_PREPARE_SECONDS = 24 * 3600
 _LOST = re.compile("gloo|nccl|coordination|heartbeat|barrier|connection|unavailable|deadline|peer", re.IGNORECASE)
 
 
@@ -107,7 +108,8 @@ def local(tree: Any) -> Any:
 
 
 def agree(what: dict[str, str]) -> None:
-    """
+    """Wait for all processes, however long one takes to prepare its images, and compare.
+
     Raises:
       InputError: another process has other values; names the first that differ.
     """
@@ -117,6 +119,10 @@ def agree(what: dict[str, str]) -> None:
 
     if jax.process_count() == 1:
         return
+    # Collectives give up after half a minute. JAX has this barrier, but no public name for it.
+    from jax._src import distributed
+
+    distributed.global_state.client.wait_at_barrier("prepared", _PREPARE_SECONDS * 1000)
     for name, value in what.items():
         digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
         digests = multihost_utils.process_allgather(digest)
