@@ -36,7 +36,9 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     """
     G, D = state.generator, state.discriminator
     z = state.latent.draw(jax.random.fold_in(key, state.step), images.shape[0])
-    z = _placed(z, images, PartitionSpec("data"))
+    if not (mesh := jax.typeof(images).sharding.mesh).empty:
+        # Left to itself XLA lets every device generate the whole batch.
+        z = jax.lax.with_sharding_constraint(z, NamedSharding(mesh, PartitionSpec("data")))
 
     def generate(g_params):
         fake, new = G.apply_fn(
@@ -76,15 +78,8 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
         "grad_norm_D": optax.tree.norm(d_grads),
         "grad_norm_G": optax.tree.norm(g_grads),
     }
-    state = state.replace(
+    return state.replace(
         step=state.step + 1,
         generator=G.apply_gradients(grads=g_grads, batch_stats=g_stats),
         discriminator=D.replace(batch_stats=d_stats),
-    )
-    return _placed((state, metrics), images, PartitionSpec())
-
-
-def _placed(tree, images, spec):
-    """Lay arrays out on the mesh of the images, if they have one: XLA would choose for itself."""
-    mesh = jax.typeof(images).sharding.mesh
-    return tree if mesh.empty else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
+    ), metrics

@@ -88,10 +88,14 @@ config, workdir = Config.load(Path(sys.argv[1])), sys.argv[2]
 before = loop.train_step._cache_size()
 state = loop.train(config, workdir)
 assert loop.train_step._cache_size() == before + 1
-assert all(len(leaf.devices()) == jax.device_count() for leaf in jax.tree.leaves(state))
-replicated, split = cluster.shardings()
-images = jax.device_put(jnp.zeros((config.batch_size, 16, 16, 3)), split)
-program = loop.train_step.lower(state, images, jax.random.key(0)).compile().as_text()
+for leaf in jax.tree.leaves(state):
+    assert leaf.sharding.is_fully_replicated and len(leaf.devices()) == jax.device_count()
+images = jnp.zeros((config.batch_size, 16, 16, 3))
+one = loop.train_step.lower(create_state(config), images, jax.random.key(0)).compile()
+many = loop.train_step.lower(state, jax.device_put(images, cluster.shardings()[1]), jax.random.key(0)).compile()
+share = many.cost_analysis()["flops"] / one.cost_analysis()["flops"]
+assert 1 <= share * jax.device_count() < 1.35, share  # the optimizer's part is not shared
+program = many.as_text()
 assert " all-reduce(" in program
 for costly in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
     assert f" {costly}(" not in program, costly
