@@ -112,10 +112,14 @@ class Config:
             raise InputError(f"{path} does not exist: {path.parent} is not the folder of a run") from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as a run's configuration: {error}") from None
-        names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            odd = sorted(names.symmetric_difference(values if isinstance(values, dict) else ()))
-            raise InputError(f"{path} is not a run's configuration: unknown or missing {', '.join(odd)}")
+        if not isinstance(values, dict):
+            raise InputError(f"{path} is not a run's configuration, but a {type(values).__name__}")
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - set(defaults)):
+            raise InputError(f"{path} is not a configuration of this version: unknown {', '.join(unknown)}")
+        if missing := {name: default for name, default in defaults.items() if name not in values}:
+            lines = json.dumps(missing).strip("{}")
+            raise InputError(f"{path} is not a configuration of this version: if the run used the defaults, add {lines}")
         try:
             return cls(**values)
         except InputError as error:
