@@ -1,6 +1,7 @@
 """Files that are whole or not there, locks that die with their process, and room on the disk."""
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+        mend = ": make room, and run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise InputError(f"cannot write {error.filename or path}: {error.strerror or error}{mend}") from error
 
 
 def need_room(folder: Path, size: int, purpose: str) -> None:
