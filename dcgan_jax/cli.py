@@ -56,4 +56,4 @@ def run(command: Callable, arguments) -> None:
 def _end(error) -> NoReturn:
     message = str(error) if isinstance(error, Stopped) else f"error: {error}"
     print("\n".join(map(printable, message.splitlines())), file=sys.stderr)
-    cluster.leave(error.exit_code)
+    cluster.leave(error.exit_code, together=isinstance(error, (NonFiniteError, Stopped)))

@@ -81,9 +81,10 @@ def joined() -> bool:
     return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
 
 
-def leave(code: int) -> NoReturn:
-    """Exit with ``code``. One of several processes does not wait for the others, which may be gone."""
-    if joined():
+def leave(code: int, together: bool) -> NoReturn:
+    """Exit with ``code``: ``together`` with the other processes, if there are any, or without waiting for
+    them, who may be gone or know nothing of it."""
+    if joined() and not together:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
