@@ -155,7 +155,8 @@ def test_no_cluster_to_be_found_is_said():
 
 
 ONE_OF_MANY = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from dcgan_jax import loop
 real = train_step = loop.train_step
 process = int(sys.argv[sys.argv.index("--process-id") + 1])

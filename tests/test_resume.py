@@ -112,7 +112,8 @@ def test_the_newest_checkpoints_stay_and_one_every_so_often(whole, tmp_path):
 def start(workdir, photos, *arguments, patch=""):
     """A ``train`` command of its own, its step replaced by ``patch``, which may define ``train_step``."""
     code = f"""
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from dcgan_jax import loop
 real = train_step = loop.train_step
 {patch}
