@@ -177,11 +177,11 @@ def restore(workdir: str | Path, step: int | None = None) -> GeneratorParams:
         raise InputError(f"{workdir} has no checkpoint of step {step}, only {', '.join(map(str, sorted(steps)))}")
     shapes = serialization.to_state_dict(jax.eval_shape(lambda: create_state(config)))
     tree = {"generator": {name: shapes["generator"][name] for name in ("params", "batch_stats")}}
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with (
-        _said_once(),
-        ocp.CheckpointManager(folder.absolute(), item_handlers=ocp.PyTreeCheckpointHandler(), options=options) as manager,
-    ):
+    with _said_once(), ocp.CheckpointManager(
+        folder.absolute(),
+        item_handlers=ocp.PyTreeCheckpointHandler(),
+        options=ocp.CheckpointManagerOptions(read_only=True),
+    ) as manager:
         wanted = sorted(steps, reverse=True) if step is None else [step]
         saved, _, damaged = _newest_whole(folder, manager, wanted, tree)
     for bad, problem in damaged.items():

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -51,6 +52,8 @@ def run(command: Callable, arguments) -> None:
         command(arguments)
     except (InputError, NonFiniteError, LostPeerError, Stopped) as error:
         _end(error)
+    except KeyboardInterrupt:
+        _end(Stopped(signal.SIGINT, "stopped: the same command starts again"))
 
 
 def _end(error) -> NoReturn:

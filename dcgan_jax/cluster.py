@@ -8,6 +8,7 @@ of the whole batch.
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 import sys
@@ -58,6 +59,7 @@ class Cluster:
             return
         import jax
 
+        print(f"waiting for the other processes, {_JOIN_SECONDS // 60} minutes at most", file=sys.stderr)
         try:
             jax.distributed.initialize(
                 self.coordinator,
@@ -131,14 +133,18 @@ def agree(what: dict[str, str]) -> None:
             raise InputError(f"the processes of the run do not have the same {name}")
 
 
-def stop_announced(step: int) -> bool:
+_asked = itertools.count()
+
+
+def stop_announced() -> bool:
     """Whether this is the step after which all processes stop, because one of them was sent SIGTERM.
 
     To be asked by each process that has joined, after each step.
     """
     from jax.experimental import multihost_utils
 
-    return multihost_utils.reached_preemption_sync_point(step)
+    # JAX counts from 0 and never back, as a run that is resumed or rolled back does not.
+    return multihost_utils.reached_preemption_sync_point(next(_asked))
 
 
 @contextlib.contextmanager

@@ -168,7 +168,7 @@ def _train_from(state, attempt, config, workdir, store, checkpoints, signals):
                     jax.block_until_ready(metrics)
                     seconds = time.perf_counter() - (first[1] if first else 0)
                     first = first or (step, time.perf_counter())
-                stop = cluster.stop_announced(step) if cluster.joined() else signals.received
+                stop = cluster.stop_announced() if cluster.joined() else signals.received
                 if last or stop or step % config.checkpoint_every == 0 or step % config.keep_every == 0:
                     late.record()  # first: what a checkpoint has behind it is not written again
                     due = False

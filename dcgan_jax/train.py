@@ -5,13 +5,11 @@ The same command again goes on where the last one stopped. Exit codes: 0 done, 2
 """
 
 import dataclasses
-import signal
 from pathlib import Path
 
 from dcgan_jax import cli
 from dcgan_jax.cluster import Cluster
 from dcgan_jax.config import Config
-from dcgan_jax.errors import Stopped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +22,10 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Train on all devices of all processes of the cluster."""
-    try:
-        arguments.cluster.join()
-        from dcgan_jax.loop import train  # here, so that `--help` and mistakes answer at once
+    arguments.cluster.join()
+    from dcgan_jax.loop import train  # here, so that `--help` and mistakes answer at once
 
-        train(arguments.config, arguments.workdir)
-    except KeyboardInterrupt:  # later ones are held
-        raise Stopped(signal.SIGINT, "stopped before training began: the same command starts again") from None
+    train(arguments.config, arguments.workdir)
 
 
 def main(default: Config = Config(), description: str | None = None) -> None:

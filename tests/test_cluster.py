@@ -269,6 +269,30 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(config, tmp_path, n
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == steps and len(steps) == 1
 
 
+FIRST_STEP = """
+def train_step(state, images, key):
+    first = sys.argv[sys.argv.index("--workdir") + 1] + "/first"
+    if process == 0 and not os.path.exists(first):
+        open(first, "w").close()
+        time.sleep(3)
+    time.sleep(0.1)
+    return real(state, images, key)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_before_the_first_step_of_a_resumed_pair_is_not_lost(config, alone, tmp_path):
+    shutil.copytree(alone[0], tmp_path / "run")
+    pair = start(tmp_path / "run", dataclasses.replace(config, steps=1000), patch=FIRST_STEP)
+    end = time.monotonic() + 120
+    while not (tmp_path / "run" / "first").exists():
+        assert time.monotonic() < end and all(process.poll() is None for process in pair)
+        time.sleep(0.05)
+    pair[0].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[0] for process in pair]
+    assert [process.returncode for process in pair] == [143, 143], said
+
+
 @pytest.mark.slow
 def test_slurm_is_recognised(config, alone, tmp_path):
     """The variables that srun sets for two tasks on this machine; the job's number gives the port."""
