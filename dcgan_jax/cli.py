@@ -53,7 +53,8 @@ def run(command: Callable, arguments) -> None:
     except (InputError, NonFiniteError, LostPeerError, Stopped) as error:
         _end(error)
     except KeyboardInterrupt:
-        _end(Stopped(signal.SIGINT, "stopped: the same command starts again"))
+        print("stopped: the same command starts again", file=sys.stderr)
+        cluster.leave(128 + signal.SIGINT, together=False)
 
 
 def _end(error) -> NoReturn:

@@ -60,8 +60,9 @@ def train(config: Config, workdir: str | Path):
     shapes = jax.tree.leaves(jax.eval_shape(lambda: create_state(config)))
     need_room(workdir, sum(x.size * x.dtype.itemsize for x in shapes), "a checkpoint")
 
-    with cluster.peers(), _run_folder(config, workdir), HeldSignals(forward=cluster.joined()) as signals:
+    with cluster.peers():
         cluster.agree({"flags": config.to_json(), "images": store.digest})
+    with cluster.peers(), _run_folder(config, workdir), HeldSignals(forward=cluster.joined()) as signals:
         attempt = 0
         with Checkpoints(workdir, config) as checkpoints, cluster.peers():
             while True:

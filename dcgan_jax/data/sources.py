@@ -32,6 +32,9 @@ EXPANSION_LIMIT = 2000
 
 ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
 
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
+"""What is decoded, whatever it is called: Pillow would run Ghostscript on an EPS file named .png."""
+
 
 class Item(NamedTuple):
     """One picture: its name for messages, its label, and a function that decodes it."""
@@ -141,7 +144,7 @@ def _folder(root: Path) -> Source:
 def _open_file(path: Path) -> Image.Image:
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")  # opening a pipe would wait for ever
-    return Image.open(path)
+    return Image.open(path, formats=FORMATS)
 
 
 def _zip(path: Path) -> Source:
@@ -152,7 +155,7 @@ def _zip(path: Path) -> Source:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(f"{path} is neither a folder nor a readable .zip of images: {error}") from None
     members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
     names = _images_among(list(members), path)
@@ -173,7 +176,7 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Ima
         raise ValueError(f"expands to {mib(member.file_size)}, more than {mib(MEMBER_LIMIT)}")
     with archive.open(member) as content:
         # No more than is declared, whatever is there: a checksum that then fails is a bad file.
-        return Image.open(io.BytesIO(content.read(member.file_size)))
+        return Image.open(io.BytesIO(content.read(member.file_size)), formats=FORMATS)
 
 
 def _download(url: str, sha1: str, target: Path) -> Path:
