@@ -31,7 +31,10 @@ def _drop_torn(folder: Path) -> None:
     JAX compresses its entries with zlib, or with zstandard where that is installed.
     """
     for entry in folder.glob("*-cache"):
-        content = entry.read_bytes()
+        try:
+            content = entry.read_bytes()
+        except FileNotFoundError:  # another process was quicker
+            continue
         if content.startswith(_ZSTANDARD):
             continue
         reader = zlib.decompressobj()
