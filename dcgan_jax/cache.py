@@ -6,14 +6,16 @@ from pathlib import Path
 
 import jax
 
+from dcgan_jax.files import user_path, writing
+
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
 def cache_folder() -> Path:
     """``$DCGAN_JAX_CACHE``, else ``dcgan_jax`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
     if folder := os.environ.get("DCGAN_JAX_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dcgan_jax"
+        return user_path(folder)
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dcgan_jax"
 
 
 def cache_compilations() -> None:
@@ -43,4 +45,5 @@ def _drop_torn(folder: Path) -> None:
         except zlib.error:
             pass  # nor has it reached its end then
         if not reader.eof:
-            entry.unlink(missing_ok=True)
+            with writing(entry):
+                entry.unlink(missing_ok=True)

@@ -49,8 +49,32 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = ": make room, and run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise InputError(f"cannot write {error.filename or path}: {error.strerror or error}{mend}") from error
+        place, reason = Path(error.filename or path), error.strerror or error
+        mend = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            mend = f" ({mib(_free(place))} free, at least 1 MiB needed): make room, and run the same command again"
+        raise InputError(f"cannot write {place}: {reason}{mend}") from error
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a user may write it, with ~ for a home folder. It need not exist.
+
+    Raises:
+      InputError: it cannot be the name of a file, or not be looked at.
+    """
+    try:
+        path = Path(text).expanduser()
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()
+        return path
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a user without a home
+        raise InputError(f"{str(text)[:100]!r} cannot be used: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _free(place: Path) -> int:
+    """Bytes free where ``place`` is, or will be."""
+    disk = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+    return shutil.disk_usage(disk).free
 
 
 def need_room(folder: Path, size: int, purpose: str) -> None:
@@ -58,8 +82,7 @@ def need_room(folder: Path, size: int, purpose: str) -> None:
     Raises:
       InputError: the disk of ``folder``, which need not exist yet, has less than ``size`` bytes free.
     """
-    disk = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(disk).free
+    free = _free(folder)
     if free < size:
         raise InputError(f"{folder} has {mib(free)} free, but {purpose} needs {mib(size)}: make room or choose another folder")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dcgan_jax import cli
 from dcgan_jax.errors import InputError
-from dcgan_jax.files import writing
+from dcgan_jax.files import user_path, writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +43,17 @@ def generate(arguments: Arguments) -> None:
     from dcgan_jax.sampling import sample
 
     cache_compilations()
+    out = user_path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give --out a folder")
     params = restore(arguments.workdir, arguments.step)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise InputError(f"{arguments.out} is a file: give --out a folder")
     images = to_uint8(sample(params, jax.random.key(arguments.seed), arguments.num))
-    with writing(arguments.out):
-        arguments.out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(images):
-            save_png(arguments.out / f"{i:05d}.png", image)
-        save_png(arguments.out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
-    print(f"{len(images)} images and grid.png in {arguments.out}")
+            save_png(out / f"{i:05d}.png", image)
+        save_png(out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
+    print(f"{len(images)} images and grid.png in {out}")
 
 
 def main() -> None:

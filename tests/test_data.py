@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import jax
@@ -341,6 +343,20 @@ def test_a_local_builder(dots, tmp_path):
     assert len(prepared("tfds:dots:1.0.0", tmp_path)) == 6
     with pytest.raises(InputError, match="no split 'validation'; there are train, test"):
         prepared("tfds:dots:validation", tmp_path)
+
+
+def test_two_starts_at_once_prepare_a_data_set_once(dots, tmp_path):
+    made = []
+
+    class Spots(dots):
+        def _generate_examples(self):
+            made.append(None)
+            time.sleep(0.5)
+            yield from super()._generate_examples()
+
+    with ThreadPoolExecutor(2) as pool:
+        opened = list(pool.map(lambda _: sources.open_source("tfds:spots", cache=tmp_path), range(2)))
+    assert [source.count for source in opened] == [6, 6] and len(made) == 2  # a train and a test split
 
 
 def test_a_published_data_set(tmp_path):

@@ -8,11 +8,12 @@ import dcgan_jax
 ROOT = Path(dcgan_jax.__file__).parent
 FLOORS = [
     {"errors"},
-    {"config", "cluster", "files", "signals", "cache", "conv", "losses", "images"},
-    {"models", "data.sprites", "data.sources"},
+    {"config", "peers", "quiet", "files", "signals", "conv", "losses", "images"},
+    {"cluster", "cache", "models", "data.sprites", "data.sources"},
     {"state", "data.store"},
     {"step", "sampling", "data.pipeline"},
     {"checkpoint", "runlog", "cli"},
+    {"workdir"},
     {"loop", "generate"},
     {"train"},
 ]

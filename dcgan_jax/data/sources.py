@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dcgan_jax.errors import InputError, first_line
 from dcgan_jax.data import sprites
-from dcgan_jax.files import locked, mib, need_room, writing
+from dcgan_jax.files import locked, mib, need_room, user_path, writing
 
 POKEMON_URL = "http://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip"
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
@@ -29,6 +29,9 @@ MEMBER_LIMIT = 256 << 20
 """Bytes that one picture in a .zip may expand to."""
 EXPANSION_LIMIT = 2000
 """How many times its own size a .zip may expand to: deflate reaches 1032."""
+
+BY_NAME = ("sprites", "pokemon")
+"""Values of ``Config.data`` that mean no file."""
 
 ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
 
@@ -64,8 +67,8 @@ def open_source(data: str, *, cache: Path, seed: int = 0) -> Source:
     if data == "pokemon":
         return _zip(_download(POKEMON_URL, POKEMON_SHA1, cache / "downloads" / "pokemon.zip"))
     if data.startswith("tfds:"):
-        return _tfds(data.removeprefix("tfds:"))
-    path = Path(data).expanduser()
+        return _tfds(data.removeprefix("tfds:"), cache)
+    path = user_path(data)
     if path.is_dir():
         return _folder(path)
     if path.is_file():
@@ -221,7 +224,7 @@ def _fetch(url: str, sha1: str, target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _tfds(spec: str) -> Source:
+def _tfds(spec: str, cache: Path) -> Source:
     """A data set of tensorflow-datasets: ``NAME[/CONFIG][:VERSION][:SPLIT]``, the split ``train`` by default."""
     import tensorflow_datasets as tfds
 
@@ -230,8 +233,9 @@ def _tfds(spec: str) -> Source:
         raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
     name, split = parts[1], parts[2] or "train"
     try:
-        builder = tfds.builder(name)
-        builder.download_and_prepare()
+        with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # it has none itself
+            builder = tfds.builder(name)
+            builder.download_and_prepare()
     except tfds.core.registered.DatasetNotFoundError:
         raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
