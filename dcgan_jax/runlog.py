@@ -1,5 +1,7 @@
 """What a run tells: metrics.jsonl, TensorBoard, the progress bar, sample grids, loss curves."""
 
+import contextlib
+import errno
 import json
 from pathlib import Path
 
@@ -8,10 +10,10 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dcgan_jax.errors import printable
-from dcgan_jax.files import write_text
+from dcgan_jax.files import write_text, writing
 from dcgan_jax.images import grid, save_png, to_uint8
 
-METRICS = "metrics.jsonl"
+METRICS, BOARD, SAMPLES, PROGRESS = "metrics.jsonl", "tensorboard", "samples", "progress.png"
 
 
 def read_metrics(workdir: Path) -> list[dict]:
@@ -41,46 +43,71 @@ class RunLog:
 
     Opened at ``start``, the number of steps already taken, it first drops what an interrupted run
     wrote beyond that step.
+
+    Raises:
+      InputError: from all of its methods, when something cannot be written.
     """
 
     def __init__(self, workdir: Path, *, start: int, steps: int, batch_size: int):
         self._folder = Path(workdir)
-        self._samples = self._folder / "samples"
-        self._samples.mkdir(parents=True, exist_ok=True)
+        with self._writing(SAMPLES):
+            (self._folder / SAMPLES).mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_metrics(workdir) if line["step"] <= start]
         self._curves = {name: [line[name] for line in kept] for name in ("step", "loss_D", "loss_G")}
-        write_text(self._folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-        self._metrics = open(self._folder / METRICS, "a", buffering=1)
-        self._board = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
+        with self._writing(METRICS):
+            write_text(self._folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+            self._metrics = open(self._folder / METRICS, "a", buffering=1)
+        with self._writing(BOARD):
+            self._board = tf.summary.create_file_writer(str(self._folder / BOARD))
         self._bar = tqdm(
-            total=steps * batch_size, initial=start * batch_size, unit="img", unit_scale=True, dynamic_ncols=True
-        )
+            total=steps * batch_size, initial=start * batch_size, unit="img", unit_scale=True, dynamic_ncols=True,
+            disable=start >= steps,
+        )  # fmt: skip
         self._batch_size = batch_size
+        self._compiled = False
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._bar.close()
-        self._metrics.close()
-        self._board.close()
+        with self._writing(METRICS):
+            self._metrics.close()
+        with self._writing(BOARD):
+            self._board.close()
+
+    @contextlib.contextmanager
+    def _writing(self, name):
+        with writing(self._folder / name):
+            try:
+                yield
+            except tf.errors.OpError as error:  # which does not tell its number
+                number = errno.ENOSPC if "No space left" in error.message else errno.EIO
+                raise OSError(number, error.message.splitlines()[0]) from error
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
         self._bar.write(printable(message))
 
     def advance(self) -> None:
-        """Count one step on the progress bar."""
-        self._bar.update(self._batch_size)
+        """Count one step on the progress bar. Its clock starts after the first, which compiles."""
+        if self._compiled:
+            self._bar.update(self._batch_size)
+        else:
+            self._compiled = True
+            self._bar.initial += self._batch_size
+            self._bar.n = self._bar.last_print_n = self._bar.initial
+            self._bar.unpause()
 
     def metrics(self, step: int, values: dict[str, float], images_per_second: float | None) -> None:
         """Record the metrics of a step. The speed goes to TensorBoard only: metrics.jsonl holds nothing
         that a second run of the same configuration would not repeat."""
-        self._metrics.write(json.dumps({"step": step, **values}) + "\n")
+        with self._writing(METRICS):
+            self._metrics.write(json.dumps({"step": step, **values}) + "\n")
         for name in self._curves:
             self._curves[name].append(values.get(name, step))
         self._bar.set_postfix(loss_D=f"{values['loss_D']:.3f}", loss_G=f"{values['loss_G']:.3f}")
-        with self._board.as_default(step=step):
+        with self._writing(BOARD), self._board.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
             if images_per_second:
@@ -88,18 +115,19 @@ class RunLog:
 
     def reals(self, images: np.ndarray) -> None:
         """Save up to 20 uint8 images of the data set as 4x5: the chapter's first look at its data."""
-        save_png(self._samples / "reals.png", grid(images[:20], columns=5))
+        self._save(f"{SAMPLES}/reals.png", grid(images[:20], columns=5))
 
     def samples(self, step: int, images) -> None:
-        """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the newest 3x7."""
+        """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7."""
         images = to_uint8(images)
         sheet = grid(images, columns=8)
-        save_png(self._samples / f"step_{step:06d}.png", sheet)
-        with self._board.as_default(step=step):
+        self._save(f"{SAMPLES}/step_{step:06d}.png", sheet)
+        with self._writing(BOARD), self._board.as_default(step=step):
             tf.summary.image("samples", sheet[None])
-        self._progress(step, grid(images[:21], columns=7))
+        self.progress(step, images)
 
-    def _progress(self, step: int, sheet: np.ndarray) -> None:
+    def progress(self, step: int, images: np.ndarray) -> None:
+        """Save the curves so far above a grid of uint8 images (N, H, W, C)."""
         from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
         figure = Figure(figsize=(7, 8), layout="constrained")
@@ -109,7 +137,12 @@ class RunLog:
         curves.set(xlabel="step", ylabel="loss")
         curves.legend()
         curves.grid(alpha=0.3)
-        pictures.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+        pictures.imshow(grid(images[:21], columns=7), cmap="gray", vmin=0, vmax=255)
         pictures.set_title(f"step {step}")
         pictures.axis("off")
-        figure.savefig(self._folder / "progress.png", dpi=110)
+        with self._writing(PROGRESS):
+            figure.savefig(self._folder / PROGRESS, dpi=110)
+
+    def _save(self, name, sheet):
+        with self._writing(name):
+            save_png(self._folder / name, sheet)
