@@ -1,12 +1,8 @@
 """Saving and restoring, by Orbax. The only file that knows it."""
 
 import contextlib
-import gc
-import logging
+import os
 import sys
-import threading
-import time
-import traceback
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,13 +11,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
-from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
 
+from dcgan_jax import peers
 from dcgan_jax.config import Config
 from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, first_line
-from dcgan_jax.files import need_room
+from dcgan_jax.files import need_room, user_path, writing
 from dcgan_jax.models import Latent
+from dcgan_jax.quiet import said_once, settle
 from dcgan_jax.state import GANState, GeneratorParams, create_state
 
 FOLDER = "checkpoints"
@@ -31,26 +27,34 @@ DAMAGED = "damaged"
 class Checkpoints:
     """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written in the background.
 
-    A checkpoint appears under its name only when it is whole. The ``keep_newest`` newest stay, and
-    those at multiples of ``keep_every``; the newest also stands for the best, as long as nothing
-    measures quality.
+    A checkpoint appears under its name only when it is whole. The ``keep_newest`` newest stay, the newest
+    that is due, and those at multiples of ``keep_every``; the newest also stands for the best, as long as
+    nothing measures quality.
     """
 
     def __init__(self, workdir: Path, config: Config):
         self._workdir = Path(workdir)
         self._folder = self._workdir / FOLDER
-        self._policy = checkpoint_managers.AnyPreservationPolicy(
-            [checkpoint_managers.LatestN(config.keep_newest), checkpoint_managers.EveryNSteps(config.keep_every)]
-        )
+        self._config = config
+
+    def due(self, step: int) -> bool:
+        """Whether a run that nothing disturbs saves this step."""
+        return step % self._config.checkpoint_every == 0 or step % self._config.keep_every == 0
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """Orbax's question which checkpoints stay."""
+        steps = sorted(checkpoint.step for checkpoint in checkpoints)
+        stay = {*steps[-self._config.keep_newest :], *list(filter(self.due, steps))[-1:]}
+        return [c.step in stay or c.step % self._config.keep_every == 0 for c in checkpoints]
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_said_once())
+            stack.enter_context(said_once())
             self._manager = ocp.CheckpointManager(
                 self._folder.absolute(),
                 item_handlers=ocp.PyTreeCheckpointHandler(),
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=self._policy, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                    preservation_policy=self, cleanup_tmp_directories=True, enable_async_checkpointing=True
                 ),
             )
             stack.push(self._close)
@@ -110,34 +114,54 @@ class Checkpoints:
                 "When this is mended, the same command goes on from there"
             ) from error
 
-    def latest(self, state: GANState) -> tuple[GANState, int]:
-        """The newest checkpoint that is not damaged, in the shape and on the devices of ``state``, and how
-        often the run had been rolled back by then; ``state`` itself and 0 if there is no checkpoint.
+    def latest(self, state: GANState, *, due: bool = False) -> tuple[GANState, int]:
+        """The newest checkpoint that is not damaged, as numbers in the shape of ``state``, and how often the
+        run had been rolled back by then; ``state`` itself and 0 if there is none. Processes return the same.
 
         Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
 
+        Args:
+          due: pass over those that only an interruption made.
+
         Raises:
-          InputError: there are checkpoints, and all are damaged.
+          InputError: there are checkpoints, and all are damaged; or files cannot be read, or not by all.
         """
         with self._explained(None):
             self._manager.wait_until_finished()
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        # As the first process lists them: others may see an older state of a network's disk.
+        steps = peers.exchange(sorted(self._manager.all_steps(), reverse=True))[0]
+        steps = [step for step in steps if not due or self.due(step)]
         if not steps:
             return state, 0
-        tree = serialization.to_state_dict(state)
-        saved, attempt, damaged = _newest_whole(self._folder, self._manager, steps, tree)
-        for step, problem in damaged.items():
+        saved, attempt, damaged = _newest_whole(self._folder, steps, serialization.to_state_dict(state))
+        found = peers.exchange(sorted(damaged))
+        if any(other != found[0] for other in found):
+            raise InputError(
+                f"the processes of the run do not read the same from {self._folder}: damaged for each are {found}; "
+                "look to it that all have the same files"
+            )
+        if damaged:
             if jax.process_index() == 0:
-                aside = self._workdir / DAMAGED
-                aside.mkdir(exist_ok=True)
+                self._put_aside(damaged)
+            peers.exchange("put aside")
+            self._manager.reload()
+        return serialization.from_state_dict(state, saved), attempt
+
+    def _put_aside(self, damaged):
+        aside = self._workdir / DAMAGED
+        with writing(aside):
+            aside.mkdir(exist_ok=True)
+            for step, problem in damaged.items():
                 place = next(p for i in range(10**6) if not (p := aside / f"{step}{f'.{i}' * (i > 0)}").exists())
                 (self._folder / str(step)).rename(place)
                 print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
-        if damaged:
-            if jax.process_count() > 1:
-                multihost_utils.sync_global_devices("damaged checkpoints moved")
-            self._manager.reload()
-        return serialization.from_state_dict(state, saved), attempt
+
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps."""
+        with self._explained(None):
+            for later in self._manager.all_steps():
+                if later > step:
+                    self._manager.delete(later)
 
 
 def check_folder(workdir: Path) -> None:
@@ -150,7 +174,9 @@ def check_folder(workdir: Path) -> None:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file, not the folder of a run: give another --workdir")
     if folder.is_dir():
-        strange = sorted(p.name for p in folder.iterdir() if not (p.is_dir() and p.name.split(".")[0].isdigit()))
+        # A checkpoint that is being written or deleted goes by other names, and may go while this looks.
+        entries = [path for path in folder.iterdir() if not path.name.split(".")[0].isdigit() or path.is_file()]
+        strange = sorted(path.name for path in entries if path.exists())
         if strange:
             raise InputError(f"{folder} is not a checkpoint folder: it holds {strange[0]!r}; give another --workdir")
 
@@ -166,7 +192,7 @@ def restore(workdir: str | Path, step: int | None = None) -> GeneratorParams:
     Raises:
       InputError: ``workdir`` is no run, has no checkpoint yet, or not the one asked for, or it is damaged.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = user_path(workdir)
     check_folder(workdir)
     config = Config.load(workdir / "config.json")
     folder = workdir / FOLDER
@@ -177,90 +203,65 @@ def restore(workdir: str | Path, step: int | None = None) -> GeneratorParams:
         raise InputError(f"{workdir} has no checkpoint of step {step}, only {', '.join(map(str, sorted(steps)))}")
     shapes = serialization.to_state_dict(jax.eval_shape(lambda: create_state(config)))
     tree = {"generator": {name: shapes["generator"][name] for name in ("params", "batch_stats")}}
-    with _said_once(), ocp.CheckpointManager(
-        folder.absolute(),
-        item_handlers=ocp.PyTreeCheckpointHandler(),
-        options=ocp.CheckpointManagerOptions(read_only=True),
-    ) as manager:
-        wanted = sorted(steps, reverse=True) if step is None else [step]
-        saved, _, damaged = _newest_whole(folder, manager, wanted, tree)
+    wanted = sorted(steps, reverse=True) if step is None else [step]
+    with said_once():
+        saved, _, damaged = _newest_whole(folder, wanted, tree)
     for bad, problem in damaged.items():
         print(f"the checkpoint of step {bad} is damaged ({problem}); using the one before", file=sys.stderr)
     return GeneratorParams(**saved["generator"], latent=Latent(config.latent_dim, config.latent))
 
 
-def _newest_whole(folder, manager, steps, tree) -> tuple[Any, int, dict[int, str]]:
-    """Read the first of ``steps`` that is as it was written: its values, its attempt, and those passed over.
+def _newest_whole(folder, steps, tree) -> tuple[Any, int, dict[int, str]]:
+    """Read the first of ``steps`` that is as it was written, by this process alone: its values, on the first
+    device; its attempt; and those passed over.
 
     Raises:
-      InputError: none is.
+      InputError: none is, or a file cannot be read at all, which does not tell whether it is whole.
     """
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or device), tree
-    )
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
     arguments = ocp.args.PyTreeRestore(
         item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
     )
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
     damaged = {}
-    for step in steps:
-        try:
-            about = manager.metadata(step).custom_metadata
-            checksums, attempt = about["checksums"], about["attempt"]
-            saved = manager.restore(step, args=arguments)
-            changed = [name for name, leaf in _named_leaves(saved) if zlib.crc32(np.asarray(leaf)) != checksums[name]]
-            if not changed:
-                return saved, attempt, damaged
-            damaged[step] = f"{changed[0]} is not what was saved"
-        except Exception as error:  # Orbax, TensorStore and JSON raise anything on bad bytes; each is named
-            if jax.process_count() > 1 and isinstance(error, RuntimeError):
+    with ocp.CheckpointManager(
+        folder.absolute(),
+        item_handlers=ocp.PyTreeCheckpointHandler(),
+        options=ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone),
+    ) as manager:
+        for step in steps:
+            try:
+                about = manager.metadata(step).custom_metadata
+                checksums, attempt = about["checksums"], about["attempt"]
+                saved = manager.restore(step, args=arguments)
+                changed = [name for name, x in _named_leaves(saved) if zlib.crc32(np.asarray(x)) != checksums[name]]
+                if not changed:
+                    return saved, attempt, damaged
+                damaged[step] = f"{changed[0]} is not what was saved"
+            except (MemoryError, jax.errors.JaxRuntimeError):
                 raise
-            _settle()
-            damaged[step] = f"{type(error).__name__}: {first_line(error)}"[:120]
+            except Exception as error:  # Orbax, TensorStore and JSON raise anything on bad bytes; each is named
+                settle()
+                _require_readable(folder / str(step))
+                damaged[step] = f"{type(error).__name__}: {first_line(error)}"[:120]
     what = "; ".join(f"step {step} ({problem})" for step, problem in damaged.items())
     raise InputError(f"no checkpoint asked for in {folder} can be read: {what}")
+
+
+def _require_readable(folder):
+    def refuse(error):
+        raise InputError(f"cannot read {error.filename}: {error.strerror}: when this is mended, the same command goes on") from error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            try:
+                Path(place, name).read_bytes()
+            except OSError as error:
+                refuse(error)
 
 
 def _named_leaves(tree):
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
-
-
-
-@contextlib.contextmanager
-def _said_once():
-    """Inside the block Orbax says by exception what goes wrong, and no more: its logs, and what its threads,
-    tasks and callbacks report of the same failure, hundreds of lines, are kept from stderr."""
-
-    def unless_orbax(hook):
-        return lambda seen: None if _passes_orbax(seen) else hook(seen)
-
-    loggers = [logger for name in ("absl", "asyncio") if not (logger := logging.getLogger(name)).disabled]
-    hooks = threading.excepthook, sys.unraisablehook
-    threading.excepthook, sys.unraisablehook = map(unless_orbax, hooks)
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        yield
-    except InputError as error:
-        _settle()
-        cause = error
-        while cause:
-            traceback.clear_frames(cause.__traceback__)
-            cause = cause.__context__
-        raise
-    finally:
-        gc.collect()  # abandoned tasks report when they are collected
-        threading.excepthook, sys.unraisablehook = hooks
-        for logger in loggers:
-            logger.disabled = False
-
-
-def _settle():
-    time.sleep(1)  # reads and writes still under way report when they end
-
-
-def _passes_orbax(seen) -> bool:
-    frames = traceback.walk_tb(seen.exc_traceback or getattr(seen.exc_value, "__traceback__", None))
-    places = [frame.f_code.co_filename for frame, _ in frames] + [repr(getattr(seen, "object", None))]
-    return any(name in place for place in places for name in ("orbax", "asyncio", "_read_array", "async_"))

@@ -1,16 +1,18 @@
 """What the commands share: flags, errors as a message and an exit code, the memory allocator's settings."""
 
+import contextlib
 import dataclasses
 import os
 import platform
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 import tyro
 
-from dcgan_jax import cluster
+from dcgan_jax import peers
 from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, Stopped, printable
 
 
@@ -35,29 +37,75 @@ def parse(arguments: type, *, description: str, **defaults):
 
     ``--help`` and mistakes end the program here.
     """
+    main = sys.modules["__main__"].__spec__
+    program = f"python -m {main.name}" if main else sys.argv[0]
     default = None
     if defaults:
         required = (field for field in dataclasses.fields(arguments) if field.default is dataclasses.MISSING)
         missing = {field.name: tyro.MISSING for field in required}
         default = arguments(**{**missing, **defaults})
     try:
-        return tyro.cli(arguments, description=description, default=default, config=(tyro.conf.OmitArgPrefixes,))
+        return tyro.cli(arguments, prog=program, description=description, default=default, config=(tyro.conf.OmitArgPrefixes,))
     except InputError as error:
         _end(error)
 
 
+class _Console:
+    """A standard stream that cannot end a run: Ctrl-C ends ``| tee log`` before us, and a disk with a log may be full."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        with self._kept():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with self._kept():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _kept(self):
+        try:
+            yield
+        except OSError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
 def run(command: Callable, arguments) -> None:
-    """Call ``command(arguments)``; what can be expected to go wrong ends in its message and exit code."""
-    try:
-        command(arguments)
-    except (InputError, NonFiniteError, LostPeerError, Stopped) as error:
-        _end(error)
-    except KeyboardInterrupt:
-        print("stopped: the same command starts again", file=sys.stderr)
-        cluster.leave(128 + signal.SIGINT, together=False)
+    """Call ``command(arguments)``; what can be expected to go wrong ends in its message and exit code.
+
+    Before training holds the signals, Ctrl-C and SIGTERM end the command at once.
+    """
+    with contextlib.redirect_stdout(_Console(sys.stdout)), contextlib.redirect_stderr(_Console(sys.stderr)):
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            command(arguments)
+        except (InputError, NonFiniteError, LostPeerError, Stopped) as error:
+            _end(error, together=isinstance(error, (NonFiniteError, Stopped)))
+        except KeyboardInterrupt as error:
+            number = error.args[0] if error.args else signal.SIGINT
+            _end(Stopped(number, "stopped: the same command starts again"), together=False)
+        except Exception as error:  # a mistake of ours, that the other processes must not wait for
+            if not peers.joined():
+                raise
+            traceback.print_exc()
+            peers.leave(1, f"{type(error).__name__}: {error}", together=False)
+        finally:
+            sys.stdout.flush()
 
 
-def _end(error) -> NoReturn:
-    message = str(error) if isinstance(error, Stopped) else f"error: {error}"
-    print("\n".join(map(printable, message.splitlines())), file=sys.stderr)
-    cluster.leave(error.exit_code, together=isinstance(error, (NonFiniteError, Stopped)))
+def _interrupt(number, _):
+    raise KeyboardInterrupt(number)
+
+
+def _end(error, together=False) -> NoReturn:
+    message = "\n".join(map(printable, str(error).splitlines()))
+    print(message if isinstance(error, Stopped) else f"error: {message}", file=sys.stderr)
+    peers.leave(error.exit_code, message, together)

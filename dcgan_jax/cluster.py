@@ -1,27 +1,24 @@
-"""All devices of all processes: joining a cluster, the shardings of a data-parallel run, and agreement.
+"""All devices of all processes: joining a cluster, and the shardings of a data-parallel run.
 
 Each device has its share of a batch and a copy of the state. XLA adds the sums across devices that
 the program, written for one device, implies: gradients, losses and BatchNorm's statistics are those
 of the whole batch.
 """
 
-import contextlib
 import dataclasses
-import hashlib
-import itertools
-import os
 import re
+import socket
 import sys
-from collections.abc import Iterator
-from typing import Any, NoReturn
+import threading
+from concurrent.futures import Future
+from typing import Any
 
-from dcgan_jax.errors import InputError, LostPeerError, first_line
+from dcgan_jax import peers
+from dcgan_jax.errors import InputError, first_line
 
 HEARTBEAT_SECONDS = 30
 """A process that is not heard of for so long is given up, and the others end."""
 _JOIN_SECONDS = 300
-_PREPARE_SECONDS = 24 * 3600
-_LOST = re.compile("gloo|nccl|coordination|heartbeat|barrier|connection|unavailable|deadline|peer", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +41,8 @@ class Cluster:
         if self.coordinator is not None:
             if self.distributed:
                 raise InputError("--distributed finds the coordinator itself: leave out the one or the other")
-            if not re.fullmatch(r".+:\d{1,5}", self.coordinator):
+            port = re.fullmatch(r".+:(\d{1,5})", self.coordinator)
+            if not port or not 0 < int(port[1]) < 2**16:
                 raise InputError(f"coordinator {self.coordinator!r} is not of the form HOST:PORT, such as 10.0.0.1:1234")
             if self.num_processes < 1 or not 0 <= self.process_id < self.num_processes:
                 raise InputError(f"process_id {self.process_id} must lie in [0, num_processes), which is {self.num_processes}")
@@ -57,9 +55,26 @@ class Cluster:
         """
         if not self.distributed and self.coordinator is None:
             return
+        if self.process_id == 0:
+            _check_port(int(self.coordinator.rpartition(":")[2]))
+        print(f"waiting for the other processes, {_JOIN_SECONDS // 60} minutes at most", file=sys.stderr)
+        connected = Future()
+        threading.Thread(target=self._connect, args=(connected,), daemon=True).start()
+        try:
+            connected.result()  # here Ctrl-C is taken, as it is not by JAX
+        except ValueError as error:
+            raise InputError(
+                f"--distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found ({error}): "
+                "give --coordinator, --num-processes and --process-id"
+            ) from None
+        except RuntimeError as error:
+            raise InputError(f"could not join the other processes: {first_line(error)}") from None
+        peers.watch()
+
+    def _connect(self, connected):
         import jax
 
-        print(f"waiting for the other processes, {_JOIN_SECONDS // 60} minutes at most", file=sys.stderr)
+        jax.config.update("jax_enable_preemption_service", False)  # comes in peers.start_together
         try:
             jax.distributed.initialize(
                 self.coordinator,
@@ -69,28 +84,20 @@ class Cluster:
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
                 shutdown_timeout_seconds=HEARTBEAT_SECONDS,
             )
-        except ValueError as error:
-            raise InputError(
-                f"--distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found ({error}): "
-                "give --coordinator, --num-processes and --process-id"
-            ) from None
-        except RuntimeError as error:
-            raise InputError(f"could not join the other processes: {first_line(error)}") from None
+            connected.set_result(None)
+        except Exception as error:  # for the main thread
+            connected.set_exception(error)
 
 
-def joined() -> bool:
-    """Whether this is one of several processes. Does not import JAX."""
-    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
-
-
-def leave(code: int, together: bool) -> NoReturn:
-    """Exit with ``code``: ``together`` with the other processes, if there are any, or without waiting for
-    them, who may be gone or know nothing of it."""
-    if joined() and not together:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    raise SystemExit(code)
+def _check_port(port):
+    """JAX would share the port with another process 0, and each would get some of the others."""
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise InputError(
+            f"port {port} cannot be had for the coordinator ({error.strerror}): is there another process 0? "
+            "Give each process its own --process-id, or all another port"
+        ) from None
 
 
 def shardings():
@@ -103,64 +110,16 @@ def shardings():
     return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
 
 
+def replicated(tree: Any) -> Any:
+    """A copy of each array on all devices of all processes, each of which has it."""
+    import jax
+
+    everywhere = shardings()[0]
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(everywhere, x), tree)
+
+
 def local(tree: Any) -> Any:
     """This process's first copy of replicated arrays, for programs that run on one device."""
     import jax
 
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
-
-
-def agree(what: dict[str, str]) -> None:
-    """Wait for all processes, however long one takes to prepare its images, and compare.
-
-    Raises:
-      InputError: another process has other values; names the first that differ.
-    """
-    import jax
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    if jax.process_count() == 1:
-        return
-    # Collectives give up after half a minute. JAX has this barrier, but no public name for it.
-    from jax._src import distributed
-
-    distributed.global_state.client.wait_at_barrier("prepared", _PREPARE_SECONDS * 1000)
-    for name, value in what.items():
-        digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
-        digests = multihost_utils.process_allgather(digest)
-        if len(np.unique(digests, axis=0)) > 1:
-            raise InputError(f"the processes of the run do not have the same {name}")
-
-
-_asked = itertools.count()
-
-
-def stop_announced() -> bool:
-    """Whether this is the step after which all processes stop, because one of them was sent SIGTERM.
-
-    To be asked by each process that has joined, after each step.
-    """
-    from jax.experimental import multihost_utils
-
-    # JAX counts from 0 and never back, as a run that is resumed or rolled back does not.
-    return multihost_utils.reached_preemption_sync_point(next(_asked))
-
-
-@contextlib.contextmanager
-def peers() -> Iterator[None]:
-    """
-    Raises:
-      LostPeerError: what failed in the block is the connection to another process.
-    """
-    import jax
-
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:  # JAX's collectives raise either
-        if jax.process_count() == 1 or not _LOST.search(str(error)):
-            raise
-        raise LostPeerError(
-            f"another process of the run was lost: {first_line(error)}. Start all of them again: "
-            "they go on from the last checkpoint"
-        ) from error

@@ -12,18 +12,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dcgan_jax import cluster
+from dcgan_jax import cluster, peers
 from dcgan_jax.cache import cache_compilations, cache_folder
-from dcgan_jax.checkpoint import FOLDER, Checkpoints, check_folder
+from dcgan_jax.checkpoint import Checkpoints
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.store import prepare
 from dcgan_jax.errors import InputError, NonFiniteError, Stopped
-from dcgan_jax.files import locked, need_room, write_text, writing
+from dcgan_jax.files import need_room, user_path, writing
+from dcgan_jax.images import to_uint8
 from dcgan_jax.sampling import sample
 from dcgan_jax.signals import HeldSignals
 from dcgan_jax.state import create_state, generator_params
 from dcgan_jax.step import train_step
+from dcgan_jax.workdir import check_workdir, run_folder
 
 
 def train(config: Config, workdir: str | Path):
@@ -46,8 +48,8 @@ def train(config: Config, workdir: str | Path):
       Stopped: a signal came; the step is saved.
       LostPeerError: another process of the run has ended.
     """
-    workdir = Path(workdir).expanduser()
-    _check_workdir(config, workdir)
+    workdir = user_path(workdir)
+    check_workdir(config, workdir)
     _check_devices(config)
     cache = cache_folder()
     cache_compilations()
@@ -60,59 +62,34 @@ def train(config: Config, workdir: str | Path):
     shapes = jax.tree.leaves(jax.eval_shape(lambda: create_state(config)))
     need_room(workdir, sum(x.size * x.dtype.itemsize for x in shapes), "a checkpoint")
 
-    with cluster.peers():
-        cluster.agree({"flags": config.to_json(), "images": store.digest})
-    with cluster.peers(), _run_folder(config, workdir), HeldSignals(forward=cluster.joined()) as signals:
-        attempt = 0
-        with Checkpoints(workdir, config) as checkpoints, cluster.peers():
+    with peers.lost_peers():
+        peers.agree({**dataclasses.asdict(config), "images": store.digest, "number of devices": jax.local_device_count()})
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(peers.lost_peers())
+        signals = stack.enter_context(HeldSignals(forward=peers.joined()))
+        stack.enter_context(run_folder(config, workdir, store))
+        checkpoints = stack.enter_context(Checkpoints(workdir, config))
+        stack.enter_context(peers.lost_peers())  # also here: Checkpoints does not wait for whom is lost
+        state, attempt = checkpoints.latest(create_state(config))
+        signals.hold()
+        with writing(workdir):
+            peers.start_together()
             while True:
-                state = jax.device_put(create_state(config), cluster.shardings()[0])
-                state, saved_attempt = checkpoints.latest(state)
-                attempt = max(attempt, saved_attempt)
+                state = cluster.replicated(state)
                 try:
                     return _train_from(state, attempt, config, workdir, store, checkpoints, signals)
                 except NonFiniteError as error:
-                    if attempt >= config.retries:
+                    # Not to where an interruption saved: a run that nothing disturbed could not go back there.
+                    state, before = checkpoints.latest(create_state(config), due=True)
+                    if attempt - before >= config.retries:
                         raise NonFiniteError(error.step, error.names, _evidence(error, config)) from error
+                    checkpoints.drop_after(int(state.step))
                     attempt += 1
                     print(
-                        f"{error}: going back to the last checkpoint and on with other noise "
-                        f"({attempt} of {config.retries} times)",
+                        f"{error}: going back to step {int(state.step)} and on with other noise "
+                        f"({attempt - before} of {config.retries} times)",
                         file=sys.stderr,
                     )
-
-
-def _check_workdir(config: Config, workdir: Path) -> None:
-    """
-    Raises:
-      InputError: ``workdir`` holds a run of another configuration, or is no run's folder. A run may
-        differ in the fields of ``config.MAY_CHANGE``; more ``steps`` extend it.
-    """
-    check_folder(workdir)
-    if (workdir / "config.json").exists():
-        if different := config.differences(Config.load(workdir / "config.json")):
-            raise InputError(
-                f"{workdir} holds a run with another configuration: {', '.join(different)}; "
-                "give these as they were, or another --workdir"
-            )
-    elif (workdir / FOLDER).is_dir():
-        raise InputError(f"{workdir} has checkpoints but no config.json: give another --workdir")
-
-
-@contextlib.contextmanager
-def _run_folder(config, workdir):
-    """Hold the folder, with the configuration in it. Of several processes the first does this for all."""
-    if jax.process_index() > 0:
-        yield
-        return
-    in_use = f"{workdir} is in use by another process: wait until it ends, or give another --workdir"
-    with locked(workdir / ".lock", refusal=in_use):
-        _check_workdir(config, workdir)  # again: somebody may have been quicker
-        settings = workdir / "config.json"
-        steps = Config.load(settings).steps if settings.exists() else 0
-        with writing(settings):
-            write_text(settings, dataclasses.replace(config, steps=max(steps, config.steps)).to_json())
-        yield
 
 
 def _train_from(state, attempt, config, workdir, store, checkpoints, signals):
@@ -135,7 +112,7 @@ def _train_from(state, attempt, config, workdir, store, checkpoints, signals):
     def draw():
         return sample(cluster.local(generator_params(state)), sample_key)
 
-    with writing(workdir), open_log() as log:
+    with open_log() as log:
         log.say(
             f"{len(store):,} images of {store.shape[1]}x{store.shape[2]}x{store.shape[3]} from {config.data}; "
             f"{_count(state.generator):,} + {_count(state.discriminator):,} parameters on {where}"
@@ -169,13 +146,14 @@ def _train_from(state, attempt, config, workdir, store, checkpoints, signals):
                     jax.block_until_ready(metrics)
                     seconds = time.perf_counter() - (first[1] if first else 0)
                     first = first or (step, time.perf_counter())
-                stop = cluster.stop_announced() if cluster.joined() else signals.received
-                if last or stop or step % config.checkpoint_every == 0 or step % config.keep_every == 0:
+                stop = peers.stop_announced() if peers.joined() else signals.received
+                if last or stop or checkpoints.due(step):
                     late.record()  # first: what a checkpoint has behind it is not written again
                     due = False
                     checkpoints.save(step, state, attempt)
                 log.advance()
                 if stop and not last:
+                    log.progress(step, to_uint8(draw()))
                     message = f"stopped after step {step}, which is saved: the same command goes on from there"
                     raise Stopped(signals.received or signal.SIGTERM, message)
         except NonFiniteError as error:

@@ -1,16 +1,18 @@
 """Ctrl-C and SIGTERM, held until a step is finished."""
 
+import contextlib
 import os
 import signal
 import threading
 
 
 class HeldSignals:
-    """Inside the block SIGINT and SIGTERM only set ``received``; a Ctrl-C after that ends the process at once.
+    """From ``hold`` to the end of the block SIGINT and SIGTERM only set ``received``; a Ctrl-C after that ends
+    the process at once.
 
     A thread of its own does this: the interpreter hands signals to the main thread, which does not
-    look while it compiles or computes. A signal that was ignored before still is. Outside the main thread, where Python takes no signals, the
-    block changes nothing.
+    look while it compiles or computes. A signal that was ignored before still is. Outside the main
+    thread, where Python takes no signals, nothing changes.
 
     Args:
       forward: SIGTERM is left to JAX, which tells the other processes of the run; Ctrl-C becomes one.
@@ -23,27 +25,28 @@ class HeldSignals:
         self.received: int | None = None
         self._held = (signal.SIGINT,) if forward else (signal.SIGINT, signal.SIGTERM)
         self._forward = forward
+        self._release = contextlib.ExitStack()
 
     def __enter__(self):
-        self._active = threading.current_thread() is threading.main_thread()
-        if self._active:
-            self._reader, self._writer = os.pipe()
-            os.set_blocking(self._writer, False)
-            taken = [number for number in self._held if signal.getsignal(number) != signal.SIG_IGN]
-            self._handlers = {number: signal.signal(number, lambda *_: None) for number in taken}
-            self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-            self._thread = threading.Thread(target=self._watch, name="signals")
-            self._thread.start()
         return self
 
     def __exit__(self, *_):
-        if self._active:
-            signal.set_wakeup_fd(self._wakeup)
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-            os.close(self._writer)  # ends the thread
-            self._thread.join()
-            os.close(self._reader)
+        self._release.close()
+
+    def hold(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        thread = threading.Thread(target=self._watch, name="signals")
+        self._release.callback(os.close, self._reader)
+        self._release.callback(thread.join)
+        self._release.callback(os.close, writer)  # ends the thread
+        for number in self._held:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._release.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+        self._release.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
+        thread.start()
 
     def _watch(self):
         while number := os.read(self._reader, 1):
@@ -52,7 +55,12 @@ class HeldSignals:
                 self.received = number
                 if self._forward:
                     os.kill(os.getpid(), signal.SIGTERM)
-                os.write(2, b"\nstopping: the step is finished and saved first; Ctrl-C stops at once\n")
+                _say("stopping: the step is finished and saved first; Ctrl-C stops at once")
             elif number == signal.SIGINT:
-                os.write(2, b"\nstopped at once: the same command goes on from the last checkpoint\n")
+                _say("stopped at once: the same command goes on from the last checkpoint, if there is one")
                 os._exit(128 + number)
+
+
+def _say(message):
+    with contextlib.suppress(OSError):  # Ctrl-C ends a program that reads our output, too
+        os.write(2, f"\n{message}\n".encode())

@@ -172,11 +172,15 @@ def flags(workdir, config):
     return ["--workdir", workdir, *(x for name, value in knobs.items() for x in (f"--{name.replace('_', '-')}", value))]
 
 
-def start(workdir, config, *, patch=""):
-    """The two processes of one run, over loopback."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+        return free.getsockname()[1]
+
+
+def start(workdir, config, *, patch=""):
+    """The two processes of one run, over loopback."""
+    coordinator = f"127.0.0.1:{free_port()}"
     return [
         python(
             ONE_OF_MANY.format(patch=patch), *flags(workdir, config),
@@ -320,10 +324,110 @@ def test_the_cluster_files_are_well_formed():
     assert done.returncode == 0
 
 
+SET = "if process == {process}: sys.argv[sys.argv.index({flag!r}) + 1] = {value!r}\n"
+NO_ROOM = """
+from dcgan_jax import checkpoint
+from dcgan_jax.errors import InputError
+def need_room(*_):
+    raise InputError("no room")
+if process == 1:
+    checkpoint.need_room = need_room
+"""
+UNREADABLE = """
+import orbax.checkpoint as ocp
+restore = ocp.CheckpointManager.restore
+def but_the_newest(self, step, **how):
+    if step == 3:
+        raise ValueError("bad bytes")
+    return restore(self, step, **how)
+if process == 1:
+    ocp.CheckpointManager.restore = but_the_newest
+"""
+MISTAKE = """
+def train_step(state, images, key):
+    if process == 0:
+        raise KeyError("boom")
+    return real(state, images, key)
+"""
+ENDINGS = {
+    "bad data": (SET.format(process=1, flag="--data", value="nosuch"), 2, "--data nosuch: no such folder or file"),
+    "other flags": (SET.format(process=1, flag="--seed", value="1"), 2, "differ in seed: 0 in process 0, 1 in process 1"),
+    "other devices": (
+        "if process == 0: os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=3'\n"
+        + "".join(SET.format(process=i, flag="--batch-size", value="12") for i in (0, 1)),
+        2, "differ in number of devices: 3 in process 0, 1 in process 1",
+    ),
+    "another folder": (SET.format(process=1, flag="--workdir", value="elsewhere"), 2, "process 1 has another .*: all processes need one folder"),
+    "no room": (NO_ROOM, 2, "cannot write a checkpoint to .*/checkpoints: no room"),
+    "another checkpoint": (UNREADABLE, 2, r"do not read the same from .*/checkpoints: damaged for each are \[\[\], \[3\]\]"),
+    "a mistake": (MISTAKE, 1, "KeyError: 'boom'"),
+}  # fmt: skip
+
+
 @pytest.mark.slow
-def test_processes_with_different_flags_are_refused(config, tmp_path):
-    patch = "if process == 1: sys.argv[sys.argv.index('--seed') + 1] = '1'"
-    pair = start(tmp_path, config, patch=patch)
-    said = [process.communicate(timeout=120)[0] for process in pair]
-    assert any(process.returncode == 2 for process in pair)
-    assert any("the processes of the run do not have the same flags" in text for text in said), said
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_what_one_process_cannot_mend_ends_all_in_the_same_way(config, alone, tmp_path, monkeypatch, kind):
+    """And not as a lost process, which would be started again."""
+    patch, code, message = ENDINGS[kind]
+    monkeypatch.chdir(tmp_path)
+    if kind == "another checkpoint":
+        shutil.copytree(alone[0], tmp_path / "run")
+    pair = start(tmp_path / "run", dataclasses.replace(config, steps=1000), patch=patch)
+    said = [process.communicate(timeout=100)[0] for process in pair]
+    assert [process.returncode for process in pair] == [code] * 2, said
+    for text in said:
+        assert re.search(message, text) and "Check failure" not in text, text
+    assert sum("Traceback" in text for text in said) == (kind == "a mistake")
+    if kind == "another checkpoint":
+        assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"1", "2", "3"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_a_process_waits_ends_all_at_once(config, tmp_path, number, code):
+    """Process 0 has its images, process 1 still prepares them."""
+    waits = """
+if process == 1:
+    def prepare(*_, **__):
+        time.sleep(600)
+    loop.prepare = prepare
+else:
+    from dcgan_jax import peers
+    exchange = peers.exchange
+    def waiting(value):
+        open(sys.argv[sys.argv.index("--workdir") + 1], "w").close()
+        return exchange(value)
+    peers.exchange = waiting
+"""
+    pair = start(tmp_path / "run", config, patch=waits)
+    end = time.monotonic() + 120
+    while not (tmp_path / "run").exists():
+        assert time.monotonic() < end and all(process.poll() is None for process in pair)
+        time.sleep(0.05)
+    pair[0].send_signal(number)
+    said = [process.communicate(timeout=20)[0] for process in pair]
+    assert [process.returncode for process in pair] == [code] * 2, said
+    assert "stopped: the same command starts again" in said[0] and "process 0 ended the run: stopped" in said[1]
+
+
+def test_ctrl_c_while_the_others_have_not_come(config, tmp_path):
+    only = python(
+        ONE_OF_MANY.format(patch=""), *flags(tmp_path / "run", config),
+        "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", 2, "--process-id", 0,
+    )  # fmt: skip
+    assert "waiting for the other processes" in only.stdout.readline()
+    time.sleep(1)
+    only.send_signal(signal.SIGINT)
+    assert only.communicate(timeout=20)[0] == "stopped: the same command starts again\n"
+    assert only.returncode == 130 and not (tmp_path / "run").exists()
+
+
+def test_a_second_process_0_is_refused(config, tmp_path):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        second = python(
+            MAIN, *flags(tmp_path / "run", config),
+            "--coordinator", f"127.0.0.1:{port}", "--num-processes", 2, "--process-id", 0,
+        )  # fmt: skip
+        said = second.communicate()[0]
+    assert second.returncode == 2 and f"error: port {port} cannot be had for the coordinator" in said, said

@@ -181,6 +181,82 @@ def test_signals_locks_and_a_second_ctrl_c(photos, tmp_path):
     assert "going on from step 6" in finished.communicate()[0] and finished.returncode == 0
 
 
+def test_ctrl_c_in_a_pipe_saves_though_the_reader_is_gone(photos, tmp_path):
+    """The terminal sends it to all: ``tee`` ends at once."""
+    patch = """
+def train_step(state, images, key):
+    time.sleep(0.05)
+    return real(state, images, key)
+"""
+    run = start(tmp_path, photos, "--steps", 1000, "--log-every", 1, patch=patch)
+    wait_for(lambda: len(read_metrics(tmp_path)) > 3, run)
+    run.stdout.close()
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=60) == 130
+    assert saved_steps(tmp_path)[-1] == read_metrics(tmp_path)[-1]["step"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_anything_is_trained_ends_at_once(photos, tmp_path, number, code):
+    patch = """
+def prepare(*_, **__):
+    open(sys.argv[sys.argv.index("--workdir") + 1], "w").close()
+    time.sleep(600)
+loop.prepare = prepare
+"""
+    run = start(tmp_path / "run", photos, patch=patch)
+    wait_for((tmp_path / "run").exists, run)
+    run.send_signal(number)
+    assert run.communicate(timeout=20)[0].splitlines()[-1] == "stopped: the same command starts again"
+    assert run.returncode == code
+
+
+def test_signals_are_held_until_the_last_checkpoint_is_written(photos, tmp_path):
+    patch = """
+from dcgan_jax.checkpoint import Checkpoints
+def train_step(state, images, key):
+    time.sleep(0.05)
+    return real(state, images, key)
+def close(*_):
+    open(sys.argv[sys.argv.index("--workdir") + 1] + "/closing", "w").close()
+    time.sleep(600)
+Checkpoints._close = close
+"""
+    run = start(tmp_path, photos, "--steps", 1000, patch=patch)
+    wait_for(lambda: read_metrics(tmp_path), run)
+    run.send_signal(signal.SIGTERM)
+    wait_for((tmp_path / "closing").exists, run)
+    run.send_signal(signal.SIGTERM)  # some send it again and again
+    time.sleep(1)
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    assert "stopped at once" in run.communicate(timeout=20)[0] and run.returncode == 130
+
+
+def test_other_images_than_at_the_start_are_refused(photos, tmp_path):
+    data, workdir = shutil.copytree(photos, tmp_path / "data"), tmp_path / "run"
+    config = Config(data=str(data), image_size=16, width=4, latent_dim=8, batch_size=4, steps=2)
+    train(config, workdir)
+    settings = (workdir / "config.json").read_bytes()
+    longer = dataclasses.replace(config, steps=4)
+    shutil.copy(data / "even" / "00.png", data / "one_more.png")
+    with pytest.raises(InputError, match=r"has other images than when .* was started \(13 now, 12 then\): .* or delete .*images\.json"):
+        train(longer, workdir)
+    assert (workdir / "config.json").read_bytes() == settings
+    (data / "one_more.png").unlink()
+    assert train(longer, workdir).step == 4
+    shutil.copy(data / "even" / "00.png", data / "one_more.png")
+    (workdir / "images.json").unlink()
+    assert train(dataclasses.replace(config, steps=5), workdir).step == 5
+
+
+def test_a_run_does_not_learn_its_own_pictures(photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "data")
+    with pytest.raises(InputError, match="run lies among the images of .*data, and its pictures would be learned too"):
+        train(Config(data=str(data), batch_size=4), data / "run")
+    assert not (data / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_where_an_undisturbed_one_does(tmp_path, monkeypatch):
     """kill -9 at 24 random moments: while the images are prepared, while the step is compiled for the
@@ -272,6 +348,22 @@ rm {tmp_path}/filler
     assert "1 images and grid.png" in rest and "going on from step 6" in rest and "examples/sec" in rest
 
 
+@pytest.mark.parametrize("full", ["tensorboard", "samples"])
+def test_a_disk_full_of_something_else_is_named_with_the_room_needed(photos, tmp_path, mount, full):
+    """The disk fills up between checkpoints: the log meets it first."""
+    train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path} --data {photos} {' '.join(SMALL)} --checkpoint-every 100000"
+    done = mount(f"""
+{train} --steps 1 >/dev/null
+mount -t tmpfs -o size=100k none {tmp_path}/{full}
+head -c 1000000 /dev/zero >{tmp_path}/{full}/filler || true
+rc=0; {train} --steps 2000 --keep-every 100000 2>&1 || rc=$?; echo "rc $rc"
+""")
+    *_, error, code = done.stdout.splitlines()
+    assert code == "rc 2" and "Traceback" not in done.stdout, done.stdout + done.stderr
+    said = rf"error: cannot write {tmp_path}/{full}.*: .*No space left on device \(0\.0 MiB free, at least 1 MiB needed\): make room, and run the same command again"
+    assert re.fullmatch(said, error), error
+
+
 def test_a_write_that_fails_half_way_leaves_the_last_checkpoint(photos, tmp_path):
     """No file may grow any more, as on a full disk, from the first checkpoint on."""
     patch = """
@@ -353,6 +445,18 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(whole, tmp_path):
     assert saved_steps(workdir) == [3, 6, 7]
 
 
+def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path):
+    config, folder, _ = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    file = biggest(workdir / "checkpoints" / "7")
+    file.unlink()
+    file.symlink_to(file)  # open() fails, as on a broken disk
+    for use in (lambda: train(config, workdir), lambda: restore(workdir, step=7)):
+        with pytest.raises(InputError, match=f"cannot read {file}: .*: when this is mended, the same command goes on"):
+            use()
+    assert saved_steps(workdir) == [3, 6, 7]
+
+
 # --- divergence -----------------------------------------------------------------------------------
 
 
@@ -367,7 +471,7 @@ def test_a_run_that_diverges_goes_back_and_tries_other_noise(whole, tmp_path, mo
     config = dataclasses.replace(config, steps=10)
     with steps_that(monkeypatch, diverge):
         state = train(config, tmp_path / "mended")
-    assert "step 5: grad_norm_G not finite: going back to the last checkpoint and on with other noise (1 of 3 times)" in capfd.readouterr().err
+    assert "step 5: grad_norm_G not finite: going back to step 3 and on with other noise (1 of 3 times)" in capfd.readouterr().err
     lines = read_metrics(tmp_path / "mended")
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10]
     assert lines[0] == read_metrics(folder)[0] and lines[1] != read_metrics(folder)[1]  # back to step 3
@@ -375,6 +479,46 @@ def test_a_run_that_diverges_goes_back_and_tries_other_noise(whole, tmp_path, mo
     with steps_that(monkeypatch, diverge):
         train(dataclasses.replace(config, steps=6), tmp_path / "parts")
     assert equal(train(config, tmp_path / "parts"), state)  # the other noise is remembered
+
+
+def test_a_run_stopped_before_and_after_it_diverges_ends_as_one_that_was_not(whole, tmp_path, monkeypatch):
+    """The checkpoint of a stop, at step 4, is none that an undisturbed run could go back to."""
+    config = dataclasses.replace(whole[0], steps=10)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+    lives = []
+
+    def diverge(step, key, state, metrics):
+        if step == 4 and len(lives) < 2 and (key == original) == (not lives):
+            lives.append(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+        if step == 5 and key == original:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        for _ in range(2):  # before it diverges for the first time, and when it has gone back
+            with pytest.raises(Stopped, match="after step 4"):
+                train(config, tmp_path / "stopped")
+            assert saved_steps(tmp_path / "stopped") == [3, 4]
+        state = train(config, tmp_path / "stopped")
+        assert len(lives) == 2 and equal(state, train(config, tmp_path / "undisturbed"))
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "undisturbed")
+
+
+def test_noise_may_be_changed_so_often_in_each_stretch(whole, tmp_path, monkeypatch):
+    """Divergence at step 5 and, with the noise that mends it, at step 8: one retry each."""
+    config = dataclasses.replace(whole[0], steps=10, retries=1)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+    streams = [original, jax.random.fold_in(original, 1)]
+
+    def diverge(step, key, state, metrics):
+        if step in (5, 8) and key == streams[step == 8]:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        assert train(config, tmp_path).step == 10
+        with pytest.raises(NonFiniteError, match="step 5: loss_D not finite .discriminator., and so with 0 other noise streams"):
+            train(dataclasses.replace(config, retries=0), tmp_path / "none")
 
 
 def test_a_state_that_is_not_finite_is_never_saved(whole, tmp_path, monkeypatch):
@@ -396,5 +540,5 @@ def test_a_run_that_always_diverges_ends_with_the_evidence(photos, tmp_path):
     error = said[said.index("error: ") :].splitlines()
     assert re.fullmatch(r"error: step \d+: .*(loss|grad_norm)_[DG].* not finite \(.*(generator|discriminator)\), and so with 2 other noise streams", error[0])
     assert "learning rate of both networks 3e+37" in said and "try a lower --learning-rate in another --workdir" in error[-1]
-    assert said.count("going back to the last checkpoint and on with other noise") == 2
+    assert said.count("going back to step 0 and on with other noise") == 2
     assert all(np.isfinite(list(line.values())).all() for line in read_metrics(tmp_path))

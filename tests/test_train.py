@@ -75,6 +75,9 @@ def test_train_resume_generate(photos, tmp_path):
     ("arguments", "message"),
     [
         (["--data", "nonesuch"], "no such folder or file, nor one of sprites"),
+        (["--data", "~nobody_here/cats"], "'~nobody_here/cats' cannot be used: "),
+        (["--data", "x" * 300], "'xxx.*xxx' cannot be used: File name too long"),
+        (["--data", "PHOTOS", "--workdir", "x" * 300], "'xxx.*xxx' cannot be used: File name too long"),
         (["--data", "EMPTY"], "EMPTY holds no images: found nothing"),
         (["--data", "PHOTOS", "--image-size", 48], "image_size 48 .* nearest are 32 and 64"),
         (["--data", "PHOTOS", "--batch-size", 13], "batch_size 13 is larger than the 12 images .*: use --batch-size 12"),
