@@ -483,11 +483,13 @@ def test_a_run_that_diverges_goes_back_and_tries_other_noise(whole, tmp_path, mo
 
 def test_a_run_stopped_before_and_after_it_diverges_ends_as_one_that_was_not(whole, tmp_path, monkeypatch):
     """The checkpoint of a stop, at step 4, is none that an undisturbed run could go back to."""
-    config = dataclasses.replace(whole[0], steps=10)
+    config = dataclasses.replace(whole[0], steps=10, keep_newest=1)
     original, _ = jax.random.split(jax.random.key(config.seed))
-    lives = []
+    lives, noise_of_5 = [], []
 
     def diverge(step, key, state, metrics):
+        if step == 5:
+            noise_of_5.append("original" if key == original else "other")
         if step == 4 and len(lives) < 2 and (key == original) == (not lives):
             lives.append(step)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -501,7 +503,8 @@ def test_a_run_stopped_before_and_after_it_diverges_ends_as_one_that_was_not(who
                 train(config, tmp_path / "stopped")
             assert saved_steps(tmp_path / "stopped") == [3, 4]
         state = train(config, tmp_path / "stopped")
-        assert len(lives) == 2 and equal(state, train(config, tmp_path / "undisturbed"))
+        assert len(lives) == 2 and noise_of_5 == ["original", "other"]
+        assert equal(state, train(config, tmp_path / "undisturbed"))
     assert logged(tmp_path / "stopped") == logged(tmp_path / "undisturbed")
 
 
