@@ -45,7 +45,8 @@ def parse(arguments: type, *, description: str, **defaults):
         missing = {field.name: tyro.MISSING for field in required}
         default = arguments(**{**missing, **defaults})
     try:
-        return tyro.cli(arguments, prog=program, description=description, default=default, config=(tyro.conf.OmitArgPrefixes,))
+        with _console():
+            return tyro.cli(arguments, prog=program, description=description, default=default, config=(tyro.conf.OmitArgPrefixes,))
     except InputError as error:
         _end(error)
 
@@ -77,12 +78,21 @@ class _Console:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
+@contextlib.contextmanager
+def _console():
+    with contextlib.redirect_stdout(_Console(sys.stdout)), contextlib.redirect_stderr(_Console(sys.stderr)):
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+
+
 def run(command: Callable, arguments) -> None:
     """Call ``command(arguments)``; what can be expected to go wrong ends in its message and exit code.
 
     Before training holds the signals, Ctrl-C and SIGTERM end the command at once.
     """
-    with contextlib.redirect_stdout(_Console(sys.stdout)), contextlib.redirect_stderr(_Console(sys.stderr)):
+    with _console():
         if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _interrupt)
         try:
@@ -97,8 +107,6 @@ def run(command: Callable, arguments) -> None:
                 raise
             traceback.print_exc()
             peers.leave(1, f"{type(error).__name__}: {error}", together=False)
-        finally:
-            sys.stdout.flush()
 
 
 def _interrupt(number, _):
