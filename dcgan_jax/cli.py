@@ -28,7 +28,6 @@ def keep_memory() -> None:
     Returns at once if ``GLIBC_TUNABLES`` is set already, by this function or by the user.
     """
     if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
-        sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEEP_MEMORY})
 
 
@@ -80,7 +79,9 @@ class _Console:
 
 @contextlib.contextmanager
 def _console():
-    with contextlib.redirect_stdout(_Console(sys.stdout)), contextlib.redirect_stderr(_Console(sys.stderr)):
+    # A stream that was closed at the start is None, and the next file would get its number.
+    out, err = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(_Console(out)), contextlib.redirect_stderr(_Console(err)):
         try:
             yield
         finally:

@@ -55,6 +55,8 @@ class Cluster:
         """
         if not self.distributed and self.coordinator is None:
             return
+        import jax  # noqa: F401 - by the main thread, for which a signal may look into it
+
         if self.process_id == 0:
             _check_port(int(self.coordinator.rpartition(":")[2]))
         print(f"waiting for the other processes, {_JOIN_SECONDS // 60} minutes at most", file=sys.stderr)

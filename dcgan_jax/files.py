@@ -56,6 +56,19 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f"cannot write {place}: {reason}{mend}") from error
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """
+    Raises:
+      InputError: the block could not read; names the place and what stands in the way.
+    """
+    try:
+        yield
+    except OSError as error:
+        place, reason = error.filename or path, error.strerror or error
+        raise InputError(f"cannot read {place}: {reason}: when this is mended, run the same command again") from error
+
+
 def user_path(text: str | Path) -> Path:
     """A path as a user may write it, with ~ for a home folder. It need not exist.
 

@@ -10,13 +10,14 @@ import itertools
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from dcgan_jax.errors import InputError, LostPeerError, first_line
+from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, Stopped, first_line
 
 _ENDED = "dcgan_jax/ended"
 _POLL_SECONDS = 0.2
@@ -26,7 +27,8 @@ _LOST = re.compile("gloo|nccl|coordination|heartbeat|barrier|connection|unavaila
 
 def joined() -> bool:
     """Whether this is one of several processes. Does not import JAX."""
-    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
+    distributed = getattr(sys.modules.get("jax"), "distributed", None)  # JAX may be half imported, at a signal
+    return distributed is not None and distributed.is_initialized()
 
 
 def _service():
@@ -109,17 +111,35 @@ def start_together() -> None:
 
 
 _asked = itertools.count()
+_stopping = False
 
 
 def stop_announced() -> bool:
-    """Whether this is the step after which all processes stop, because one of them was sent SIGTERM.
+    """Whether all processes stop after this step, or after one before, because one of them was sent SIGTERM.
 
     To be asked by each process that has joined, after each step.
     """
     from jax.experimental import multihost_utils
 
-    # JAX counts from 0 and never back, as a run that is resumed or rolled back does not.
-    return multihost_utils.reached_preemption_sync_point(next(_asked))
+    global _stopping
+    # JAX counts from 0 and never back, as a run that is resumed or rolled back does not. It says so once.
+    _stopping = multihost_utils.reached_preemption_sync_point(next(_asked)) or _stopping
+    return _stopping
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Wait for all processes at the end of a block that they end in the same way: one of them may fail there.
+
+    Raises:
+      LostPeerError: one of them did not come.
+    """
+    try:
+        yield
+    except (NonFiniteError, Stopped):
+        exchange("end")
+        raise
+    exchange("end")
 
 
 class _Watch(threading.Thread):
@@ -190,6 +210,8 @@ def leave(code: int, message: str, together: bool) -> NoReturn:
     """Exit with ``code``: ``together`` with the other processes, who end in the same way by themselves, or
     at once, and they with the same code and message."""
     if joined() and not together:
+        for number in (signal.SIGINT, signal.SIGTERM):  # asked again, not to wait for the others
+            signal.signal(number, lambda number, _: os._exit(128 + number))
         if _watch:
             _watch.farewell(code, message)
         _exit(code)

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import json
+import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from dcgan_jax.config import Config
 from dcgan_jax.data.sources import BY_NAME
 from dcgan_jax.data.store import Store
 from dcgan_jax.errors import InputError
-from dcgan_jax.files import locked, user_path, write_text, writing
+from dcgan_jax.files import locked, reading, user_path, write_text, writing
 
 IMAGES = "images.json"
 _TOKEN = ".shared-"
+_SEEN_SECONDS = 60  # how long a network's disk may hide what another machine has written
 
 
 def check_workdir(config: Config, workdir: Path) -> None:
@@ -73,7 +76,12 @@ def _require_shared(workdir, token):
     Raises:
       InputError: a process does not see in ``workdir`` what the first has put there.
     """
-    seen = peers.exchange((workdir / token).exists())
+    end = time.monotonic() + _SEEN_SECONDS
+    while not (found := (workdir / token).exists()) and time.monotonic() < end:
+        time.sleep(1)
+        if workdir.parent.is_dir():
+            os.listdir(workdir.parent)  # so that a network's disk looks anew
+    seen = peers.exchange(found)
     if not all(seen):
         raise InputError(f"process {seen.index(False)} has another {workdir}: all processes need one folder that they share")
 
@@ -87,10 +95,11 @@ def _check_images(config, workdir, store):
     if not path.exists():
         return
     try:
-        about = json.loads(path.read_text())
+        with reading(path):
+            about = json.loads(path.read_text())
         count, digest = about["count"], about["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}): delete it, if the images are the same") from None
     if digest != store.digest:
         raise InputError(
             f"{config.data} has other images than when {workdir} was started ({len(store)} now, {count} then): bring "
