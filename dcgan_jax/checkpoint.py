@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from flax import serialization
 from dcgan_jax import peers
 from dcgan_jax.config import Config
 from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, first_line
-from dcgan_jax.files import need_room, user_path, writing
+from dcgan_jax.files import need_room, reading, user_path, writing
 from dcgan_jax.models import Latent
 from dcgan_jax.quiet import said_once, settle
 from dcgan_jax.state import GANState, GeneratorParams, create_state
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged"
+_TRIAL = "0.orbax-checkpoint-tmp-"  # which Orbax removes, should this process be killed
 
 
 class Checkpoints:
@@ -36,6 +38,7 @@ class Checkpoints:
         self._workdir = Path(workdir)
         self._folder = self._workdir / FOLDER
         self._config = config
+        self._were_due: dict[int, bool] = {}
 
     def due(self, step: int) -> bool:
         """Whether a run that nothing disturbs saves this step."""
@@ -44,8 +47,15 @@ class Checkpoints:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         """Orbax's question which checkpoints stay."""
         steps = sorted(checkpoint.step for checkpoint in checkpoints)
-        stay = {*steps[-self._config.keep_newest :], *list(filter(self.due, steps))[-1:]}
+        stay = {*steps[-self._config.keep_newest :], *list(filter(self._was_due, steps))[-1:]}
         return [c.step in stay or c.step % self._config.keep_every == 0 for c in checkpoints]
+
+    def _was_due(self, step):
+        """``due`` as it was when the step was saved: its settings may have been others."""
+        if step not in self._were_due:
+            about = self._manager.metadata(step).custom_metadata or {}  # damaged, perhaps
+            self._were_due[step] = about.get("due", self.due(step))
+        return self._were_due[step]
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -54,9 +64,14 @@ class Checkpoints:
                 self._folder.absolute(),
                 item_handlers=ocp.PyTreeCheckpointHandler(),
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=self, cleanup_tmp_directories=True, enable_async_checkpointing=True
+                    preservation_policy=self,
+                    cleanup_tmp_directories=True,
+                    # Made in the background, a folder that cannot be made is waited for.
+                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
                 ),
             )
+            with writing(self._folder), tempfile.TemporaryDirectory(dir=self._folder, prefix=_TRIAL):
+                pass
             stack.push(self._close)
             self._stack = stack.pop_all()
         return self
@@ -92,12 +107,13 @@ class Checkpoints:
                 bad.add(name.split("/")[0])
         if bad:
             raise NonFiniteError(step, [f"the state of the {network}" for network in sorted(bad)])
+        self._were_due[step] = self.due(step)
         with self._explained(step):
             need_room(self._folder, size, f"the checkpoint of step {step}")
             self._manager.save(
                 step,
                 args=ocp.args.PyTreeSave(tree),
-                custom_metadata={"attempt": attempt, "checksums": checksums},
+                custom_metadata={"attempt": attempt, "due": self._were_due[step], "checksums": checksums},
             )
 
     @contextlib.contextmanager
@@ -114,14 +130,17 @@ class Checkpoints:
                 "When this is mended, the same command goes on from there"
             ) from error
 
-    def latest(self, state: GANState, *, due: bool = False) -> tuple[GANState, int]:
-        """The newest checkpoint that is not damaged, as numbers in the shape of ``state``, and how often the
-        run had been rolled back by then; ``state`` itself and 0 if there is none. Processes return the same.
+    def latest(self, state: GANState, *, due: bool = False) -> tuple[GANState, int, bool]:
+        """The newest checkpoint that is not damaged, on this process's first device; the same to all processes.
 
         Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
 
         Args:
+          state: gives the shapes, and is the answer when there is no checkpoint.
           due: pass over those that only an interruption made.
+
+        Returns:
+          The state, how often the run had been rolled back by then, and whether newer ones were damaged.
 
         Raises:
           InputError: there are checkpoints, and all are damaged; or files cannot be read, or not by all.
@@ -129,10 +148,10 @@ class Checkpoints:
         with self._explained(None):
             self._manager.wait_until_finished()
         # As the first process lists them: others may see an older state of a network's disk.
-        steps = peers.exchange(sorted(self._manager.all_steps(), reverse=True))[0]
-        steps = [step for step in steps if not due or self.due(step)]
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = peers.exchange([step for step in steps if not due or self._was_due(step)])[0]
         if not steps:
-            return state, 0
+            return state, 0, False
         saved, attempt, damaged = _newest_whole(self._folder, steps, serialization.to_state_dict(state))
         found = peers.exchange(sorted(damaged))
         if any(other != found[0] for other in found):
@@ -145,7 +164,7 @@ class Checkpoints:
                 self._put_aside(damaged)
             peers.exchange("put aside")
             self._manager.reload()
-        return serialization.from_state_dict(state, saved), attempt
+        return serialization.from_state_dict(state, saved), attempt, bool(damaged)
 
     def _put_aside(self, damaged):
         aside = self._workdir / DAMAGED
@@ -171,9 +190,12 @@ def check_folder(workdir: Path) -> None:
     """
     folder = Path(workdir) / FOLDER
     for path in (Path(workdir), folder):
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file, not the folder of a run: give another --workdir")
-    if folder.is_dir():
+        with reading(path):
+            if path.exists() and not path.is_dir():
+                raise InputError(f"{path} is a file, not the folder of a run: give another --workdir")
+    with reading(folder):
+        if not folder.is_dir():
+            return
         # A checkpoint that is being written or deleted goes by other names, and may go while this looks.
         entries = [path for path in folder.iterdir() if not path.name.split(".")[0].isdigit() or path.is_file()]
         strange = sorted(path.name for path in entries if path.exists())
@@ -252,14 +274,12 @@ def _newest_whole(folder, steps, tree) -> tuple[Any, int, dict[int, str]]:
 
 def _require_readable(folder):
     def refuse(error):
-        raise InputError(f"cannot read {error.filename}: {error.strerror}: when this is mended, the same command goes on") from error
+        raise error
 
-    for place, _, names in os.walk(folder, onerror=refuse):
-        for name in names:
-            try:
+    with reading(folder):
+        for place, _, names in os.walk(folder, onerror=refuse):
+            for name in names:
                 Path(place, name).read_bytes()
-            except OSError as error:
-                refuse(error)
 
 
 def _named_leaves(tree):

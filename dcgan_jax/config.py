@@ -11,7 +11,7 @@ from dcgan_jax.errors import InputError
 
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = ("steps", "sample_every", "checkpoint_every", "keep_newest", "keep_every", "retries")
-"""Fields that a run may change when it goes on: no step's result depends on them."""
+"""Fields that a run may change when it goes on: no step's result depends on them, but for how a run goes on that diverges."""
 _POSITIVE = ("batch_size", "width", "latent_dim", "steps", "log_every", "sample_every", "checkpoint_every", "keep_newest", "keep_every")
 
 

@@ -44,8 +44,8 @@ def train(config: Config, workdir: str | Path):
     Raises:
       InputError: bad data or folder, and nothing was written to the run folder; or no room to write,
         and the last checkpoint is whole.
-      NonFiniteError: training diverged, ``config.retries`` times from the last checkpoint.
-      Stopped: a signal came; the step is saved.
+      NonFiniteError: training diverged, with ``config.retries`` other noise streams too.
+      Stopped: a signal came; the step is saved. Of several processes all stop, and can only end then.
       LostPeerError: another process of the run has ended.
     """
     workdir = user_path(workdir)
@@ -65,12 +65,13 @@ def train(config: Config, workdir: str | Path):
     with peers.lost_peers():
         peers.agree({**dataclasses.asdict(config), "images": store.digest, "number of devices": jax.local_device_count()})
     with contextlib.ExitStack() as stack:
+        stack.enter_context(peers.ending_together())
         stack.enter_context(peers.lost_peers())
         signals = stack.enter_context(HeldSignals(forward=peers.joined()))
         stack.enter_context(run_folder(config, workdir, store))
         checkpoints = stack.enter_context(Checkpoints(workdir, config))
         stack.enter_context(peers.lost_peers())  # also here: Checkpoints does not wait for whom is lost
-        state, attempt = checkpoints.latest(create_state(config))
+        state, attempt, _ = checkpoints.latest(create_state(config))
         signals.hold()
         with writing(workdir):
             peers.start_together()
@@ -80,16 +81,16 @@ def train(config: Config, workdir: str | Path):
                     return _train_from(state, attempt, config, workdir, store, checkpoints, signals)
                 except NonFiniteError as error:
                     # Not to where an interruption saved: a run that nothing disturbed could not go back there.
-                    state, before = checkpoints.latest(create_state(config), due=True)
-                    if attempt - before >= config.retries:
+                    state, before, damaged = checkpoints.latest(create_state(config), due=True)
+                    if damaged:  # then to where it was whole, first, and by the noise of that time
+                        attempt, how = before, "with the same noise"
+                    elif attempt - before < config.retries:
+                        attempt += 1
+                        how = f"with other noise ({attempt - before} of {config.retries} times)"
+                    else:
                         raise NonFiniteError(error.step, error.names, _evidence(error, config)) from error
                     checkpoints.drop_after(int(state.step))
-                    attempt += 1
-                    print(
-                        f"{error}: going back to step {int(state.step)} and on with other noise "
-                        f"({attempt - before} of {config.retries} times)",
-                        file=sys.stderr,
-                    )
+                    print(f"{error}: going back to step {int(state.step)} and on {how}", file=sys.stderr)
 
 
 def _train_from(state, attempt, config, workdir, store, checkpoints, signals):

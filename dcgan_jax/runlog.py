@@ -3,14 +3,15 @@
 import contextlib
 import errno
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dcgan_jax.errors import printable
-from dcgan_jax.files import write_text, writing
+from dcgan_jax.errors import InputError, printable
+from dcgan_jax.files import reading, write_text, writing
 from dcgan_jax.images import grid, save_png, to_uint8
 
 METRICS, BOARD, SAMPLES, PROGRESS = "metrics.jsonl", "tensorboard", "samples", "progress.png"
@@ -20,9 +21,21 @@ def read_metrics(workdir: Path) -> list[dict]:
     """The lines of ``metrics.jsonl``, oldest first; none if there is no such file.
 
     A last line without its end, which a killed run can leave, does not count.
+
+    Raises:
+      InputError: a line is damaged; names it.
     """
     path = Path(workdir) / METRICS
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+    lines = []
+    with reading(path):
+        texts = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, text in enumerate(texts, 1):
+        try:
+            values = json.loads(text)
+            lines.append({"step": int(values.pop("step")), **{name: float(value) for name, value in values.items()}})
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
+            raise InputError(f"{path}, line {number} is damaged ({type(error).__name__}: {error}): remove it") from None
+    return lines
 
 
 class NoLog:
@@ -53,7 +66,7 @@ class RunLog:
         with self._writing(SAMPLES):
             (self._folder / SAMPLES).mkdir(parents=True, exist_ok=True)
         kept = [line for line in read_metrics(workdir) if line["step"] <= start]
-        self._curves = {name: [line[name] for line in kept] for name in ("step", "loss_D", "loss_G")}
+        self._curves = {name: [line.get(name, math.nan) for line in kept] for name in ("step", "loss_D", "loss_G")}
         with self._writing(METRICS):
             write_text(self._folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
             self._metrics = open(self._folder / METRICS, "a", buffering=1)

@@ -297,6 +297,33 @@ def test_a_signal_before_the_first_step_of_a_resumed_pair_is_not_lost(config, al
     assert [process.returncode for process in pair] == [143, 143], said
 
 
+DIVERGING = """
+import jax.numpy as jnp
+tried = []
+def train_step(state, images, key):
+    step = int(state.step.addressable_data(0)) + 1
+    state, metrics = real(state, images, key)
+    time.sleep(0.15)  # JAX needs a moment to tell
+    tried.append(step)
+    if process == 1 and tried.count(5) == 1 and step == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+    if step > 5 and tried.count(5) == 1:
+        metrics = {**metrics, "loss_D": jnp.inf}
+    return state, metrics
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_is_not_lost_when_the_run_diverges_in_the_step_that_it_stops_after(config, tmp_path):
+    """The step is found out when it is to be saved."""
+    config = dataclasses.replace(config, steps=1000, checkpoint_every=4, log_every=1000, sample_every=1000)
+    pair = start(tmp_path, config, patch=DIVERGING)
+    said = [process.communicate(timeout=100)[0] for process in pair]
+    assert [process.returncode for process in pair] == [143, 143], said
+    for text in said:
+        assert "step 6: loss_D not finite: going back to step 4" in text and "stopped after step 5" in text, text
+
+
 @pytest.mark.slow
 def test_slurm_is_recognised(config, alone, tmp_path):
     """The variables that srun sets for two tasks on this machine; the job's number gives the port."""
@@ -349,6 +376,19 @@ def train_step(state, images, key):
         raise KeyError("boom")
     return real(state, images, key)
 """
+NOT_SEEN = """
+from dcgan_jax import workdir
+workdir._SEEN_SECONDS = 1
+"""
+AT_THE_END = """
+sys.argv[sys.argv.index("--steps") + 1] = "2"
+from dcgan_jax import runlog
+from dcgan_jax.errors import InputError
+def end(*_):
+    time.sleep(2)
+    raise InputError("no room")
+runlog.RunLog.__exit__ = end
+"""
 ENDINGS = {
     "bad data": (SET.format(process=1, flag="--data", value="nosuch"), 2, "--data nosuch: no such folder or file"),
     "other flags": (SET.format(process=1, flag="--seed", value="1"), 2, "differ in seed: 0 in process 0, 1 in process 1"),
@@ -357,9 +397,10 @@ ENDINGS = {
         + "".join(SET.format(process=i, flag="--batch-size", value="12") for i in (0, 1)),
         2, "differ in number of devices: 3 in process 0, 1 in process 1",
     ),
-    "another folder": (SET.format(process=1, flag="--workdir", value="elsewhere"), 2, "process 1 has another .*: all processes need one folder"),
+    "another folder": (NOT_SEEN + SET.format(process=1, flag="--workdir", value="elsewhere"), 2, "process 1 has another .*: all processes need one folder"),
     "no room": (NO_ROOM, 2, "cannot write a checkpoint to .*/checkpoints: no room"),
     "another checkpoint": (UNREADABLE, 2, r"do not read the same from .*/checkpoints: damaged for each are \[\[\], \[3\]\]"),
+    "at the end": (AT_THE_END, 2, "no room"),
     "a mistake": (MISTAKE, 1, "KeyError: 'boom'"),
 }  # fmt: skip
 

@@ -233,6 +233,23 @@ Checkpoints._close = close
     assert "stopped at once" in run.communicate(timeout=20)[0] and run.returncode == 130
 
 
+@pytest.mark.parametrize("line", ["garbage", "5", '{"loss_D": 1}', "\xff"])
+def test_a_damaged_line_of_metrics_is_named(whole, tmp_path, line):
+    config, folder, _ = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    first, *rest = (workdir / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_bytes(first + line.encode("latin-1") + b"\n" + b"".join(rest))
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2 is damaged .*: remove it"):
+        train(dataclasses.replace(config, steps=9), workdir)
+
+
+def test_a_closed_console_is_no_error(photos, tmp_path):
+    train = f"{sys.executable} -m dcgan_jax.train --data {photos} {' '.join(SMALL)} --steps 2 --workdir {tmp_path}/run"
+    assert subprocess.run(["bash", "-c", f"{train} >&- 2>&-"]).returncode == 0
+    assert saved_steps(tmp_path / "run") == [2]
+    assert subprocess.run(["bash", "-c", f"{train} --batch-size 100 >&- 2>&-"]).returncode == 2
+
+
 def test_other_images_than_at_the_start_are_refused(photos, tmp_path):
     data, workdir = shutil.copytree(photos, tmp_path / "data"), tmp_path / "run"
     config = Config(data=str(data), image_size=16, width=4, latent_dim=8, batch_size=4, steps=2)
@@ -394,6 +411,35 @@ rc=0; {sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photo
     assert done.stdout.splitlines()[-2:] == [f"error: cannot write {tmp_path}/run: Read-only file system", "rc 2"]
 
 
+def test_checkpoints_that_cannot_be_written_are_found_out_before_training(photos, tmp_path, mount):
+    train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path} --data {photos} {' '.join(SMALL)}"
+    done = mount(f"""
+{train} --steps 3 >/dev/null
+mount --bind {tmp_path}/checkpoints {tmp_path}/checkpoints; mount -o remount,ro,bind {tmp_path}/checkpoints
+rc=0; {train} --steps 6 2>&1 || rc=$?; echo "rc $rc"
+""")
+    *said, error, code = done.stdout.splitlines()
+    assert code == "rc 2" and re.match(f"error: cannot write {tmp_path}/checkpoints/.*: Read-only file system", error), done.stdout
+    assert not any("img/s" in line for line in said)
+
+
+def test_a_checkpoint_folder_that_is_gone_is_named_at_once(photos, tmp_path):
+    patch = """
+def train_step(state, images, key):
+    if int(state.step) == 4:
+        folder = sys.argv[sys.argv.index("--workdir") + 1] + "/checkpoints"
+        while not os.path.exists(folder + "/3"):
+            time.sleep(0.05)
+        os.rename(folder, folder + ".moved")
+        open(folder, "w").close()
+    return real(state, images, key)
+"""
+    lost = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
+    said = lost.communicate(timeout=60)[0]
+    assert lost.returncode == 2 and "Traceback" not in said, said
+    assert re.match(f"error: cannot write .*{tmp_path}/checkpoints: ", said.splitlines()[-1]), said
+
+
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x40
@@ -452,7 +498,7 @@ def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path):
     file.unlink()
     file.symlink_to(file)  # open() fails, as on a broken disk
     for use in (lambda: train(config, workdir), lambda: restore(workdir, step=7)):
-        with pytest.raises(InputError, match=f"cannot read {file}: .*: when this is mended, the same command goes on"):
+        with pytest.raises(InputError, match=f"cannot read {file}: .*: when this is mended, run the same command again"):
             use()
     assert saved_steps(workdir) == [3, 6, 7]
 
@@ -506,6 +552,46 @@ def test_a_run_stopped_before_and_after_it_diverges_ends_as_one_that_was_not(who
         assert len(lives) == 2 and noise_of_5 == ["original", "other"]
         assert equal(state, train(config, tmp_path / "undisturbed"))
     assert logged(tmp_path / "stopped") == logged(tmp_path / "undisturbed")
+
+
+def test_a_damaged_checkpoint_in_the_way_back_changes_nothing(whole, tmp_path, monkeypatch):
+    """Back from step 8, that of step 6 is damaged: from 3 on it goes again as it went, and back to 6."""
+    config = dataclasses.replace(whole[0], steps=10, retries=1)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+
+    def diverge(step, key, state, metrics):
+        if step == 7 and key == original and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+        if step == 8 and key == original:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        with pytest.raises(Stopped, match="after step 7"):
+            train(config, tmp_path / "run")
+        flip(biggest(tmp_path / "run" / "checkpoints" / "6"))
+        assert equal(train(config, tmp_path / "run"), train(config, tmp_path / "undisturbed"))
+    assert (tmp_path / "run" / "damaged" / "6").is_dir()
+    assert logged(tmp_path / "run") == logged(tmp_path / "undisturbed")
+
+
+def test_rarer_checkpoints_leave_the_earlier_ones_to_go_back_to(whole, tmp_path, monkeypatch, capfd):
+    config = dataclasses.replace(whole[0], steps=10)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+
+    def diverge(step, key, state, metrics):
+        if step == 4 and key == original:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+        if step == 5 and key == original:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        with pytest.raises(Stopped, match="after step 4"):
+            train(config, tmp_path)
+        train(dataclasses.replace(config, checkpoint_every=7, keep_newest=1), tmp_path)
+    assert "step 5: loss_D not finite: going back to step 3 and on with other noise" in capfd.readouterr().err
 
 
 def test_noise_may_be_changed_so_often_in_each_stretch(whole, tmp_path, monkeypatch):
