@@ -60,6 +60,10 @@ class Checkpoints:
     def __enter__(self):
         with contextlib.ExitStack() as stack:
             stack.enter_context(said_once())
+            if jax.process_index() == 0:
+                with writing(self._folder):
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    tempfile.TemporaryDirectory(dir=self._folder, prefix=_TRIAL).cleanup()
             self._manager = ocp.CheckpointManager(
                 self._folder.absolute(),
                 item_handlers=ocp.PyTreeCheckpointHandler(),
@@ -70,8 +74,6 @@ class Checkpoints:
                     async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
                 ),
             )
-            with writing(self._folder), tempfile.TemporaryDirectory(dir=self._folder, prefix=_TRIAL):
-                pass
             stack.push(self._close)
             self._stack = stack.pop_all()
         return self

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, Stopped,
 
 _ENDED = "dcgan_jax/ended"
 _POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 5
 _FAREWELL_SECONDS = 5
 _LOST = re.compile("gloo|nccl|coordination|heartbeat|barrier|connection|unavailable|deadline|peer", re.IGNORECASE)
 
@@ -76,8 +78,13 @@ def exchange(value: Any) -> list:
     name = f"dcgan_jax/exchange/{next(_rounds):06d}"
     with lost_peers():
         service.client.key_value_set(f"{name}/{service.process_id:06d}", json.dumps(value))
+        patience = time.monotonic() + _PATIENCE_SECONDS
         while len(given := service.client.key_value_dir_get(name)) < service.num_processes:
             time.sleep(_POLL_SECONDS)
+            if time.monotonic() > patience:
+                patience = math.inf
+                missing = set(range(service.num_processes)) - {int(entry.rpartition("/")[2]) for entry, _ in given}
+                print(f"waiting for process {', '.join(map(str, sorted(missing)[:8]))}", file=sys.stderr)
     return [json.loads(text) for _, text in sorted(given)]
 
 

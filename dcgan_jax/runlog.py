@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,9 @@ class RunLog:
         self._folder = Path(workdir)
         with self._writing(SAMPLES):
             (self._folder / SAMPLES).mkdir(parents=True, exist_ok=True)
+            for path in (self._folder / SAMPLES).iterdir():
+                if (sheet := re.fullmatch(r"step_(\d+)\.png", path.name)) and int(sheet[1]) > start:
+                    path.unlink()
         kept = [line for line in read_metrics(workdir) if line["step"] <= start]
         self._curves = {name: [line.get(name, math.nan) for line in kept] for name in ("step", "loss_D", "loss_G")}
         with self._writing(METRICS):

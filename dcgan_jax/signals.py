@@ -34,6 +34,7 @@ class HeldSignals:
         self._release.close()
 
     def hold(self) -> None:
+        """Take the signals, until the block ends."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._reader, writer = os.pipe()

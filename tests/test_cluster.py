@@ -90,6 +90,9 @@ state = loop.train(config, workdir)
 assert loop.train_step._cache_size() == before + 1
 for leaf in jax.tree.leaves(state):
     assert leaf.sharding.is_fully_replicated and len(leaf.devices()) == jax.device_count()
+if len(sys.argv) == 3:
+    print("good")
+    sys.exit()
 images = jnp.zeros((config.batch_size, 16, 16, 3))
 one = loop.train_step.lower(create_state(config), images, jax.random.key(0)).compile()
 many = loop.train_step.lower(state, jax.device_put(images, cluster.shardings()[1]), jax.random.key(0)).compile()
@@ -106,7 +109,8 @@ print("good")
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_many_devices_compute_what_one_does(config, alone, tmp_path, devices):
     (tmp_path / "config.json").write_text(config.to_json())
-    done = python(ON_DEVICES, tmp_path / "config.json", tmp_path / "run", devices=devices)
+    look = ["and at the program"] if devices == 4 else []
+    done = python(ON_DEVICES, tmp_path / "config.json", tmp_path / "run", *look, devices=devices)
     said = done.communicate()[0]
     assert done.returncode == 0 and said.splitlines()[-1] == "good", said
     assert f"on cpu:0 and {devices - 1} more" in said
@@ -206,7 +210,7 @@ if process == 1:
 @pytest.mark.slow
 def test_two_processes_compute_what_one_does_and_one_goes_on_from_them(config, alone, tmp_path):
     said = finish(start(tmp_path / "run", config, patch=LATE))
-    assert "on cpu:0 and 1 more" in said[0] and "examples/sec" in said[0] and "parameters" not in said[1]
+    assert "waiting for process 1\n" in said[0] and "on cpu:0 and 1 more" in said[0] and "examples/sec" in said[0] and "parameters" not in said[1]
     assert same_but_for_rounding(tmp_path / "run", config, alone)
     assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == sorted(p.name for p in (alone[0] / "samples").iterdir())
 
