@@ -149,8 +149,8 @@ class Checkpoints:
         """
         with self._explained(None):
             self._manager.wait_until_finished()
-        # As the first process lists them: others may see an older state of a network's disk.
         steps = sorted(self._manager.all_steps(), reverse=True)
+        # As the first process lists them: others may see an older state of a network's disk.
         steps = peers.exchange([step for step in steps if not due or self._was_due(step)])[0]
         if not steps:
             return state, 0, False

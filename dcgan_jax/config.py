@@ -63,7 +63,7 @@ class Config:
     keep_every: int = 5000
     """Steps between checkpoints that stay for good."""
     retries: int = 3
-    """How often a run that diverges goes back to its last checkpoint and tries other noise."""
+    """How often a run that diverges goes back to its last regular checkpoint and tries other noise, before the next."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

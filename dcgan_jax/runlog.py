@@ -64,12 +64,12 @@ class RunLog:
 
     def __init__(self, workdir: Path, *, start: int, steps: int, batch_size: int):
         self._folder = Path(workdir)
+        kept = [line for line in read_metrics(workdir) if line["step"] <= start]
         with self._writing(SAMPLES):
             (self._folder / SAMPLES).mkdir(parents=True, exist_ok=True)
             for path in (self._folder / SAMPLES).iterdir():
                 if (sheet := re.fullmatch(r"step_(\d+)\.png", path.name)) and int(sheet[1]) > start:
                     path.unlink()
-        kept = [line for line in read_metrics(workdir) if line["step"] <= start]
         self._curves = {name: [line.get(name, math.nan) for line in kept] for name in ("step", "loss_D", "loss_G")}
         with self._writing(METRICS):
             write_text(self._folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
