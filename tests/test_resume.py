@@ -80,8 +80,11 @@ def test_an_interrupted_run_is_bit_identical_to_one_that_never_stopped(whole, tm
     with open(tmp_path / "metrics.jsonl", "a") as metrics:  # as a killed run leaves it
         metrics.write('{"step": 12, "loss_D": 0.5, "loss_G": 0.7}\n{"step": 14, "lo')
     (tmp_path / "samples" / "step_000012.png").touch()
+    unfinished = [tmp_path / "checkpoints" / name for name in ("5.orbax-checkpoint-tmp", "0.orbax-checkpoint-tmp-tried")]
+    for torn in unfinished:
+        shutil.copytree(tmp_path / "checkpoints" / str(cut), torn)
     assert equal(train(config, tmp_path), state)
-    assert logged(tmp_path) == logged(folder)
+    assert logged(tmp_path) == logged(folder) and not any(torn.exists() for torn in unfinished)
 
 
 def test_a_run_that_is_extended_goes_on_as_if_it_had_been_longer(whole, tmp_path):
