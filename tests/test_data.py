@@ -139,6 +139,11 @@ def test_every_image_once_in_each_epoch_and_batches_follow_from_seed_and_step():
     assert not np.array_equal(batch_indices(7, count=count, batch_size=size, seed=2), stream[28:32])
 
 
+def test_no_thread_of_the_pipeline_holds_up_the_end(photos, tmp_path):
+    """Autotuning's does, until it looks up again: ever more seldom, at last once a minute."""
+    assert batches(prepared(photos, tmp_path), batch_size=4, seed=0).options().autotune.enabled is False
+
+
 def test_the_pipeline_yields_normalised_batches_from_any_step(photos, tmp_path):
     made = prepared(photos, tmp_path)
     whole = [batch for _, batch in zip(range(8), batches(made, batch_size=5, seed=3).as_numpy_iterator())]

@@ -48,8 +48,10 @@ def batches(
         pixels = tf.ensure_shape(pixels, (size, *store.shape[1:]))
         return tf.cast(pixels, tf.float32) / 127.5 - 1.0
 
+    options = tf.data.Options()
+    options.autotune.enabled = False  # it has nothing to choose here, and its thread can hold up the end for a minute
     steps = tf.data.Dataset.counter(start=start)
-    return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options)
 
 
 def device_batches(
