@@ -298,7 +298,7 @@ def test_a_run_killed_again_and_again_ends_where_an_undisturbed_one_does(tmp_pat
         process = start(killed, "sprites", *arguments, "--steps", 10**6)
         if life < 2:
             wait_for(lambda: unfinished("stores"), process)
-            wait = chance.uniform(0, 1)
+            wait = chance.uniform(0, 0.5)
         elif life < 6:  # first compilation, which takes about 10 seconds
             wait_for((cache / "xla").exists, process)
             wait = chance.uniform(0, 8)
