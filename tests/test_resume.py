@@ -282,8 +282,10 @@ def test_a_run_does_not_learn_its_own_pictures(photos, tmp_path):
 def test_a_run_killed_again_and_again_ends_where_an_undisturbed_one_does(tmp_path, monkeypatch):
     """kill -9 at 21 random moments: while the images are prepared, while the step is compiled for the
     first time, in steps, and in checkpoints, one of which is under way at nearly any time."""
-    killed, cache = tmp_path / "killed", tmp_path / "cache"
+    killed, cache, temporary = tmp_path / "killed", tmp_path / "cache", tmp_path / "temporary"
+    temporary.mkdir()
     monkeypatch.setenv("DCGAN_JAX_CACHE", str(cache))
+    monkeypatch.setenv("TMPDIR", str(temporary))
     arguments = ["--checkpoint-every", 5, "--keep-newest", 2]
     chance, starts, leftovers = random.Random(0), [], {"stores": 0, "checkpoints": 0}
 
@@ -329,7 +331,7 @@ def test_a_run_killed_again_and_again_ends_where_an_undisturbed_one_does(tmp_pat
             states.append(checkpoints.latest(create_state(config))[0])
     assert int(states[0].step) == steps and equal(*states)
     assert logged(killed) == logged(tmp_path / "whole")
-    assert [*unfinished("stores"), *unfinished("checkpoints"), *killed.glob("*.partial")] == []
+    assert [*unfinished("stores"), *unfinished("checkpoints"), *killed.glob("*.partial"), *temporary.iterdir()] == []
 
 
 def test_a_half_written_compilation_is_removed(tmp_path, monkeypatch):

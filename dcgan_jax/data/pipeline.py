@@ -43,6 +43,7 @@ def batches(
         indices = batch_indices(int(step), count=len(store), batch_size=batch_size, seed=seed)
         return store.take(indices[part * size : (part + 1) * size])
 
+    @tf.autograph.experimental.do_not_convert  # which would write a file, and a killed run leave it
     def load(step):
         pixels = tf.numpy_function(read, [step], tf.uint8, stateful=False)
         pixels = tf.ensure_shape(pixels, (size, *store.shape[1:]))
