@@ -1,5 +1,6 @@
 """The cache folder: decoded images, downloads, compiled programs."""
 
+import contextlib
 import os
 import zlib
 from pathlib import Path
@@ -28,22 +29,26 @@ def cache_compilations() -> None:
 
 
 def _drop_torn(folder: Path) -> None:
-    """Remove what a killed process left half written: JAX would warn of it at every start, and never mend it.
-
-    JAX compresses its entries with zlib, or with zstandard where that is installed.
-    """
+    """Remove what a killed process left half written: JAX would warn of it at every start, and never mend it."""
     for entry in folder.glob("*-cache"):
         try:
             content = entry.read_bytes()
         except FileNotFoundError:  # another process was quicker
             continue
-        if content.startswith(_ZSTANDARD):
-            continue
-        reader = zlib.decompressobj()
-        try:
-            reader.decompress(content)
-        except zlib.error:
-            pass  # nor has it reached its end then
-        if not reader.eof:
+        if not _whole(content):
             with writing(entry):
                 entry.unlink(missing_ok=True)
+
+
+def _whole(content: bytes) -> bool:
+    """JAX compresses its entries with zlib, or with zstandard where that is installed."""
+    reader, damage = zlib.decompressobj(), zlib.error
+    if content.startswith(_ZSTANDARD):
+        try:
+            import zstandard
+        except ImportError:
+            return True  # nor does JAX read it here: its key differs
+        reader, damage = zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
+    with contextlib.suppress(damage):  # the end is not reached then
+        reader.decompress(content)
+    return reader.eof

@@ -334,19 +334,25 @@ def test_a_run_killed_again_and_again_ends_where_an_undisturbed_one_does(tmp_pat
     assert [*unfinished("stores"), *unfinished("checkpoints"), *killed.glob("*.partial"), *temporary.iterdir()] == []
 
 
-def test_a_half_written_compilation_is_removed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("compression", ["zlib", "zstandard"])
+def test_a_half_written_compilation_is_removed(tmp_path, monkeypatch, compression):
     monkeypatch.setenv("DCGAN_JAX_CACHE", str(tmp_path))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    code = "import jax; from dcgan_jax.cache import cache_compilations; cache_compilations();"
+    code = "import sys; sys.modules['zstandard'] = None;" if compression == "zlib" else "import zstandard;"
+    code += "import jax; from dcgan_jax.cache import cache_compilations; cache_compilations();"
     code += "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); jax.jit(lambda x: x * 2 + 1)(3.0)"
     run = lambda: subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     run()
     entries = list((tmp_path / "xla").glob("*-cache"))
     torn = max(entries, key=lambda path: path.stat().st_size)
     content = torn.read_bytes()
+    assert content.startswith({"zlib": b"\x78", "zstandard": b"\x28\xb5\x2f\xfd"}[compression])
     torn.write_bytes(content[: len(content) // 2])
     assert "Error reading" not in run().stderr
     assert len(torn.read_bytes()) > len(content) // 2 and set((tmp_path / "xla").glob("*-cache")) == set(entries)
+    written = [entry.stat().st_mtime_ns for entry in entries]
+    run()
+    assert [entry.stat().st_mtime_ns for entry in entries] == written
 
 
 # --- storage --------------------------------------------------------------------------------------
