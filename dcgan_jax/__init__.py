@@ -15,13 +15,13 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Config": "config",
-    "Generator": "models",
-    "Discriminator": "models",
-    "train": "loop",
-    "create_state": "state",
-    "train_step": "step",
-    "sample": "sampling",
-    "restore": "checkpoint",
+    "Generator": "gan.networks",
+    "Discriminator": "gan.networks",
+    "train": "run.loop",
+    "create_state": "gan.state",
+    "train_step": "gan.step",
+    "sample": "gan.sampling",
+    "restore": "run.checkpoints",
 }
 __all__ = sorted(_HOME)
 

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import tyro
 
-from dcgan_jax import peers
-from dcgan_jax.errors import InputError, LostPeerError, NonFiniteError, Stopped, printable
+from dcgan_jax.system import peers
+from dcgan_jax.system.errors import InputError, LostPeerError, NonFiniteError, Stopped, printable
 
 
 # XLA:CPU asks for its scratch memory anew in every step, and glibc gives blocks of that size back to the

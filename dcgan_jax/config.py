@@ -7,7 +7,7 @@ import typing
 from pathlib import Path
 from typing import Literal
 
-from dcgan_jax.errors import InputError
+from dcgan_jax.system.errors import InputError
 
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = ("steps", "sample_every", "checkpoint_every", "keep_newest", "keep_every", "retries")

@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 
 from dcgan_jax import cli
-from dcgan_jax.errors import InputError
-from dcgan_jax.files import user_path, writing
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import user_path, writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +37,11 @@ def generate(arguments: Arguments) -> None:
     """
     import jax
 
-    from dcgan_jax.cache import cache_compilations
-    from dcgan_jax.checkpoint import restore
-    from dcgan_jax.images import grid, save_png, to_uint8
-    from dcgan_jax.sampling import sample
+    from dcgan_jax.system.cache import cache_compilations
+    from dcgan_jax.run.checkpoints import restore
+    from dcgan_jax.gan.pixels import to_uint8
+    from dcgan_jax.views.grid import grid, save_png
+    from dcgan_jax.gan.sampling import sample
 
     cache_compilations()
     out = user_path(arguments.out)

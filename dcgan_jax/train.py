@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 from dcgan_jax import cli
-from dcgan_jax.cluster import Cluster
+from dcgan_jax.system.cluster import Cluster
 from dcgan_jax.config import Config
 
 
@@ -23,7 +23,7 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train on all devices of all processes of the cluster."""
     arguments.cluster.join()
-    from dcgan_jax.loop import train  # here, so that `--help` and mistakes answer at once
+    from dcgan_jax.run.loop import train  # here, so that `--help` and mistakes answer at once
 
     train(arguments.config, arguments.workdir)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from dcgan_jax.config import Config
-from dcgan_jax.errors import InputError
+from dcgan_jax.system.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from PIL import Image
 
 from dcgan_jax import restore, sample
 from dcgan_jax.config import Config
-from dcgan_jax.errors import InputError
-from dcgan_jax.runlog import read_metrics
-from dcgan_jax.loop import train
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.run.log import read_metrics
+from dcgan_jax.run.loop import train
 
 TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 3 --checkpoint-every 3".split()
 
@@ -164,15 +164,15 @@ def test_the_command_keeps_freed_memory_unless_told_otherwise(tmp_path):
         assert setting in done.stdout or platform.libc_ver()[0] != "glibc", done.stderr
 
 
-@pytest.mark.parametrize("recipe", ["d2l_pokemon", "paper"])
+@pytest.mark.parametrize("recipe", ["chapter", "paper"])
 def test_a_recipe_runs_and_its_knobs_can_be_overridden(photos, tmp_path, recipe):
-    script = Path(__file__).parents[1] / "experiments" / f"{recipe}.py"
+    script = Path(__file__).parents[1] / "experiments" / "recipes" / f"{recipe}.py"
     arguments = ["--workdir", tmp_path / "run", "--data", photos, "--steps", 2, *TINY]
     done = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     config = Config.load(tmp_path / "run" / "config.json")
     assert (config.steps, config.width) == (2, 4)
-    assert (config.learning_rate, config.latent) == {"d2l_pokemon": (0.005, "normal"), "paper": (2e-4, "uniform")}[recipe]
+    assert (config.learning_rate, config.latent) == {"chapter": (0.005, "normal"), "paper": (2e-4, "uniform")}[recipe]
 
 
 def test_help_names_every_field():

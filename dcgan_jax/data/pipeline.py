@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan.pixels import from_uint8
 
 tf.config.set_visible_devices([], "GPU")  # the accelerator's memory belongs to JAX
 
@@ -41,13 +42,12 @@ def batches(
 
     def read(step):
         indices = batch_indices(int(step), count=len(store), batch_size=batch_size, seed=seed)
-        return store.take(indices[part * size : (part + 1) * size])
+        return from_uint8(store.take(indices[part * size : (part + 1) * size]))
 
     @tf.autograph.experimental.do_not_convert  # which would write a file, and a killed run leave it
     def load(step):
-        pixels = tf.numpy_function(read, [step], tf.uint8, stateful=False)
-        pixels = tf.ensure_shape(pixels, (size, *store.shape[1:]))
-        return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+        pixels = tf.numpy_function(read, [step], tf.float32, stateful=False)
+        return tf.ensure_shape(pixels, (size, *store.shape[1:]))
 
     options = tf.data.Options()
     options.autotune.enabled = False  # it has nothing to choose here, and its thread can hold up the end for a minute

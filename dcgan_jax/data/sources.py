@@ -17,9 +17,9 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from dcgan_jax.errors import InputError, first_line
+from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.data import sprites
-from dcgan_jax.files import locked, mib, need_room, user_path, writing
+from dcgan_jax.system.files import locked, mib, need_room, user_path, writing
 
 POKEMON_URL = "http://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip"
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN

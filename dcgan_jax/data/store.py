@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dcgan_jax.errors import InputError, printable
+from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.data.sources import Item, Source
-from dcgan_jax.files import locked, need_room, writing
-from dcgan_jax.images import to_square
+from dcgan_jax.system.files import locked, need_room, writing
+from dcgan_jax.data.decode import to_square
 
 _FORMAT = 2
 _NAMED = 20  # skipped files named in the manifest

@@ -1,0 +1,1 @@
+"""The mathematics: networks, losses, the training step, sampling. Pure functions of arrays."""

@@ -1,0 +1,181 @@
+"""Generator and discriminator of the DCGAN (Radford et al. 2015; d2l, section DCGAN), in Flax linen.
+
+Images are NHWC. Widths double with every halving of the side: at ``image_size=64, width=64`` the
+generator's maps are 4x4x512, 8x8x256, 16x16x128, 32x32x64 and the image, the discriminator's the
+same backwards.
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dcgan_jax.gan import conv
+
+_kernel_init = nn.initializers.normal(0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latent:
+    """The prior over z."""
+
+    dim: int = 100
+    distribution: Literal["normal", "uniform"] = "normal"
+
+    def draw(self, key: jax.Array, num: int) -> jax.Array:
+        """(num, dim) independent draws of N(0, 1), or of the uniform distribution on [-1, 1]."""
+        if self.distribution == "uniform":
+            return jax.random.uniform(key, (num, self.dim), minval=-1.0, maxval=1.0)
+        return jax.random.normal(key, (num, self.dim))
+
+
+def _batch_norm(train: bool, scale_mean: float):
+    # Flax's momentum weighs the old value: 0.9 here is PyTorch's 0.1.
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        scale_init=lambda key, shape, dtype: scale_mean + 0.02 * jax.random.normal(key, shape, dtype),
+    )
+
+
+class ConvTranspose(nn.Module):
+    """4x4 transposed convolution without bias, PyTorch's geometry.
+
+    ``strides=2, padding=1`` doubles height and width; ``strides=1, padding=0`` adds 3 to them.
+    """
+
+    features: int
+    strides: int = 2
+    padding: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):  # (B, H, W, in) -> (B, H', W', features)
+        kernel = self.param("kernel", _kernel_init, (4, 4, x.shape[-1], self.features))
+        if (self.strides, self.padding) == (2, 1):
+            return conv.conv_transpose(x, kernel, self.dtype)
+        if (self.strides, self.padding) != (1, 0):
+            raise ValueError(f"strides={self.strides}, padding={self.padding}: only (2, 1) and (1, 0) are defined")
+        if x.shape[1:3] == (1, 1):  # a plain matrix product
+            return jnp.einsum("bi,hwio->bhwo", x[:, 0, 0], kernel)
+        return lax.conv_general_dilated(
+            x, kernel[::-1, ::-1], (1, 1), ((3, 3), (3, 3)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+
+class Conv(nn.Module):
+    """4x4 convolution of stride 2 and padding 1, without bias: halves height and width."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):  # (B, H, W, in) -> (B, H/2, W/2, features)
+        kernel = self.param("kernel", _kernel_init, (4, 4, x.shape[-1], self.features))
+        return conv.conv(x, kernel, self.dtype)
+
+
+class GeneratorBlock(nn.Module):
+    """Transposed convolution, BatchNorm, ReLU: the chapter's ``G_block``.
+
+    (B, H, W, in) -> (B, 2H, 2W, features), or (B, H + 3, W + 3, features) with ``strides=1, padding=0``.
+    """
+
+    features: int
+    strides: int = 2
+    padding: int = 1
+    batchnorm_scale_mean: float = 1.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = ConvTranspose(self.features, self.strides, self.padding, self.dtype)(x)
+        return nn.relu(_batch_norm(train, self.batchnorm_scale_mean)(x))
+
+
+class DiscriminatorBlock(nn.Module):
+    """Convolution, BatchNorm (unless ``batchnorm=False``), LeakyReLU: the chapter's ``D_block``.
+
+    (B, H, W, in) -> (B, H/2, W/2, features).
+    """
+
+    features: int
+    batchnorm: bool = True
+    leaky_slope: float = 0.2
+    batchnorm_scale_mean: float = 1.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        x = Conv(self.features, self.dtype)(x)
+        if self.batchnorm:
+            x = _batch_norm(train, self.batchnorm_scale_mean)(x)
+        # One factor, not nn.leaky_relu's two branches: their gradients are computed twice and added.
+        return x * jnp.where(x >= 0, 1.0, self.leaky_slope)
+
+
+def _widths(image_size: int, width: int) -> list[int]:
+    """Channels of the maps of side image_size/2, image_size/4, ..., 4."""
+    return [width * image_size // side // 2 for side in (2**n for n in range(image_size.bit_length() - 2, 1, -1))]
+
+
+class Generator(nn.Module):
+    """z (B, latent_dim) or (B, 1, 1, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1].
+
+    ``train=True`` normalises by the batch's statistics and moves the running ones (make the
+    collection ``batch_stats`` mutable); ``train=False`` normalises by the running ones, so that no
+    image depends on the others of its batch.
+    """
+
+    latent_dim: int = 100
+    width: int = 64
+    image_size: int = 64
+    channels: int = 3
+    batchnorm_scale_mean: float = 1.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z, *, train: bool):
+        x = z.reshape(-1, 1, 1, self.latent_dim)
+        strides, padding = 1, 0
+        for features in reversed(_widths(self.image_size, self.width)):
+            x = GeneratorBlock(features, strides, padding, self.batchnorm_scale_mean, self.dtype)(x, train=train)
+            strides, padding = 2, 1
+        return jnp.tanh(ConvTranspose(self.channels, dtype=self.dtype)(x))
+
+    @classmethod
+    def of(cls, params) -> "Generator":
+        """The generator that a tree of its parameters belongs to, read off the shapes."""
+        blocks = sum(name.startswith("GeneratorBlock") for name in params)
+        latent_dim = params["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"].shape[2]
+        width, channels = params["ConvTranspose_0"]["kernel"].shape[2:]
+        return cls(latent_dim=latent_dim, width=width, image_size=2 ** (blocks + 2), channels=channels)
+
+
+class Discriminator(nn.Module):
+    """Images (B, image_size, image_size, channels) in [-1, 1] -> logits (B, 1, 1, 1), positive for real.
+
+    ``train`` as in ``Generator``.
+    """
+
+    width: int = 64
+    image_size: int = 64
+    first_batchnorm: bool = False
+    leaky_slope: float = 0.2
+    batchnorm_scale_mean: float = 1.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        for i, features in enumerate(_widths(self.image_size, self.width)):
+            batchnorm = i > 0 or self.first_batchnorm
+            x = DiscriminatorBlock(features, batchnorm, self.leaky_slope, self.batchnorm_scale_mean, self.dtype)(
+                x, train=train
+            )
+        # The chapter's last layer, a 4x4 convolution without padding, sees exactly 4x4 positions.
+        kernel = self.param("kernel", _kernel_init, (4, 4, x.shape[-1], 1))
+        return jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]

@@ -1,0 +1,16 @@
+"""The one place that knows how pixels map to the networks' range: 0..255 to [-1, 1] and back."""
+
+import numpy as np
+
+# The chapter's mean 0.5 and deviation 0.5, after a division by 255.
+_TABLE = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def from_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Map uint8 pixels to float32 in [-1, 1]: 0 to -1, 255 to 1."""
+    return _TABLE[pixels]
+
+
+def to_uint8(images) -> np.ndarray:
+    """Map float images in [-1, 1] to uint8 in [0, 255], rounding; values outside are clipped."""
+    return np.clip(np.round((np.asarray(images, np.float32) + 1) * 127.5), 0, 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""What lies beneath: errors, files, signals, processes, the cache."""

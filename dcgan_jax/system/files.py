@@ -1,0 +1,105 @@
+"""Files that are whole or not there, locks that die with their process, and room on the disk."""
+
+import contextlib
+import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from dcgan_jax.system.errors import InputError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that a kill leaves as it was or as it is to be, never in between."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, refusal: str | None = None) -> Iterator[None]:
+    """Hold the lock file ``path``, which the system frees when the process ends, however it ends.
+
+    Waits for another holder, or, given ``refusal``, refuses at once with these words.
+
+    Raises:
+      InputError: the lock is taken and ``refusal`` is given, or the file cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=-1 if refusal is None else 0)
+        except filelock.Timeout:
+            raise InputError(refusal) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """
+    Raises:
+      InputError: the block could not write; names the place and what stands in the way.
+    """
+    try:
+        yield
+    except OSError as error:
+        place, reason = Path(error.filename or path), error.strerror or error
+        mend = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            mend = f" ({mib(_free(place))} free, at least 1 MiB needed): make room, and run the same command again"
+        raise InputError(f"cannot write {place}: {reason}{mend}") from error
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """
+    Raises:
+      InputError: the block could not read; names the place and what stands in the way.
+    """
+    try:
+        yield
+    except OSError as error:
+        place, reason = error.filename or path, error.strerror or error
+        raise InputError(f"cannot read {place}: {reason}: when this is mended, run the same command again") from error
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a user may write it, with ~ for a home folder. It need not exist.
+
+    Raises:
+      InputError: it cannot be the name of a file, or not be looked at.
+    """
+    try:
+        path = Path(text).expanduser()
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()
+        return path
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a user without a home
+        raise InputError(f"{str(text)[:100]!r} cannot be used: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _free(place: Path) -> int:
+    """Bytes free where ``place`` is, or will be."""
+    disk = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+    return shutil.disk_usage(disk).free
+
+
+def need_room(folder: Path, size: int, purpose: str) -> None:
+    """
+    Raises:
+      InputError: the disk of ``folder``, which need not exist yet, has less than ``size`` bytes free.
+    """
+    free = _free(folder)
+    if free < size:
+        raise InputError(f"{folder} has {mib(free)} free, but {purpose} needs {mib(size)}: make room or choose another folder")
+
+
+def mib(size: int) -> str:
+    """Bytes as ``12.3 MiB``."""
+    return f"{size / 2**20:,.1f} MiB"

@@ -1,0 +1,376 @@
+"""How fast is a training step, beside the others on the same machine?
+
+    python experiments/bench/step.py                          # CPU: batch 64 and 128
+    python experiments/bench/step.py --batch-sizes 64 256 1024 4096 --steps 20     # GPU
+
+Times one full DCGAN-64 training step (width 64, latent 100, RGB; D on real, D on generated, Adam, G through
+the updated D, Adam) of every program that is installed, then the whole of ``dcgan_jax.train`` with
+its data pipeline. Each program lives in a process of its own with its own default settings, and they
+take turns, one round at a time, so that a machine that slows down slows all of them. Prints Markdown.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+FLOP_PER_IMAGE = 2.29e9  # of a direct algorithm: 11 forward-pass equivalents of 104 million multiply-adds
+ENVIRONMENT = dict(os.environ)  # before dcgan_jax, which quiets TensorFlow by switching its oneDNN off, is imported
+GPU = os.path.exists("/dev/nvidia0")
+
+
+# --- the programs: each builds a function that takes one step and waits for its end ------------------
+
+
+def ours(batch, precision):
+    import jax
+
+    from dcgan_jax.system.cache import cache_compilations
+    from dcgan_jax.config import Config
+    from dcgan_jax.gan.state import create_state
+    from dcgan_jax.gan.step import train_step
+
+    cache_compilations()
+    state, key = create_state(Config(precision=precision)), jax.random.key(0)
+    images = jax.random.uniform(key, (batch, 64, 64, 3), minval=-1)
+
+    def step():
+        nonlocal state
+        state, metrics = train_step(state, images, key)
+        return metrics
+
+    return step, jax.block_until_ready
+
+
+def flax(batch):
+    """As a reader of the paper would write it: linen's own layers, autodiff, one jitted step."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    init = nn.initializers.normal(0.02)
+
+    class G(nn.Module):
+        @nn.compact
+        def __call__(self, z):
+            x = z[:, None, None]
+            for i, width in enumerate((512, 256, 128, 64)):
+                padding, strides = ("VALID", (1, 1)) if i == 0 else ("SAME", (2, 2))
+                x = nn.ConvTranspose(width, (4, 4), strides, padding, use_bias=False, kernel_init=init)(x)
+                x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x))
+            return jnp.tanh(nn.ConvTranspose(3, (4, 4), (2, 2), "SAME", use_bias=False, kernel_init=init)(x))
+
+    class D(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for i, width in enumerate((64, 128, 256, 512)):
+                x = nn.Conv(width, (4, 4), (2, 2), padding=1, use_bias=False, kernel_init=init)(x)
+                x = x if i == 0 else nn.BatchNorm(use_running_average=False, momentum=0.9)(x)
+                x = nn.leaky_relu(x, 0.2)
+            return nn.Conv(1, (4, 4), padding="VALID", use_bias=False, kernel_init=init)(x).ravel()
+
+    key = jax.random.key(0)
+    images = jax.random.uniform(key, (batch, 64, 64, 3), minval=-1)
+    g_vars, d_vars = G().init(key, jnp.zeros((2, 100))), D().init(key, images[:2])
+    adam = optax.adam(2e-4, b1=0.5)
+    cross_entropy = optax.sigmoid_binary_cross_entropy
+
+    @jax.jit
+    def train_step(g_vars, d_vars, g_opt, d_opt, key):
+        z = jax.random.normal(key, (batch, 100))
+
+        def d_loss(params, stats):
+            fake, _ = G().apply(g_vars, z, mutable=["batch_stats"])
+            real_logits, new = D().apply({"params": params, **stats}, images, mutable=["batch_stats"])
+            fake_logits, new = D().apply({"params": params, **new}, fake, mutable=["batch_stats"])
+            return (cross_entropy(real_logits, 1.0 + 0 * real_logits).mean() + cross_entropy(fake_logits, 0 * fake_logits).mean()) / 2, new
+
+        d_params, g_params = d_vars["params"], g_vars["params"]
+        (loss_d, d_stats), grads = jax.value_and_grad(d_loss, has_aux=True)(d_params, {"batch_stats": d_vars["batch_stats"]})
+        updates, d_opt = adam.update(grads, d_opt)
+        d_params = optax.apply_updates(d_params, updates)
+
+        def g_loss(params):
+            fake, new = G().apply({"params": params, "batch_stats": g_vars["batch_stats"]}, z, mutable=["batch_stats"])
+            logits, d_new = D().apply({"params": d_params, **d_stats}, fake, mutable=["batch_stats"])
+            return cross_entropy(logits, 1.0 + 0 * logits).mean(), (new, d_new)
+
+        (loss_g, (g_stats, d_stats)), grads = jax.value_and_grad(g_loss, has_aux=True)(g_params)
+        updates, g_opt = adam.update(grads, g_opt)
+        g_params = optax.apply_updates(g_params, updates)
+        return {"params": g_params, **g_stats}, {"params": d_params, **d_stats}, g_opt, d_opt, (loss_d, loss_g)
+
+    carry = (g_vars, d_vars, adam.init(g_vars["params"]), adam.init(d_vars["params"]))
+
+    def step():
+        nonlocal carry
+        *carry, losses = train_step(*carry, key)
+        return losses
+
+    return step, jax.block_until_ready
+
+
+def pytorch(batch, channels_last=False, bf16=False, compiled=False):
+    """The loop of pytorch/examples' DCGAN."""
+    import torch
+    from torch import nn
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator, discriminator, channels = [], [], 100
+    for i, width in enumerate((512, 256, 128, 64)):
+        geometry = (1, 0) if i == 0 else (2, 1)
+        generator += [nn.ConvTranspose2d(channels, width, 4, *geometry, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+        channels = width
+    generator += [nn.ConvTranspose2d(channels, 3, 4, 2, 1, bias=False), nn.Tanh()]
+    channels = 3
+    for i, width in enumerate((64, 128, 256, 512)):
+        discriminator += [nn.Conv2d(channels, width, 4, 2, 1, bias=False)]
+        discriminator += [nn.BatchNorm2d(width)] if i else []
+        discriminator += [nn.LeakyReLU(0.2, inplace=True)]
+        channels = width
+    discriminator += [nn.Conv2d(channels, 1, 4, 1, 0, bias=False)]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    G = nn.Sequential(*generator).to(device, memory_format=layout)
+    D = nn.Sequential(*discriminator).to(device, memory_format=layout)
+    for p in (*G.parameters(), *D.parameters()):
+        nn.init.normal_(p, 1.0 if p.ndim == 1 else 0.0, 0.02)
+    optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (D, G)]
+    images = (torch.rand(batch, 3, 64, 64, device=device) * 2 - 1).contiguous(memory_format=layout)
+    loss = nn.BCEWithLogitsLoss()
+    G_, D_ = (torch.compile(G), torch.compile(D)) if compiled else (G, D)
+
+    def step():
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            D.zero_grad()
+            logits = D_(images).flatten()
+            loss(logits, torch.ones_like(logits)).backward()
+            fake = G_(torch.randn(batch, 100, 1, 1, device=device))
+            logits = D_(fake.detach()).flatten()
+            loss(logits, torch.zeros_like(logits)).backward()
+            optimizers[0].step()
+            G.zero_grad()
+            logits = D_(fake).flatten()
+            loss(logits, torch.ones_like(logits)).backward()
+            optimizers[1].step()
+
+    return step, lambda _: torch.cuda.synchronize() if device.type == "cuda" else None
+
+
+def keras(batch):
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    init = keras.initializers.RandomNormal(stddev=0.02)
+    G, D = [keras.Input((100,)), layers.Reshape((1, 1, 100))], [keras.Input((64, 64, 3))]
+    for i, width in enumerate((512, 256, 128, 64)):
+        geometry = (1, "valid") if i == 0 else (2, "same")
+        G += [layers.Conv2DTranspose(width, 4, *geometry, use_bias=False, kernel_initializer=init)]
+        G += [layers.BatchNormalization(momentum=0.9, epsilon=1e-5), layers.ReLU()]
+    G += [layers.Conv2DTranspose(3, 4, 2, "same", use_bias=False, kernel_initializer=init, activation="tanh")]
+    for i, width in enumerate((64, 128, 256, 512)):
+        D += [layers.Conv2D(width, 4, 2, "same", use_bias=False, kernel_initializer=init)]
+        D += [layers.BatchNormalization(momentum=0.9, epsilon=1e-5)] if i else []
+        D += [layers.LeakyReLU(negative_slope=0.2)]
+    D += [layers.Conv2D(1, 4, use_bias=False, kernel_initializer=init), layers.Flatten()]
+    G, D = keras.Sequential(G), keras.Sequential(D)
+    d_adam, g_adam = (keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2))
+    images = tf.random.uniform((batch, 64, 64, 3), -1, 1)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+
+    @tf.function
+    def step():
+        z = tf.random.normal((batch, 100))
+        with tf.GradientTape() as tape:
+            fake = G(z, training=True)
+            with tape.stop_recording(), tf.GradientTape() as d_tape:
+                real_logits, fake_logits = D(images, training=True), D(fake, training=True)
+                loss_d = (loss(tf.ones_like(real_logits), real_logits) + loss(tf.zeros_like(fake_logits), fake_logits)) / 2
+            with tape.stop_recording():
+                d_adam.apply_gradients(zip(d_tape.gradient(loss_d, D.trainable_variables), D.trainable_variables))
+            logits = D(fake, training=True)
+            loss_g = loss(tf.ones_like(logits), logits)
+        g_adam.apply_gradients(zip(tape.gradient(loss_g, G.trainable_variables), G.trainable_variables))
+        return loss_g
+
+    return step, lambda result: result.numpy()
+
+
+PROGRAMS = {
+    "dcgan_jax, float32": ("jax", lambda b: ours(b, "float32")),
+    "dcgan_jax, bf16": ("jax", lambda b: ours(b, "bf16")),
+    "Flax, the obvious program, float32": ("flax", flax),
+    "PyTorch as pytorch/examples, float32": ("torch", pytorch),
+    "PyTorch channels_last, float32": ("torch", lambda b: pytorch(b, channels_last=True)),
+    "PyTorch channels_last, bf16 autocast": ("torch", lambda b: pytorch(b, channels_last=True, bf16=True)),
+    "Keras, tf.function, float32": ("keras", keras),
+}
+if GPU:
+    PROGRAMS["PyTorch channels_last, bf16, compiled"] = ("torch", lambda b: pytorch(b, True, True, True))
+INSTALL = {"torch": "pip install torch", "keras": "pip install keras tensorflow", "flax": "pip install flax"}
+
+
+def work(name, batch):
+    """In a process of its own: take as many steps as each line of standard input says, tell the seconds of one.
+
+    One more step goes before them, untimed: while a process waits for its turn the system takes pages
+    from it.
+    """
+    step, wait = PROGRAMS[name][1](batch)
+    for _ in range(3):
+        wait(step())
+    print("ready", flush=True)
+    for line in sys.stdin:
+        wait(step())
+        start = time.perf_counter()
+        for _ in range(int(line)):
+            result = step()
+        wait(result)
+        print((time.perf_counter() - start) / int(line), flush=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+
+
+class Worker:
+    def __init__(self, name, batch):
+        from dcgan_jax.cli import KEEP_MEMORY
+
+        # what `python -m dcgan_jax.train` gives itself; the others run with their own defaults
+        environment = {**ENVIRONMENT, **(KEEP_MEMORY if name.startswith("dcgan_jax") else {}), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        command = [sys.executable, __file__, "--work", name, str(batch)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._wait("ready")
+
+    def _wait(self, what):
+        line = self._process.stdout.readline().strip()
+        if not line or (what == "ready" and line != what):
+            raise SystemExit(f"{self._process.args[3:]} failed")
+        return line
+
+    def seconds(self, steps):
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        return float(self._wait("seconds"))
+
+    def finish(self):
+        """Peak resident memory in MiB."""
+        self._process.stdin.close()
+        peak = float(self._wait("peak"))
+        self._process.wait()
+        return peak
+
+
+def matrix_rate():
+    """Best of ten float32 (TF32 on a GPU) products of 4096x4096 matrices, in FLOP/s."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((4096, 4096))
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2 * 4096**3 / min(times)
+
+
+def table(batch, rounds, steps, names):
+    workers, times = {name: Worker(name, batch) for name in names}, {name: [] for name in names}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            times[name].append(worker.seconds(steps))
+    median = {name: statistics.median(t) for name, t in times.items()}
+    rate = matrix_rate()
+    print(f"\nBatch {batch}, {rounds} rounds; float32 matrix product {rate / 1e9:.0f} GFLOP/s\n")
+    print("| program | ms/step, median (min–max) | images/s | ours ÷ this, same precision | share of matrix rate | peak RSS, MiB |")
+    print("|---|---|---|---|---|---|")
+    for name, worker in workers.items():
+        t, m = times[name], median[name]
+        own = median["dcgan_jax, bf16" if "bf16" in name else "dcgan_jax, float32"]
+        share = FLOP_PER_IMAGE * batch / m / rate
+        print(
+            f"| {name} | {1e3 * m:.0f} ({1e3 * min(t):.0f}–{1e3 * max(t):.0f}) | {batch / m:.1f} | {m / own:.2f} "
+            f"| {share:.0%} | {worker.finish():.0f} |",
+            flush=True,
+        )
+    return batch / median["dcgan_jax, float32"]
+
+
+LOOP = """
+import sys, time
+from dcgan_jax import cli
+from dcgan_jax.config import Config
+from dcgan_jax.data import pipeline
+from dcgan_jax.run.loop import train
+
+cli.keep_memory()
+device_batches, waits = pipeline.device_batches, []
+
+def timed(*args, **kwargs):
+    batches = device_batches(*args, **kwargs)
+    while True:
+        start = time.perf_counter()
+        batch = next(batches)
+        waits.append(time.perf_counter() - start)
+        yield batch
+
+pipeline.device_batches = timed
+steps = int(sys.argv[2])
+config = Config(batch_size=int(sys.argv[1]), steps=steps, sample_every=10**6, checkpoint_every=10**6)
+train(config, sys.argv[3])
+print("WAIT", sum(waits[1:]))
+"""
+
+
+def loop(batch, steps, bare):
+    """The whole of ``train``, its first step left out: images/s, beside the bare step's, and waiting for data."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = os.path.join(folder, "loop.py")
+        with open(script, "w") as file:
+            file.write(LOOP)
+        done = subprocess.run([sys.executable, script, str(batch), str(steps), folder + "/run"], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    *_, last, wait = done.stdout.splitlines()
+    speed = float(last.split(", ")[2].split()[0])
+    seconds = batch * (steps - 1) / speed
+    print(
+        f"\nThe loop, batch {batch}, {steps} steps of sprites: {speed:.1f} images/s, {speed / bare:.1%} of the bare step's; "
+        f"waiting for data {float(wait.split()[1]) / seconds:.2%} of the time",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2, help="steps per turn; more where one is too short to time")
+    parser.add_argument("--loop-steps", type=int, default=100)
+    parser.add_argument("--only", nargs="+", default=list(PROGRAMS), metavar="PROGRAM", help=json.dumps(list(PROGRAMS)))
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        return work(arguments.work[0], int(arguments.work[1]))
+    names = []
+    for name in arguments.only:
+        package = PROGRAMS[name][0]
+        if importlib.util.find_spec(package):
+            names.append(name)
+        else:
+            print(f"{name}: skipped; {INSTALL[package]} adds it")
+    for batch in arguments.batch_sizes:
+        bare = table(batch, arguments.rounds, arguments.steps, names)
+        loop(batch, arguments.loop_steps, bare)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcgan_jax.data.decode import to_square
+
+
+def one(image, channels=3, size=4):
+    """The value of a picture of one colour."""
+    square = to_square(image, size, channels, "white")
+    assert square.shape == (size, size, channels) and square.dtype == np.uint8
+    assert (square == square[0, 0]).all()
+    return tuple(map(int, square[0, 0]))
+
+
+def test_every_mode_converts_to_what_a_viewer_shows():
+    assert one(Image.new("RGB", (8, 6), (10, 20, 30))) == (10, 20, 30)
+    assert one(Image.new("L", (8, 6), 77)) == (77, 77, 77)
+    assert one(Image.new("1", (8, 6), 1)) == (255, 255, 255)
+    assert one(Image.new("CMYK", (8, 6), (0, 255, 255, 0))) == (255, 0, 0)
+    assert one(Image.fromarray(np.full((6, 8), 65535, np.uint16))) == (255, 255, 255)
+    assert one(Image.fromarray(np.full((6, 8), 257 * 100, np.uint16))) == (100, 100, 100)
+    palette = Image.new("P", (8, 6), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    assert one(palette) == (200, 100, 50)
+
+
+def test_transparency_is_laid_over_the_background():
+    clear_black = Image.new("RGBA", (8, 6), (0, 0, 0, 0))
+    assert one(clear_black) == (255, 255, 255)
+    assert tuple(to_square(clear_black, 2, 3, "#102030")[0, 0]) == (16, 32, 48)
+    assert one(Image.new("LA", (8, 6), (0, 0))) == (255, 255, 255)
+    half = one(Image.new("RGBA", (8, 6), (0, 0, 0, 128)))
+    assert half == (127, 127, 127)
+    palette = Image.new("P", (8, 6), 0)
+    palette.putpalette([9, 9, 9])
+    palette.info["transparency"] = 0
+    assert one(palette) == (255, 255, 255)
+
+
+def test_grayscale_is_luma():
+    assert one(Image.new("RGB", (8, 6), (255, 0, 0)), channels=1) == (76,)  # ITU-R 601: 0.299
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = Image.new("RGB", (16, 8), "white")
+    image.paste("black", (0, 0, 8, 8))  # black left, white right
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise: black on top
+    image.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as turned:
+        square = to_square(turned, 4, 1, "white")[..., 0]
+    assert (square[0] == 0).all() and (square[3] == 255).all()
+
+
+def test_floating_point_pixels_are_refused():
+    with pytest.raises(ValueError, match="no defined range"):
+        to_square(Image.new("F", (4, 4)), 4, 3, "white")

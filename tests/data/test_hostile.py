@@ -1,0 +1,211 @@
+"""Nothing hostile gets further than a message: archives, names, pictures, files that are not data."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import dcgan_jax
+from dcgan_jax.data import sources
+from dcgan_jax.system.errors import InputError
+from helpers import prepared
+
+
+def encoded(image, kind, **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+RED = encoded(Image.new("RGB", (8, 8), "red"), "PNG")
+
+
+def make_zip(path, members, compression=zipfile.ZIP_DEFLATED):
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w", compression) as out:
+        for name, content in members.items():
+            out.writestr(name, content)
+    return path
+
+
+def everything(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not {"cache", "locks"} & set(path.relative_to(root).parts))
+
+
+# --- archives ---------------------------------------------------------------------------------------
+
+
+def test_names_that_lead_elsewhere_are_pictures_like_any_other(tmp_path):
+    names = ("../outside.png", str(tmp_path / "absolute.png"), "a/../../b.png", "C:\\windows\\x.png", "a\\..\\..\\y.png")
+    path = make_zip(tmp_path / "slip" / "slip.zip", dict.fromkeys(names, RED))
+    assert len(prepared(path, tmp_path / "cache")) == 5
+    assert everything(tmp_path) == ["slip", "slip/slip.zip"]
+
+
+def test_a_link_in_an_archive_is_not_followed(tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(RED)
+    link = zipfile.ZipInfo("link.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    made = prepared(make_zip(tmp_path / "zip" / "link.zip", {link: str(secret), "red.png": RED}), tmp_path / "cache")
+    assert len(made) == 1 and made.skipped["first"][0].startswith("link.png (cannot identify")
+
+
+def test_a_member_that_declares_too_much_is_counted_and_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MEMBER_LIMIT", 10_000)
+    bomb = encoded(Image.new("RGB", (100, 100)), "BMP")
+    made = prepared(make_zip(tmp_path / "z" / "z.zip", {"bomb.bmp": bomb, "red.png": RED}), tmp_path / "cache")
+    assert len(made) == 1 and made.skipped["first"] == ["bomb.bmp (expands to 0.0 MiB, more than 0.0 MiB)"]
+
+
+def test_a_member_that_expands_beyond_what_it_declares_is_read_no_further(tmp_path):
+    real, declared = 64 << 20, 1000
+    path = make_zip(tmp_path / "z" / "z.zip", {"bomb.bmp": bytes(real), "red.png": RED})
+    path.write_bytes(path.read_bytes().replace(real.to_bytes(4, "little"), declared.to_bytes(4, "little")))
+    tracemalloc.start()
+    made = prepared(path, tmp_path / "cache")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(made) == 1 and "bomb.bmp (Bad CRC-32" in made.skipped["first"][0]
+    assert peak < 8 << 20
+
+
+def test_an_archive_that_claims_the_impossible_is_refused(tmp_path):
+    """As the archives of overlapping members do: a few KiB that declare gigabytes."""
+    path = make_zip(tmp_path / "z" / "z.zip", {f"{i}.png": RED for i in range(9)})
+    path.write_bytes(path.read_bytes().replace(len(RED).to_bytes(4, "little") + (5).to_bytes(2, "little"), (2**31).to_bytes(4, "little") + (5).to_bytes(2, "little")))
+    with pytest.raises(InputError, match=r"z.zip claims to expand from 0.0 MiB to 18,432.0 MiB: no set of images does"):
+        prepared(path, tmp_path / "cache")
+    assert not (tmp_path / "cache" / "stores").exists()
+
+
+def test_a_member_that_is_encrypted_is_counted(tmp_path):
+    path = make_zip(tmp_path / "z" / "z.zip", {"secret.png": RED, "red.png": RED})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    made = prepared(path, tmp_path / "cache")
+    assert len(made) == 1 and "encrypted" in made.skipped["first"][0]
+
+
+# --- folders and pictures ---------------------------------------------------------------------------
+
+
+def test_a_decompression_bomb_is_a_bad_file(tmp_path, monkeypatch):
+    (tmp_path / "bomb.png").write_bytes(encoded(Image.new("1", (100, 100)), "PNG"))
+    (tmp_path / "red.png").write_bytes(RED)
+    for limit in (5_001, 4_999):  # Pillow warns above this and raises at twice it
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        made = prepared(tmp_path, tmp_path / f"cache{limit}")
+        assert len(made) == 1 and re.match("bomb.png .*exceeds limit of .* pixels", made.skipped["first"][0])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
+def test_what_is_no_file_is_counted_and_never_waited_for(tmp_path):
+    root = tmp_path / "folder"
+    root.mkdir()
+    for i in range(4):
+        (root / f"{i}.png").write_bytes(RED)
+    os.mkfifo(root / "pipe.png")
+    (root / "nowhere.png").symlink_to("missing")
+    (root / "round.png").symlink_to("round.png")
+    made = prepared(root, tmp_path / "cache")
+    assert len(made) == 4
+    reasons = {"nowhere.png": "No such file or directory", "pipe.png": "not a regular file", "round.png": "Too many levels"}
+    for line, (name, reason) in zip(made.skipped["first"], reasons.items(), strict=True):
+        assert line.startswith(name) and reason in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux takes any byte in a name")
+def test_names_cannot_write_to_the_terminal(tmp_path, capfd):
+    root = os.fsencode(tmp_path / "folder")
+    os.mkdir(root)
+    for name in (b"a\x1b[2J\x1b]0;title\x07.png", b"b\nb\r.png", b"c\xff\xfe.png", "d\u202egnp.exe.png".encode()):
+        with open(os.path.join(root, name), "wb") as out:
+            out.write(b"no picture")
+    for i in range(4):
+        (tmp_path / "folder" / f"{i}.png").write_bytes(RED)
+    made = prepared(tmp_path / "folder", tmp_path / "cache")
+    said = "".join(line for line in capfd.readouterr().err.splitlines(keepends=True) if "skipped" in line)
+    assert said.startswith("skipped 4 of 8 files") and said[:-1].isprintable()
+    assert [line.split(" ")[0] for line in made.skipped["first"]] == [
+        r"a\x1b[2J\x1b]0;title\x07.png", r"b\nb\r.png", r"c\udcff\udcfe.png", r"d\u202egnp.exe.png",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "dcgan_jax.train", "--workdir", "run", "--data", "no\x1b[2Jthing"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2 and r"no\x1b[2Jthing" in refused.stderr and "\x1b" not in refused.stderr
+
+
+def test_nothing_is_ever_unpickled():
+    for path in Path(dcgan_jax.__file__).parent.rglob("*.py"):
+        code = path.read_text()
+        assert not re.search(r"\b(pickle|dill|joblib|marshal|shelve|eval|exec)\b[.(]|import (pickle|dill|joblib|marshal|shelve)", code), path
+        assert code.count("np.load(") == code.count("allow_pickle=False"), path
+
+
+def pictures():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8))
+    frames = [noise.convert("P"), noise.rotate(90).convert("P")]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    yield "png", encoded(noise, "PNG")
+    yield "png", encoded(noise.convert("P"), "PNG", transparency=3)
+    yield "png", encoded(Image.fromarray(np.arange(120, dtype=np.uint16).reshape(12, 10) * 500), "PNG")
+    yield "jpg", encoded(noise, "JPEG", exif=exif)
+    yield "jpg", encoded(noise.convert("CMYK"), "JPEG", progressive=True)
+    yield "gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], transparency=0)
+    yield "webp", encoded(noise, "WEBP", lossless=True)
+    yield "webp", encoded(noise.convert("RGBA"), "WEBP", quality=50)
+    yield "bmp", encoded(noise, "BMP")
+    yield "bmp", encoded(noise.convert("P"), "BMP")
+
+
+places, some_bytes = st.floats(0, 1, exclude_max=True), st.binary(max_size=6)
+mutations = st.lists(
+    st.tuples(st.sampled_from(["overwrite", "insert", "delete", "cut", "double"]), places, some_bytes), min_size=1, max_size=6
+)
+
+
+def mutate(content, steps):
+    content = bytearray(content)
+    for kind, place, new in steps:
+        at = int(place * len(content))
+        match kind:
+            case "overwrite":
+                content[at : at + len(new)] = new
+            case "insert":
+                content[at:at] = new
+            case "delete":
+                del content[at : at + 1 + len(new)]
+            case "cut":
+                del content[at:]
+            case "double":
+                content[at:at] = content[at : at + 64]
+    return bytes(content)
+
+
+@pytest.mark.slow
+@settings(max_examples=2500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(list(pictures())), mutations)
+def test_a_mutated_picture_is_an_image_or_a_counted_skip(tmp_path_factory, picture, steps):
+    root = tmp_path_factory.mktemp("fuzz", numbered=True)
+    kind, content = picture
+    (root / "good.png").write_bytes(RED)
+    (root / f"mutated.{kind}").write_bytes(mutate(content, steps))
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, of what it mends by itself
+        made = prepared(root, root / "cache")
+    assert made.shape[1:] == (16, 16, 3)
+    assert len(made) + made.skipped["count"] == 2
+    if made.skipped["count"]:
+        assert made.skipped["first"][0].startswith(f"mutated.{kind} (")

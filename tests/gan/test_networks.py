@@ -1,0 +1,90 @@
+"""Shapes, parameter counts and knobs; the numbers are the d2l chapter's and the paper's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from dcgan_jax.config import IMAGE_SIZES, Config
+from dcgan_jax.gan.networks import ConvTranspose, Discriminator, DiscriminatorBlock, Generator, GeneratorBlock, Latent
+from dcgan_jax.gan.state import create_state
+
+KEY = jax.random.key(0)
+
+
+def output(model, x, **kwargs):
+    return model.init_with_output(KEY, x, **kwargs)[0]
+
+
+def test_the_blocks_have_the_shapes_of_the_chapter():
+    assert output(GeneratorBlock(20), jnp.zeros((2, 16, 16, 3)), train=False).shape == (2, 32, 32, 20)
+    assert output(GeneratorBlock(20, strides=1, padding=0), jnp.zeros((2, 1, 1, 3)), train=False).shape == (2, 4, 4, 20)
+    assert output(DiscriminatorBlock(20), jnp.zeros((2, 16, 16, 3)), train=False).shape == (2, 8, 8, 20)
+
+
+def test_the_networks_have_the_shapes_of_the_chapter():
+    assert output(Generator(), jnp.zeros((1, 1, 1, 100)), train=False).shape == (1, 64, 64, 3)
+    assert output(Discriminator(), jnp.zeros((1, 64, 64, 3)), train=False).shape == (1, 1, 1, 1)
+    z = jnp.zeros((1, 100))
+    _, maps = Generator().apply(Generator().init(KEY, z, train=False), z, train=False, capture_intermediates=True)
+    shapes = [maps["intermediates"][f"GeneratorBlock_{i}"]["__call__"][0].shape[1:] for i in range(4)]
+    assert shapes == [(4, 4, 512), (8, 8, 256), (16, 16, 128), (32, 32, 64)]
+
+
+def test_parameter_counts():
+    state = jax.eval_shape(lambda: create_state(Config()))
+    count = lambda network: sum(leaf.size for leaf in jax.tree.leaves(network.params))
+    assert (count(state.generator), count(state.discriminator)) == (3_576_704, 2_765_568)
+
+
+@pytest.mark.parametrize("size", IMAGE_SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_depth_follows_from_the_image_size(size, channels):
+    G = Generator(latent_dim=8, width=2, image_size=size, channels=channels)
+    D = Discriminator(width=2, image_size=size)
+    x, variables = jax.eval_shape(lambda: G.init_with_output(KEY, jnp.zeros((2, 8)), train=False))
+    assert x.shape == (2, size, size, channels)
+    assert jax.eval_shape(lambda: output(D, jnp.zeros(x.shape), train=False)).shape == (2, 1, 1, 1)
+    assert variables["params"]["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"].shape == (4, 4, 8, size // 4)
+    assert Generator.of(variables["params"]) == G
+
+
+def test_stride_1_is_the_transposed_convolution_for_any_side():
+    for side in (1, 5):
+        x = jax.random.normal(KEY, (2, side, side, 3))
+        y, variables = ConvTranspose(6, strides=1, padding=0).init_with_output(KEY, x)
+        # PyTorch's kernel orientation is the flip of lax.conv_transpose's
+        reference = lax.conv_transpose(x, variables["params"]["kernel"][::-1, ::-1], (1, 1), "VALID")
+        np.testing.assert_allclose(y, reference, atol=1e-6)
+
+
+def test_scales_start_where_the_recipe_says():
+    for mean in (0.0, 1.0):
+        params = create_state(Config(image_size=16, width=128, batchnorm_scale_mean=mean)).generator.params
+        scale = params["GeneratorBlock_0"]["BatchNorm_0"]["scale"]
+        assert abs(scale.mean() - mean) < 0.005 and 0.015 < scale.std() < 0.025
+        assert 0.019 < params["GeneratorBlock_1"]["ConvTranspose_0"]["kernel"].std() < 0.021
+
+
+def test_the_first_block_has_batchnorm_when_asked():
+    for first in (False, True):
+        params = create_state(Config(first_batchnorm=first, image_size=16, width=4)).discriminator.params
+        assert ("BatchNorm_0" in params["DiscriminatorBlock_0"]) == first
+        assert "BatchNorm_0" in params["DiscriminatorBlock_1"]
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_the_slope_of_the_leaky_relu(slope):
+    block = DiscriminatorBlock(4, batchnorm=False, leaky_slope=slope)
+    x = jax.random.normal(KEY, (2, 8, 8, 3))
+    y, variables = block.init_with_output(KEY, x, train=False)
+    linear = DiscriminatorBlock(4, batchnorm=False, leaky_slope=1.0).apply(variables, x, train=False)
+    np.testing.assert_allclose(y, np.where(linear > 0, linear, slope * linear), rtol=1e-6)
+
+
+def test_the_latent_distributions():
+    for name, deviation in (("normal", 1.0), ("uniform", 3**-0.5)):
+        z = Latent(50, name).draw(KEY, 400)
+        assert z.shape == (400, 50) and abs(z.mean()) < 0.03 and abs(z.std() - deviation) < 0.03
+    assert jnp.abs(z).max() <= 1

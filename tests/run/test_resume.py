@@ -1,0 +1,664 @@
+"""No run is lost: resuming, signals, kills, full disks, damaged checkpoints, divergence."""
+
+import contextlib
+import dataclasses
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcgan_jax.run import loop
+from dcgan_jax import restore
+from dcgan_jax.run.checkpoints import Checkpoints
+from dcgan_jax.config import Config
+from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
+from dcgan_jax.run.loop import train
+from dcgan_jax.run.log import read_metrics
+from dcgan_jax.gan.state import create_state, generator_params
+from helpers import equal
+
+SMALL = "--image-size 16 --width 8 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 6 --checkpoint-every 3".split()
+
+
+def logged(workdir):
+    """Everything a run tells that two runs of one configuration must have in common."""
+    samples = {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
+    return (workdir / "metrics.jsonl").read_bytes(), samples
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+@contextlib.contextmanager
+def steps_that(monkeypatch, do):
+    """Inside the block, ``do(step, key, state, metrics)`` sees, and may replace, what each step returns."""
+    real = loop.train_step
+
+    def train_step(state, images, key):
+        state, metrics = real(state, images, key)
+        return do(int(state.step), key, state, metrics) or (state, metrics)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", train_step)
+        yield
+
+
+# --- exactness ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(photos, tmp_path_factory):
+    """An uninterrupted run of 7 steps over an epoch of 3: its configuration, folder and final state."""
+    config = Config(
+        data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4,
+        steps=7, log_every=2, sample_every=3, checkpoint_every=3,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("whole")
+    return config, folder, train(config, folder)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 6])  # within, at and after the end of an epoch; with and without a checkpoint
+def test_an_interrupted_run_is_bit_identical_to_one_that_never_stopped(whole, tmp_path, monkeypatch, cut):
+    config, folder, state = whole
+
+    def interrupt(step, *_):
+        if step == cut:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)  # for the thread that takes it
+
+    with steps_that(monkeypatch, interrupt), pytest.raises(Stopped, match=f"after step {cut}, which is saved"):
+        train(config, tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as metrics:  # as a killed run leaves it
+        metrics.write('{"step": 12, "loss_D": 0.5, "loss_G": 0.7}\n{"step": 14, "lo')
+    (tmp_path / "samples" / "step_000012.png").touch()
+    unfinished = [tmp_path / "checkpoints" / name for name in ("5.orbax-checkpoint-tmp", "0.orbax-checkpoint-tmp-tried")]
+    for torn in unfinished:
+        shutil.copytree(tmp_path / "checkpoints" / str(cut), torn)
+    assert equal(train(config, tmp_path), state)
+    assert logged(tmp_path) == logged(folder) and not any(torn.exists() for torn in unfinished)
+
+
+def test_a_run_that_is_extended_goes_on_as_if_it_had_been_longer(whole, tmp_path):
+    config, folder, state = whole
+    train(dataclasses.replace(config, steps=3, checkpoint_every=2, keep_newest=1), tmp_path)
+    assert equal(train(config, tmp_path), state)
+    steps = [line["step"] for line in read_metrics(tmp_path)]
+    assert steps == [2, 3, 4, 6, 7]  # and the last line of the shorter run
+    assert [line for line in read_metrics(tmp_path) if line["step"] != 3] == read_metrics(folder)
+
+
+def test_checkpoints_hold_everything(whole):
+    config, folder, state = whole
+    with Checkpoints(folder, config) as checkpoints:
+        assert equal(checkpoints.latest(jax.tree.map(np.zeros_like, state))[0], state)
+    assert equal(restore(folder), generator_params(state))
+    assert not equal(restore(folder, step=3), generator_params(state))
+
+
+def test_the_newest_checkpoints_stay_and_one_every_so_often(whole, tmp_path):
+    config = dataclasses.replace(whole[0], steps=13, checkpoint_every=2, keep_newest=2, keep_every=5)
+    train(config, tmp_path)
+    assert saved_steps(tmp_path) == [5, 10, 12, 13]
+
+
+# --- signals, kills and locks ---------------------------------------------------------------------
+
+
+def start(workdir, photos, *arguments, patch=""):
+    """A ``train`` command of its own, its step replaced by ``patch``, which may define ``train_step``."""
+    code = f"""
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+from dcgan_jax.run import loop
+real = train_step = loop.train_step
+{patch}
+loop.train_step = train_step
+from dcgan_jax.train import main
+main()
+"""
+    command = [sys.executable, "-c", code, "--workdir", workdir, "--data", photos, *SMALL, *arguments]
+    environment = {**os.environ, "GLIBC_TUNABLES": ""}
+    return subprocess.Popen(
+        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.05)
+
+
+STUCK = """
+def train_step(state, images, key):
+    if int(state.step) == 7:
+        open(sys.argv[sys.argv.index("--workdir") + 1] + "/stuck", "w").close()
+        time.sleep(600)
+    return real(state, images, key)
+"""
+
+
+def test_signals_locks_and_a_second_ctrl_c(photos, tmp_path):
+    workdir, other = tmp_path / "run", tmp_path / "other"
+    stuck = start(workdir, photos, "--steps", 1000, patch=STUCK)
+    wait_for((workdir / "stuck").exists, stuck)
+    (workdir / "stuck").unlink()
+
+    second = start(workdir, photos, "--steps", 1000)
+    said = second.communicate()[0]
+    assert second.returncode == 2 and said.splitlines()[-1].startswith(f"error: {workdir} is in use by another process")
+
+    sent = 0
+    while stuck.poll() is None and sent < 20:  # more than twice where a busy machine makes one of two
+        stuck.send_signal(signal.SIGINT)
+        sent += 1
+        time.sleep(1)
+    said = stuck.communicate(timeout=60)[0]
+    assert stuck.returncode == 130 and sent > 1 and "stopped at once: the same command goes on from the last checkpoint" in said
+
+    killed = start(workdir, photos, "--steps", 1000, patch=STUCK)
+    wait_for((workdir / "stuck").exists, killed)  # the lock was free
+    killed.kill()
+    assert "going on from step 6" in killed.communicate()[0]
+
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        before = read_metrics(other)[-1]["step"] if other.exists() else 0
+        running = start(other, photos, "--steps", 10**6)
+        wait_for(lambda: len(lines := read_metrics(other)) and lines[-1]["step"] > before + 10, running)
+        running.send_signal(number)
+        said = running.communicate(timeout=60)[0]
+        assert running.returncode == code, said
+        step = int(re.search(r"stopped after step (\d+), which is saved: the same command goes on", said)[1])
+        assert saved_steps(other)[-1] == step
+    assert "going on from step" in said
+    finished = start(workdir, photos, "--steps", 8)
+    assert "going on from step 6" in finished.communicate()[0] and finished.returncode == 0
+
+
+def test_ctrl_c_in_a_pipe_saves_though_the_reader_is_gone(photos, tmp_path):
+    """The terminal sends it to all: ``tee`` ends at once."""
+    patch = """
+def train_step(state, images, key):
+    time.sleep(0.05)
+    return real(state, images, key)
+"""
+    run = start(tmp_path, photos, "--steps", 1000, "--log-every", 1, patch=patch)
+    wait_for(lambda: len(read_metrics(tmp_path)) > 3, run)
+    run.stdout.close()
+    run.send_signal(signal.SIGINT)
+    assert run.wait(timeout=60) == 130
+    assert saved_steps(tmp_path)[-1] == read_metrics(tmp_path)[-1]["step"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_anything_is_trained_ends_at_once(photos, tmp_path, number, code):
+    patch = """
+def prepare(*_, **__):
+    open(sys.argv[sys.argv.index("--workdir") + 1], "w").close()
+    time.sleep(600)
+loop.prepare = prepare
+"""
+    run = start(tmp_path / "run", photos, patch=patch)
+    wait_for((tmp_path / "run").exists, run)
+    run.send_signal(number)
+    assert run.communicate(timeout=60)[0].splitlines()[-1] == "stopped: the same command starts again"
+    assert run.returncode == code
+
+
+def test_signals_are_held_until_the_last_checkpoint_is_written(photos, tmp_path):
+    patch = """
+from dcgan_jax.run.checkpoints import Checkpoints
+def train_step(state, images, key):
+    time.sleep(0.05)
+    return real(state, images, key)
+def close(*_):
+    open(sys.argv[sys.argv.index("--workdir") + 1] + "/closing", "w").close()
+    time.sleep(600)
+Checkpoints._close = close
+"""
+    run = start(tmp_path, photos, "--steps", 1000, patch=patch)
+    wait_for(lambda: read_metrics(tmp_path), run)
+    run.send_signal(signal.SIGTERM)
+    wait_for((tmp_path / "closing").exists, run)
+    run.send_signal(signal.SIGTERM)  # some send it again and again
+    time.sleep(1)
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    assert "stopped at once" in run.communicate(timeout=60)[0] and run.returncode == 130
+
+
+@pytest.mark.parametrize("line", ["garbage", "5", '{"loss_D": 1}', "\xff"])
+def test_a_damaged_line_of_metrics_is_named(whole, tmp_path, line):
+    config, folder, _ = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    first, *rest = (workdir / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_bytes(first + line.encode("latin-1") + b"\n" + b"".join(rest))
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2 is damaged .*: remove it"):
+        train(dataclasses.replace(config, steps=9), workdir)
+
+
+def test_a_closed_console_is_no_error(photos, tmp_path):
+    train = f"{sys.executable} -m dcgan_jax.train --data {photos} {' '.join(SMALL)} --steps 2 --workdir {tmp_path}/run"
+    assert subprocess.run(["bash", "-c", f"{train} >&- 2>&-"]).returncode == 0
+    assert saved_steps(tmp_path / "run") == [2]
+    assert subprocess.run(["bash", "-c", f"{train} --batch-size 100 >&- 2>&-"]).returncode == 2
+
+
+def test_other_images_than_at_the_start_are_refused(photos, tmp_path):
+    data, workdir = shutil.copytree(photos, tmp_path / "data"), tmp_path / "run"
+    config = Config(data=str(data), image_size=16, width=4, latent_dim=8, batch_size=4, steps=2)
+    train(config, workdir)
+    settings = (workdir / "config.json").read_bytes()
+    longer = dataclasses.replace(config, steps=4)
+    shutil.copy(data / "even" / "00.png", data / "one_more.png")
+    with pytest.raises(InputError, match=r"has other images than when .* was started \(13 now, 12 then\): .* or delete .*images\.json"):
+        train(longer, workdir)
+    assert (workdir / "config.json").read_bytes() == settings
+    (data / "one_more.png").unlink()
+    assert train(longer, workdir).step == 4
+    shutil.copy(data / "even" / "00.png", data / "one_more.png")
+    (workdir / "images.json").unlink()
+    assert train(dataclasses.replace(config, steps=5), workdir).step == 5
+
+
+def test_a_run_does_not_learn_its_own_pictures(photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "data")
+    with pytest.raises(InputError, match="run lies among the images of .*data, and its pictures would be learned too"):
+        train(Config(data=str(data), batch_size=4), data / "run")
+    assert not (data / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_where_an_undisturbed_one_does(tmp_path, monkeypatch):
+    """kill -9 at 21 random moments: while the images are prepared, while the step is compiled for the
+    first time, in steps, and in checkpoints, one of which is under way at nearly any time."""
+    killed, cache, temporary = tmp_path / "killed", tmp_path / "cache", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("DCGAN_JAX_CACHE", str(cache))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    arguments = ["--checkpoint-every", 5, "--keep-newest", 2]
+    chance, starts, leftovers = random.Random(0), [], {"stores": 0, "checkpoints": 0}
+
+    def unfinished(kind):
+        return list({"stores": cache / "stores", "checkpoints": killed / "checkpoints"}[kind].glob("*.*"))
+
+    def stepped(before):
+        return len(lines := read_metrics(killed)) and lines[-1]["step"] != before
+
+    for life in range(21):
+        before = lines[-1]["step"] if (lines := read_metrics(killed)) else 0
+        process = start(killed, "sprites", *arguments, "--steps", 10**6)
+        if life < 2:
+            wait_for(lambda: unfinished("stores"), process)
+            wait = chance.uniform(0, 0.5)
+        elif life < 6:  # first compilation, which takes about 10 seconds
+            wait_for((cache / "xla").exists, process)
+            wait = chance.uniform(0, 8)
+        else:
+            wait_for(lambda: stepped(before), process)
+            if life % 3 == 0:
+                wait_for(lambda: unfinished("checkpoints"), process)
+            wait = 0 if life % 3 == 0 else chance.uniform(0, 3)
+        time.sleep(wait)
+        process.kill()
+        said = process.communicate()[0]
+        assert process.returncode == -signal.SIGKILL, said
+        starts += map(int, re.findall(r"going on from step (\d+)", said))
+        for kind in leftovers:
+            leftovers[kind] += len(unfinished(kind))
+    assert len(starts) > 10 and starts == sorted(starts)
+    assert all(leftovers.values()), leftovers
+
+    steps = max(saved_steps(killed)) + 7
+    for workdir in (killed, tmp_path / "whole"):
+        done = start(workdir, "sprites", *arguments, "--steps", steps)
+        assert done.wait() == 0, done.communicate()[0]
+        done.stdout.close()
+    config = Config.load(tmp_path / "whole" / "config.json")
+    states = []
+    for workdir in (killed, tmp_path / "whole"):
+        with Checkpoints(workdir, config) as checkpoints:
+            states.append(checkpoints.latest(create_state(config))[0])
+    assert int(states[0].step) == steps and equal(*states)
+    assert logged(killed) == logged(tmp_path / "whole")
+    assert [*unfinished("stores"), *unfinished("checkpoints"), *killed.glob("*.partial"), *temporary.iterdir()] == []
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstandard"])
+def test_a_half_written_compilation_is_removed(tmp_path, monkeypatch, compression):
+    monkeypatch.setenv("DCGAN_JAX_CACHE", str(tmp_path))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    code = "import sys; sys.modules['zstandard'] = None;" if compression == "zlib" else "import zstandard;"
+    code += "import jax; from dcgan_jax.system.cache import cache_compilations; cache_compilations();"
+    code += "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); jax.jit(lambda x: x * 2 + 1)(3.0)"
+    run = lambda: subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    run()
+    entries = list((tmp_path / "xla").glob("*-cache"))
+    torn = max(entries, key=lambda path: path.stat().st_size)
+    content = torn.read_bytes()
+    assert content.startswith({"zlib": b"\x78", "zstandard": b"\x28\xb5\x2f\xfd"}[compression])
+    torn.write_bytes(content[: len(content) // 2])
+    assert "Error reading" not in run().stderr
+    assert len(torn.read_bytes()) > len(content) // 2 and set((tmp_path / "xla").glob("*-cache")) == set(entries)
+    written = [entry.stat().st_mtime_ns for entry in entries]
+    run()
+    assert [entry.stat().st_mtime_ns for entry in entries] == written
+
+
+# --- storage --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mount():
+    """Mounts a tmpfs for the commands of one shell script, in a namespace of their own."""
+    prefix = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*prefix, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+
+    def run(script):
+        return subprocess.run([*prefix, "bash", "-ec", script], capture_output=True, text=True)
+
+    return run
+
+
+def test_a_full_disk_is_named_and_the_last_checkpoint_is_whole(photos, tmp_path, mount):
+    """Each checkpoint of this network takes 100 KiB. What fills the disk comes between two of them."""
+    train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photos} {' '.join(SMALL)} --sample-every 1000"
+    done = mount(f"""
+mount -t tmpfs -o size=2m none {tmp_path}
+{train} --steps 6 >{tmp_path}/said
+free=$(df --output=avail -B1 {tmp_path} | tail -1)
+head -c $((free - 90000)) /dev/zero >{tmp_path}/filler
+rc=0; {train} --steps 9 2>&1 || rc=$?; echo "rc $rc"
+{sys.executable} -m dcgan_jax.generate --workdir {tmp_path}/run --num 1 --out {tmp_path}/run
+rm {tmp_path}/filler
+{train} --steps 9 2>&1
+""")
+    assert done.returncode == 0, done.stderr + done.stdout
+    refused, _, rest = done.stdout.partition("rc 2\n")
+    assert re.search(rf"error: {tmp_path}/run has [\d.]+ MiB free, but a checkpoint needs [\d.]+ MiB: make room or", refused), refused
+    assert "1 images and grid.png" in rest and "going on from step 6" in rest and "examples/sec" in rest
+
+
+@pytest.mark.parametrize("full", ["tensorboard", "samples"])
+def test_a_disk_full_of_something_else_is_named_with_the_room_needed(photos, tmp_path, mount, full):
+    """The disk fills up between checkpoints: the log meets it first."""
+    train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path} --data {photos} {' '.join(SMALL)} --checkpoint-every 100000"
+    done = mount(f"""
+mkdir -p {tmp_path}/{full}
+mount -t tmpfs -o size=100k none {tmp_path}/{full}
+head -c 1000000 /dev/zero >{tmp_path}/{full}/filler || true
+rc=0; {train} --steps 2000 --keep-every 100000 2>&1 || rc=$?; echo "rc $rc"
+""")
+    *_, error, code = done.stdout.splitlines()
+    assert code == "rc 2" and "Traceback" not in done.stdout, done.stdout + done.stderr
+    said = rf"error: cannot write {tmp_path}/{full}.*: .*No space left on device \(0\.0 MiB free, at least 1 MiB needed\): make room, and run the same command again"
+    assert re.fullmatch(said, error), error
+
+
+def test_a_write_that_fails_half_way_leaves_the_last_checkpoint(photos, tmp_path):
+    """No file may grow any more, as on a full disk, from the first checkpoint on."""
+    patch = """
+def train_step(state, images, key):
+    if int(state.step) == 4:
+        import resource
+        while not os.path.exists(sys.argv[sys.argv.index("--workdir") + 1] + "/checkpoints/3"):
+            time.sleep(0.05)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))
+    return real(state, images, key)
+"""
+    limited = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
+    said = limited.communicate(timeout=120)[0]
+    assert limited.returncode == 2, said
+    assert re.fullmatch(rf"error: cannot write a checkpoint to {tmp_path}/checkpoints: .*File too large.*", said.splitlines()[-1]), said
+    assert "Traceback" not in said
+    whole = re.search(r"that of step (\d+) is whole. When this is mended, the same command goes on from there", said)
+    again = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000)
+    assert f"going on from step {whole[1]} " in again.communicate()[0] and again.returncode == 0
+    assert all(name.name.isdigit() for name in (tmp_path / "checkpoints").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_by_name(photos, tmp_path, mount):
+    done = mount(f"""
+mount -t tmpfs none {tmp_path}; mount -o remount,ro {tmp_path}
+rc=0; {sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photos} {' '.join(SMALL)} 2>&1 || rc=$?; echo "rc $rc"
+""")
+    assert done.stdout.splitlines()[-2:] == [f"error: cannot write {tmp_path}/run: Read-only file system", "rc 2"]
+
+
+def test_checkpoints_that_cannot_be_written_are_found_out_before_training(photos, tmp_path, mount):
+    train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path} --data {photos} {' '.join(SMALL)}"
+    done = mount(f"""
+{train} --steps 3 >/dev/null
+mount --bind {tmp_path}/checkpoints {tmp_path}/checkpoints; mount -o remount,ro,bind {tmp_path}/checkpoints
+rc=0; {train} --steps 6 2>&1 || rc=$?; echo "rc $rc"
+""")
+    *said, error, code = done.stdout.splitlines()
+    assert code == "rc 2" and re.match(f"error: cannot write {tmp_path}/checkpoints/.*: Read-only file system", error), done.stdout
+    assert not any("img/s" in line for line in said)
+
+
+def test_a_checkpoint_folder_that_is_gone_is_named_at_once(photos, tmp_path):
+    patch = """
+def train_step(state, images, key):
+    if int(state.step) == 4:
+        folder = sys.argv[sys.argv.index("--workdir") + 1] + "/checkpoints"
+        while not os.path.exists(folder + "/3"):
+            time.sleep(0.05)
+        os.rename(folder, folder + ".moved")
+        open(folder, "w").close()
+    return real(state, images, key)
+"""
+    lost = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
+    said = lost.communicate(timeout=60)[0]
+    assert lost.returncode == 2 and "Traceback" not in said, said
+    assert re.match(f"error: cannot write .*{tmp_path}/checkpoints: ", said.splitlines()[-1]), said
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 10] ^= 0x40  # values come first; what nothing reads lies at the end
+    path.write_bytes(content)
+
+
+def data_files(folder):
+    """The files with the values. Which holds what is another matter in each checkpoint."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.parent.name == "d"]
+
+
+def biggest(folder):
+    return max(data_files(folder), key=lambda path: path.stat().st_size)
+
+
+DAMAGE = {
+    "one bit flipped": lambda step: flip(biggest(step)),
+    "truncated": lambda step: os.truncate(biggest(step), 100),
+    "garbage": lambda step: biggest(step).write_bytes(random.Random(0).randbytes(5000)),
+    "a file missing": lambda step: biggest(step).unlink(),
+    "no metadata": lambda step: (step / "_CHECKPOINT_METADATA").write_text('{"cust'),
+    "empty": lambda step: [shutil.rmtree(path) for path in step.iterdir() if path.is_dir()],
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, tmp_path, capfd, kind):
+    config, folder, state = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    DAMAGE[kind](workdir / "checkpoints" / "7")
+    generator = restore(workdir)
+    if said := capfd.readouterr().err:
+        assert re.fullmatch(r"the checkpoint of step 7 is damaged \(.+\); using the one before\n", said)
+        assert equal(generator, restore(folder, step=6))
+        with pytest.raises(InputError, match=r"can be read: step 7 \("):
+            restore(workdir, step=7)
+    else:  # the damage lies in what sampling does not read
+        assert equal(generator, generator_params(state)) and kind not in ("no metadata", "empty")
+    assert equal(train(config, workdir), state)
+    said = [line for line in capfd.readouterr().err.splitlines() if line.strip() and "img/s" not in line]
+    assert len(said) == 1 and re.fullmatch(rf"the checkpoint of step 7 is damaged \(.+\) and was moved to {workdir}/damaged/7", said[0])
+    assert saved_steps(workdir) == [3, 6, 7] and (workdir / "damaged" / "7").is_dir()
+    assert logged(workdir) == logged(folder)
+
+
+def test_only_damaged_checkpoints_are_an_error_not_a_new_start(whole, tmp_path):
+    config, folder, _ = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    for step in (3, 6, 7):
+        DAMAGE["no metadata"](workdir / "checkpoints" / str(step))
+    for use in (lambda: train(config, workdir), lambda: restore(workdir)):
+        with pytest.raises(InputError, match=r"no checkpoint asked for in .* can be read: step 7 .*; step 6 .*; step 3 "):
+            use()
+    assert saved_steps(workdir) == [3, 6, 7]
+
+
+def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path):
+    config, folder, _ = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    for file in data_files(workdir / "checkpoints" / "7"):
+        file.unlink()
+        file.symlink_to(file)  # open() fails, as on a broken disk
+    for use in (lambda: train(config, workdir), lambda: restore(workdir, step=7)):
+        with pytest.raises(InputError, match=f"cannot read {workdir}/.*/d/.*: when this is mended, run the same command again"):
+            use()
+    assert saved_steps(workdir) == [3, 6, 7]
+
+
+# --- divergence -----------------------------------------------------------------------------------
+
+
+def test_a_run_that_diverges_goes_back_and_tries_other_noise(whole, tmp_path, monkeypatch, capfd):
+    config, folder, _ = whole
+    original, _ = jax.random.split(jax.random.key(config.seed))
+
+    def diverge(step, key, state, metrics):
+        if step == 5 and key == original:
+            return state, {**metrics, "grad_norm_G": jnp.nan}
+
+    config = dataclasses.replace(config, steps=10)
+    with steps_that(monkeypatch, diverge):
+        state = train(config, tmp_path / "mended")
+    assert "step 5: grad_norm_G not finite: going back to step 3 and on with other noise (1 of 3 times)" in capfd.readouterr().err
+    lines = read_metrics(tmp_path / "mended")
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10]
+    assert lines[0] == read_metrics(folder)[0] and lines[1] != read_metrics(folder)[1]  # back to step 3
+
+    with steps_that(monkeypatch, diverge):
+        train(dataclasses.replace(config, steps=6), tmp_path / "parts")
+    assert equal(train(config, tmp_path / "parts"), state)  # the other noise is remembered
+
+
+def test_a_run_stopped_before_and_after_it_diverges_ends_as_one_that_was_not(whole, tmp_path, monkeypatch):
+    """The checkpoint of a stop, at step 4, is none that an undisturbed run could go back to."""
+    config = dataclasses.replace(whole[0], steps=10, keep_newest=1)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+    lives, noise_of_5 = [], []
+
+    def diverge(step, key, state, metrics):
+        if step == 5:
+            noise_of_5.append("original" if key == original else "other")
+        if step == 4 and len(lives) < 2 and (key == original) == (not lives):
+            lives.append(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+        if step == 5 and key == original:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        for _ in range(2):  # before it diverges for the first time, and when it has gone back
+            with pytest.raises(Stopped, match="after step 4"):
+                train(config, tmp_path / "stopped")
+            assert saved_steps(tmp_path / "stopped") == [3, 4]
+        state = train(config, tmp_path / "stopped")
+        assert len(lives) == 2 and noise_of_5 == ["original", "other"]
+        assert equal(state, train(config, tmp_path / "undisturbed"))
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "undisturbed")
+
+
+def test_a_damaged_checkpoint_in_the_way_back_changes_nothing(whole, tmp_path, monkeypatch):
+    """Back from step 8, that of step 6 is damaged: from 3 on it goes again as it went, and back to 6."""
+    config = dataclasses.replace(whole[0], steps=10, retries=1)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+
+    def diverge(step, key, state, metrics):
+        if step == 7 and key == original and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+        if step == 8 and key == original:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        with pytest.raises(Stopped, match="after step 7"):
+            train(config, tmp_path / "run")
+        flip(biggest(tmp_path / "run" / "checkpoints" / "6"))
+        assert equal(train(config, tmp_path / "run"), train(config, tmp_path / "undisturbed"))
+    assert (tmp_path / "run" / "damaged" / "6").is_dir()
+    assert logged(tmp_path / "run") == logged(tmp_path / "undisturbed")
+
+
+def test_rarer_checkpoints_leave_the_earlier_ones_to_go_back_to(whole, tmp_path, monkeypatch, capfd):
+    config = dataclasses.replace(whole[0], steps=10)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+
+    def diverge(step, key, state, metrics):
+        if step == 4 and key == original:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+        if step == 5 and key == original:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        with pytest.raises(Stopped, match="after step 4"):
+            train(config, tmp_path)
+        train(dataclasses.replace(config, checkpoint_every=7, keep_newest=1), tmp_path)
+    assert "step 5: loss_D not finite: going back to step 3 and on with other noise" in capfd.readouterr().err
+
+
+def test_noise_may_be_changed_so_often_in_each_stretch(whole, tmp_path, monkeypatch):
+    """Divergence at step 5 and, with the noise that mends it, at step 8: one retry each."""
+    config = dataclasses.replace(whole[0], steps=10, retries=1)
+    original, _ = jax.random.split(jax.random.key(config.seed))
+    streams = [original, jax.random.fold_in(original, 1)]
+
+    def diverge(step, key, state, metrics):
+        if step in (5, 8) and key == streams[step == 8]:
+            return state, {**metrics, "loss_D": jnp.inf}
+
+    with steps_that(monkeypatch, diverge):
+        assert train(config, tmp_path).step == 10
+        with pytest.raises(NonFiniteError, match="step 5: loss_D not finite .discriminator., and so with 0 other noise streams"):
+            train(dataclasses.replace(config, retries=0), tmp_path / "none")
+
+
+def test_a_state_that_is_not_finite_is_never_saved(whole, tmp_path, monkeypatch):
+    def poison(step, key, state, metrics):
+        if step == 6:
+            moments = jax.tree.map(lambda x: jnp.full_like(x, jnp.inf) if x.ndim else x, state.generator.opt_state)
+            return state.replace(generator=state.generator.replace(opt_state=moments)), metrics
+
+    config = dataclasses.replace(whole[0], retries=1)
+    with steps_that(monkeypatch, poison), pytest.raises(NonFiniteError, match="step 6: the state of the generator not finite"):
+        train(config, tmp_path)
+    assert saved_steps(tmp_path) == [3]
+
+
+def test_a_run_that_always_diverges_ends_with_the_evidence(photos, tmp_path):
+    done = start(tmp_path, photos, "--steps", 20, "--learning-rate", 3e37, "--retries", 2)
+    said = done.communicate()[0]
+    assert done.returncode == 3
+    error = said[said.index("error: ") :].splitlines()
+    assert re.fullmatch(r"error: step \d+: .*(loss|grad_norm)_[DG].* not finite \(.*(generator|discriminator)\), and so with 2 other noise streams", error[0])
+    assert "learning rate of both networks 3e+37" in said and "try a lower --learning-rate in another --workdir" in error[-1]
+    assert said.count("going back to step 0 and on with other noise") == 2
+    assert all(np.isfinite(list(line.values())).all() for line in read_metrics(tmp_path))

@@ -1,0 +1,479 @@
+"""Many devices and many processes compute what one does."""
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from dcgan_jax import restore
+from dcgan_jax.run.checkpoints import Checkpoints
+from dcgan_jax.system.cluster import HEARTBEAT_SECONDS, Cluster
+from dcgan_jax.config import Config
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.run.loop import train
+from dcgan_jax.run.log import read_metrics
+from dcgan_jax.gan.state import create_state, generator_params
+from helpers import equal
+
+
+def python(code, *arguments, devices=1, **variables):
+    devices = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": devices, "GLIBC_TUNABLES": "", **variables}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(photos):
+    return Config(
+        data=str(photos), image_size=16, width=16, latent_dim=8, batch_size=8,
+        steps=3, log_every=1, sample_every=3, checkpoint_every=1, keep_newest=9,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(config, tmp_path_factory):
+    """The run on one device: its folder and final state."""
+    folder = tmp_path_factory.mktemp("alone")
+    return folder, train(config, folder)
+
+
+def state_of(workdir, config):
+    with Checkpoints(workdir, config) as checkpoints:
+        return checkpoints.latest(create_state(config))[0]
+
+
+def same_but_for_rounding(workdir, config, alone):
+    """The run in ``workdir`` did what the run on one device did. Restores its checkpoint on one device."""
+    folder, whole = alone
+    for ours, theirs in zip(read_metrics(workdir), read_metrics(folder), strict=True):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=2e-4)
+    state = state_of(workdir, config)
+    assert state.step == whole.step
+    for network in ("generator", "discriminator"):
+        a, b = getattr(state, network), getattr(whole, network)
+        for x, y in zip(jax.tree.leaves((a.batch_stats, a.opt_state)), jax.tree.leaves((b.batch_stats, b.opt_state)), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-3 * np.abs(y).max())
+        for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+            # Adam divides small gradients by themselves, rounding and all: a few weights move by its step size.
+            assert np.abs(x - y).max() < 3 * config.steps * config.learning_rate
+            assert np.abs(x - y).mean() < 1e-2 * config.learning_rate
+    return True
+
+
+MAIN = "from dcgan_jax.train import main; main()"
+ON_DEVICES = """
+import sys
+from pathlib import Path
+import jax, jax.numpy as jnp
+from dcgan_jax.system import cluster
+from dcgan_jax.run import loop
+from dcgan_jax.config import Config
+from dcgan_jax.gan.state import create_state
+
+config, workdir = Config.load(Path(sys.argv[1])), sys.argv[2]
+before = loop.train_step._cache_size()
+state = loop.train(config, workdir)
+assert loop.train_step._cache_size() == before + 1
+for leaf in jax.tree.leaves(state):
+    assert leaf.sharding.is_fully_replicated and len(leaf.devices()) == jax.device_count()
+if len(sys.argv) == 3:
+    print("good")
+    sys.exit()
+images = jnp.zeros((config.batch_size, 16, 16, 3))
+one = loop.train_step.lower(create_state(config), images, jax.random.key(0)).compile()
+many = loop.train_step.lower(state, jax.device_put(images, cluster.shardings()[1]), jax.random.key(0)).compile()
+share = many.cost_analysis()["flops"] / one.cost_analysis()["flops"]
+assert 1 <= share * jax.device_count() < 1.35, share  # the optimizer's part is not shared
+program = many.as_text()
+assert " all-reduce(" in program
+for costly in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+    assert f" {costly}(" not in program, costly
+print("good")
+"""
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_many_devices_compute_what_one_does(config, alone, tmp_path, devices):
+    (tmp_path / "config.json").write_text(config.to_json())
+    look = ["and at the program"] if devices == 4 else []
+    done = python(ON_DEVICES, tmp_path / "config.json", tmp_path / "run", *look, devices=devices)
+    said = done.communicate()[0]
+    assert done.returncode == 0 and said.splitlines()[-1] == "good", said
+    assert f"on cpu:0 and {devices - 1} more" in said
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+    assert restore(tmp_path / "run").params.keys() == generator_params(alone[1]).params.keys()
+
+
+def test_a_checkpoint_of_one_device_goes_on_on_four(config, alone, tmp_path):
+    shutil.copytree(alone[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
+    done = python(ON_DEVICES, tmp_path / "run" / "config.json", tmp_path / "run", devices=4)
+    said = done.communicate()[0]
+    assert done.returncode == 0 and "going on from step 2" in said, said
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(config, tmp_path):
+    done = python(MAIN, "--workdir", tmp_path / "run", "--data", config.data, "--batch-size", 8, devices=3)
+    assert "error: batch_size 8 cannot be shared equally by 3 devices: use a multiple of 3\n" == done.communicate()[0]
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"coordinator": "host:1"}, "belong together: give all three"),
+        ({"process_id": 0, "num_processes": 1}, "belong together: give all three"),
+        ({"coordinator": "host", "process_id": 0, "num_processes": 1}, "is not of the form HOST:PORT"),
+        ({"coordinator": "host:1", "process_id": 2, "num_processes": 2}, r"process_id 2 must lie in \[0, num_processes\), which is 2"),
+        ({"coordinator": "host:1", "process_id": 0, "num_processes": 1, "distributed": True}, "leave out the one or the other"),
+    ],
+)
+def test_bad_cluster_flags_are_refused(flags, message):
+    with pytest.raises(InputError, match=message):
+        Cluster(**flags)
+
+
+def test_no_cluster_to_be_found_is_said():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI", "KUBERNETES", "TPU"))}
+    done = subprocess.run([sys.executable, "-c", MAIN, "--workdir", "run", "--distributed"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: --distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found" in done.stderr.splitlines()[-1]
+
+
+# --- processes --------------------------------------------------------------------------------------
+
+
+ONE_OF_MANY = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+from dcgan_jax.run import loop
+real = train_step = loop.train_step
+process = int(sys.argv[sys.argv.index("--process-id") + 1])
+{patch}
+loop.train_step = train_step
+from dcgan_jax.train import main
+main()
+"""
+
+
+def flags(workdir, config):
+    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name != "first_batchnorm"}
+    return ["--workdir", workdir, *(x for name, value in knobs.items() for x in (f"--{name.replace('_', '-')}", value))]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start(workdir, config, *, patch=""):
+    """The two processes of one run, over loopback."""
+    coordinator = f"127.0.0.1:{free_port()}"
+    return [
+        python(
+            ONE_OF_MANY.format(patch=patch), *flags(workdir, config),
+            "--coordinator", coordinator, "--num-processes", 2, "--process-id", process,
+        )
+        for process in (0, 1)
+    ]  # fmt: skip
+
+
+def finish(processes, timeout=200):
+    said = [process.communicate(timeout=timeout)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
+    return said
+
+
+LATE = """
+if process == 1:
+    prepare = loop.prepare
+    loop.prepare = lambda *a, **k: time.sleep(32) or prepare(*a, **k)  # collectives give up after 30 seconds
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does_and_one_goes_on_from_them(config, alone, tmp_path):
+    said = finish(start(tmp_path / "run", config, patch=LATE))
+    assert "waiting for process 1\n" in said[0] and "on cpu:0 and 1 more" in said[0] and "examples/sec" in said[0] and "parameters" not in said[1]
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == sorted(p.name for p in (alone[0] / "samples").iterdir())
+
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")  # two made it, one goes on
+    train(config, tmp_path / "run")
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")  # and the other way round
+    finish(start(tmp_path / "run", config))
+    assert same_but_for_rounding(tmp_path / "run", config, alone)
+
+
+def wait_until_step(step, workdir, processes):
+    end = time.monotonic() + 120
+    while not any(line["step"] >= step for line in read_metrics(workdir)):
+        assert time.monotonic() < end and all(process.poll() is None for process in processes), [p.communicate()[0] for p in processes]
+        time.sleep(0.1)
+
+
+SLOWLY = """
+def train_step(state, images, key):
+    time.sleep(0.1)
+    return real(state, images, key)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_process_dies_the_other_ends_and_the_pair_resumes_exactly(config, tmp_path, victim):
+    """The bound on how long it takes is that of the heartbeat, which decides where no connection breaks."""
+    config = dataclasses.replace(config, steps=1000, checkpoint_every=5)
+    pair = start(tmp_path / "run", config, patch=SLOWLY)
+    wait_until_step(12, tmp_path / "run", pair)
+    pair[victim].kill()
+    killed = time.monotonic()
+    said = pair[1 - victim].communicate(timeout=3 * HEARTBEAT_SECONDS)[0]
+    assert time.monotonic() - killed < 2 * HEARTBEAT_SECONDS
+    if pair[1 - victim].returncode == -signal.SIGABRT:  # JAX was quicker, and allows no word of ours
+        assert "Terminating process because the JAX distributed service detected fatal errors" in said
+    else:
+        assert pair[1 - victim].returncode == 75, said
+        error = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert len(error) == 1 and re.match("error: another process of the run was lost: .* Start all of them again", error[0]), said
+    pair[victim].communicate()
+    if victim == 0:
+        return  # what follows is the same
+
+    steps = max(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()) + 4
+    config = dataclasses.replace(config, steps=steps)
+    assert "going on from step" in finish(start(tmp_path / "run", config))[0]
+    finish(start(tmp_path / "whole", config))
+    assert equal(*(state_of(tmp_path / name, config) for name in ("run", "whole")))
+    assert read_metrics(tmp_path / "run") == read_metrics(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_one_process_stops_both_at_the_same_step(config, tmp_path, number, code):
+    pair = start(tmp_path, dataclasses.replace(config, steps=1000, checkpoint_every=500), patch=SLOWLY)
+    wait_until_step(3, tmp_path, pair)
+    pair[1].send_signal(number)
+    said = [process.communicate(timeout=100)[0] for process in pair]
+    assert [process.returncode for process in pair] == [143, code], said
+    steps = {re.search(r"stopped after step (\d+), which is saved", text)[1] for text in said}
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == steps and len(steps) == 1
+
+
+FIRST_STEP = """
+def train_step(state, images, key):
+    first = sys.argv[sys.argv.index("--workdir") + 1] + "/first"
+    if process == 0 and not os.path.exists(first):
+        open(first, "w").close()
+        time.sleep(3)
+    time.sleep(0.1)
+    return real(state, images, key)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_before_the_first_step_of_a_resumed_pair_is_not_lost(config, alone, tmp_path):
+    shutil.copytree(alone[0], tmp_path / "run")
+    pair = start(tmp_path / "run", dataclasses.replace(config, steps=1000), patch=FIRST_STEP)
+    end = time.monotonic() + 120
+    while not (tmp_path / "run" / "first").exists():
+        assert time.monotonic() < end and all(process.poll() is None for process in pair)
+        time.sleep(0.05)
+    pair[0].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=100)[0] for process in pair]
+    assert [process.returncode for process in pair] == [143, 143], said
+
+
+DIVERGING = """
+import jax.numpy as jnp
+tried = []
+def train_step(state, images, key):
+    step = int(state.step.addressable_data(0)) + 1
+    state, metrics = real(state, images, key)
+    time.sleep(0.4)  # JAX needs a moment to tell
+    tried.append(step)
+    if process == 1 and tried.count(5) == 1 and step == 5:
+        os.kill(os.getpid(), signal.SIGTERM)
+    if step > 5 and tried.count(5) == 1:
+        metrics = {**metrics, "loss_D": jnp.inf}
+    return state, metrics
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_is_not_lost_when_the_run_diverges_in_the_step_that_it_stops_after(config, tmp_path):
+    """The step is found out when it is to be saved."""
+    config = dataclasses.replace(config, steps=1000, checkpoint_every=4, log_every=1000, sample_every=1000)
+    pair = start(tmp_path, config, patch=DIVERGING)
+    said = [process.communicate(timeout=100)[0] for process in pair]
+    assert [process.returncode for process in pair] == [143, 143], said
+    for text in said:
+        assert "step 6: loss_D not finite: going back to step 4" in text and "stopped after step 5" in text, text
+
+
+@pytest.mark.slow
+def test_slurm_is_recognised(config, alone, tmp_path):
+    """The variables that srun sets for two tasks on this machine; the job's number gives the port."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    finish([
+        python(MAIN, *flags(tmp_path, config), "--distributed", **job, SLURM_PROCID=task, SLURM_LOCALID=task)
+        for task in ("0", "1")
+    ])  # fmt: skip
+    assert same_but_for_rounding(tmp_path, config, alone)
+
+
+def test_the_cluster_files_are_well_formed():
+    folder = Path(__file__).parents[2] / "experiments" / "cluster"
+    subprocess.run(["bash", "-n", folder / "slurm.sbatch"], check=True)
+    *rights, jobs = yaml.safe_load_all((folder / "jobset.yaml").read_text())
+    account = rights[0]["metadata"]["name"]
+    assert [kind["kind"] for kind in rights] == ["ServiceAccount", "Role", "RoleBinding"]
+    assert rights[2]["roleRef"]["name"] == rights[1]["metadata"]["name"] and rights[2]["subjects"][0]["name"] == account
+    [job] = jobs["spec"]["replicatedJobs"]
+    assert job["template"]["spec"]["completionMode"] == "Indexed"
+    pod = job["template"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["serviceAccountName"] == account and container["command"][1:3] == ["-m", "dcgan_jax.train"]
+    done = subprocess.run([sys.executable, *container["command"][1:], *container["args"], "--help"], capture_output=True)
+    assert done.returncode == 0
+
+
+SET = "if process == {process}: sys.argv[sys.argv.index({flag!r}) + 1] = {value!r}\n"
+NO_ROOM = """
+from dcgan_jax.run import checkpoints as checkpoint
+from dcgan_jax.system.errors import InputError
+def need_room(*_):
+    raise InputError("no room")
+if process == 1:
+    checkpoint.need_room = need_room
+"""
+UNREADABLE = """
+import orbax.checkpoint as ocp
+restore = ocp.CheckpointManager.restore
+def but_the_newest(self, step, **how):
+    if step == 3:
+        raise ValueError("bad bytes")
+    return restore(self, step, **how)
+if process == 1:
+    ocp.CheckpointManager.restore = but_the_newest
+"""
+MISTAKE = """
+def train_step(state, images, key):
+    if process == 0:
+        raise KeyError("boom")
+    return real(state, images, key)
+"""
+NOT_SEEN = """
+from dcgan_jax.run import folder as workdir
+workdir._SEEN_SECONDS = 1
+"""
+AT_THE_END = """
+sys.argv[sys.argv.index("--steps") + 1] = "2"
+from dcgan_jax.run import log as runlog
+from dcgan_jax.system.errors import InputError
+def end(*_):
+    time.sleep(2)
+    raise InputError("no room")
+runlog.RunLog.__exit__ = end
+"""
+ENDINGS = {
+    "bad data": (SET.format(process=1, flag="--data", value="nosuch"), 2, "--data nosuch: no such folder or file"),
+    "other flags": (SET.format(process=1, flag="--seed", value="1"), 2, "differ in seed: 0 in process 0, 1 in process 1"),
+    "other devices": (
+        "if process == 0: os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=3'\n"
+        + "".join(SET.format(process=i, flag="--batch-size", value="12") for i in (0, 1)),
+        2, "differ in number of devices: 3 in process 0, 1 in process 1",
+    ),
+    "another folder": (NOT_SEEN + SET.format(process=1, flag="--workdir", value="elsewhere"), 2, "process 1 has another .*: all processes need one folder"),
+    "no room": (NO_ROOM, 2, "cannot write a checkpoint to .*/checkpoints: no room"),
+    "another checkpoint": (UNREADABLE, 2, r"do not read the same from .*/checkpoints: damaged for each are \[\[\], \[3\]\]"),
+    "at the end": (AT_THE_END, 2, "no room"),
+    "a mistake": (MISTAKE, 1, "KeyError: 'boom'"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_what_one_process_cannot_mend_ends_all_in_the_same_way(config, alone, tmp_path, monkeypatch, kind):
+    """And not as a lost process, which would be started again."""
+    patch, code, message = ENDINGS[kind]
+    monkeypatch.chdir(tmp_path)
+    if kind == "another checkpoint":
+        shutil.copytree(alone[0], tmp_path / "run")
+    pair = start(tmp_path / "run", dataclasses.replace(config, steps=1000), patch=patch)
+    said = [process.communicate(timeout=100)[0] for process in pair]
+    assert [process.returncode for process in pair] == [code] * 2, said
+    for text in said:
+        assert re.search(message, text) and "Check failure" not in text, text
+    assert sum("Traceback" in text for text in said) == (kind == "a mistake")
+    if kind == "another checkpoint":
+        assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} == {"1", "2", "3"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_a_process_waits_ends_all_at_once(config, tmp_path, number, code):
+    """Process 0 has its images, process 1 still prepares them."""
+    waits = """
+if process == 1:
+    def prepare(*_, **__):
+        time.sleep(600)
+    loop.prepare = prepare
+else:
+    from dcgan_jax.system import peers
+    exchange = peers.exchange
+    def waiting(value):
+        open(sys.argv[sys.argv.index("--workdir") + 1], "w").close()
+        return exchange(value)
+    peers.exchange = waiting
+"""
+    pair = start(tmp_path / "run", config, patch=waits)
+    end = time.monotonic() + 120
+    while not (tmp_path / "run").exists():
+        assert time.monotonic() < end and all(process.poll() is None for process in pair)
+        time.sleep(0.05)
+    pair[0].send_signal(number)
+    said = [process.communicate(timeout=100)[0] for process in pair]
+    assert [process.returncode for process in pair] == [code] * 2, said
+    assert "stopped: the same command starts again" in said[0] and "process 0 ended the run: stopped" in said[1]
+
+
+def test_ctrl_c_while_the_others_have_not_come(config, tmp_path):
+    only = python(
+        ONE_OF_MANY.format(patch=""), *flags(tmp_path / "run", config),
+        "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", 2, "--process-id", 0,
+    )  # fmt: skip
+    assert "waiting for the other processes" in only.stdout.readline()
+    time.sleep(1)
+    only.send_signal(signal.SIGINT)
+    assert only.communicate(timeout=60)[0] == "stopped: the same command starts again\n"
+    assert only.returncode == 130 and not (tmp_path / "run").exists()
+
+
+def test_a_second_process_0_is_refused(config, tmp_path):
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        second = python(
+            MAIN, *flags(tmp_path / "run", config),
+            "--coordinator", f"127.0.0.1:{port}", "--num-processes", 2, "--process-id", 0,
+        )  # fmt: skip
+        said = second.communicate()[0]
+    assert second.returncode == 2 and f"error: port {port} cannot be had for the coordinator" in said, said
