@@ -3,13 +3,14 @@
 import jax
 import numpy as np
 
+from dcgan_jax.config import Config
 from dcgan_jax.data import sources, store
 
 
 def prepared(data, cache, **changes):
     """The store of what ``Config.data`` may name, 16x16 RGB unless changed."""
-    settings = {"image_size": 16, "channels": 3, "background": "white", **changes}
-    return store.prepare(sources.open_source(str(data), cache=cache), cache=cache, **settings)
+    config = Config(**{"data": str(data), "image_size": 16, **changes})
+    return store.prepare(sources.open_source(config, cache), config, cache)
 
 
 def equal(a, b):

@@ -10,7 +10,7 @@ FLOORS = ("system", "config", "gan", "data", "metrics", "views", "run", "cli", "
 HOMES = {
     "orbax": {"run/checkpoints.py"},
     "tensorflow": {"data/pipeline.py", "run/log.py"},
-    "tensorflow_datasets": {"data/sources.py"},
+    "tensorflow_datasets": {"data/remote.py"},
     "pooch": {"data/remote.py"},
 }
 MATHEMATICS = {"jax", "flax", "optax", "numpy", "functools", "dataclasses", "typing", "collections", "dcgan_jax"}

@@ -3,12 +3,14 @@
 import numpy as np
 from PIL import Image, ImageOps
 
+from dcgan_jax.config import Config
 
-def to_square(image: Image.Image, size: int, channels: int, background: str) -> np.ndarray:
-    """Convert any picture to uint8 (size, size, channels); both sides are resized, nothing is cropped
-    (as the d2l chapter does).
 
-    EXIF orientation is honoured, transparency is laid over ``background``, 16-bit grayscale is
+def to_square(image: Image.Image, config: Config) -> np.ndarray:
+    """Convert any picture to uint8 (image_size, image_size, channels); both sides are resized, nothing is
+    cropped (as the d2l chapter does).
+
+    EXIF orientation is honoured, transparency is laid over the background, 16-bit grayscale is
     scaled to 8 bits, palettes and CMYK become RGB.
 
     Raises:
@@ -22,8 +24,9 @@ def to_square(image: Image.Image, size: int, channels: int, background: str) -> 
         image = Image.fromarray(np.clip(np.round(deep / 257), 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)  # antialiased when shrinking
-    return np.asarray(image).reshape(size, size, channels)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, config.background), image)
+    image = image.convert("L" if config.channels == 1 else "RGB")
+    square = (config.image_size, config.image_size)
+    if image.size != square:
+        image = image.resize(square, Image.Resampling.BILINEAR)  # antialiased when shrinking
+    return np.asarray(image).reshape(*square, config.channels)

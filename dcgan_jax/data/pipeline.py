@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import tensorflow as tf
 
+from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.pixels import from_uint8
 
@@ -33,15 +34,17 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
     return np.concatenate([_permutation(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)])
 
 
-def batches(
-    store: Store, *, batch_size: int, seed: int, start: int = 0, part: int = 0, parts: int = 1
-) -> tf.data.Dataset:
-    """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in
-    [-1, 1], the stretch ``part`` of each batch cut into ``parts``. Nothing else is read."""
-    size = batch_size // parts
+def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> tf.data.Dataset:
+    """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
+
+    Each batch is cut into ``parts``, and only the stretch ``part`` of it is read.
+    """
+    size = config.batch_size // parts
 
     def read(step):
-        indices = batch_indices(int(step), count=len(store), batch_size=batch_size, seed=seed)
+        indices = batch_indices(
+            int(step), count=len(store), batch_size=config.batch_size, seed=config.seed
+        )
         return from_uint8(store.take(indices[part * size : (part + 1) * size]))
 
     @tf.autograph.experimental.do_not_convert  # which would write a file, and a killed run leave it
@@ -56,26 +59,20 @@ def batches(
 
 
 def device_batches(
-    store: Store,
-    *,
-    batch_size: int,
-    seed: int,
-    start: int = 0,
-    sharding: jax.sharding.Sharding | None = None,
-    ahead: int = 2,
+    store: Store, config: Config, *, start: int = 0, sharding: jax.sharding.Sharding | None = None
 ) -> Iterator[jax.Array]:
-    """``batches`` as JAX arrays, ``ahead`` of them on their way to the device at any time.
+    """``batches`` as JAX arrays, two of them on their way to the device at any time.
 
     With a ``sharding`` of all devices, each process reads its own part of a batch, and the arrays
     are the whole ones.
     """
     parts = {"part": jax.process_index(), "parts": jax.process_count()} if sharding else {}
-    source = iter(batches(store, batch_size=batch_size, seed=seed, start=start, **parts).as_numpy_iterator())
+    source = iter(batches(store, config, start=start, **parts).as_numpy_iterator())
 
     def put(batch):
         return jax.make_array_from_process_local_data(sharding, batch) if sharding else jax.device_put(batch)
 
-    queue = deque(put(batch) for batch in itertools.islice(source, ahead))
+    queue = deque(put(batch) for batch in itertools.islice(source, 2))
     for batch in source:
         yield queue.popleft()
         queue.append(put(batch))

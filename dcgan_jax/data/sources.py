@@ -1,13 +1,9 @@
 """Where images come from: the embedded sprites, a folder, a .zip, the chapter's Pokémon, TFDS."""
 
 import hashlib
-import http.client
 import io
 import os
-import re
 import stat
-import urllib.error
-import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,13 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
-from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.data import sprites
-from dcgan_jax.system.files import locked, mib, need_room, user_path, writing
+from dcgan_jax.config import Config
+from dcgan_jax.data import remote, sprites
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import mib, user_path
 
-POKEMON_URL = "http://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip"
+POKEMON_URLS = [f"{scheme}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for scheme in ("https", "http")]
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
 SPRITE_COUNT = 20_000
 
@@ -56,18 +52,19 @@ class Source(NamedTuple):
     items: Callable[[], Iterator[Item]]
 
 
-def open_source(data: str, *, cache: Path, seed: int = 0) -> Source:
-    """Open what ``Config.data`` names. Nothing is decoded yet.
+def open_source(config: Config, cache: Path) -> Source:
+    """Open what ``config.data`` names. Nothing is decoded yet.
 
     Raises:
       InputError: it names nothing, or holds no images; the message says what was found instead.
     """
+    data = config.data
     if data == "sprites":
-        return _sprites(seed)
+        return _sprites(config.seed)
     if data == "pokemon":
-        return _zip(_download(POKEMON_URL, POKEMON_SHA1, cache / "downloads" / "pokemon.zip"))
+        return _zip(remote.download(POKEMON_URLS, POKEMON_SHA1, cache / "downloads" / "pokemon.zip"))
     if data.startswith("tfds:"):
-        return _tfds(data.removeprefix("tfds:"), cache)
+        return _arrays(*remote.tensorflow_dataset(data.removeprefix("tfds:"), cache))
     path = user_path(data)
     if path.is_dir():
         return _folder(path)
@@ -86,6 +83,16 @@ def _sprites(seed: int) -> Source:
 
     code = Path(sprites.__file__).read_bytes()
     return Source(f"sprites-{seed}", _digest([code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
+
+
+def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iterator]) -> Source:
+    """Pictures that are arrays of pixels already, each with its label."""
+
+    def items():
+        for i, (pixels, label) in enumerate(examples()):
+            yield Item(f"example {i}", label, lambda pixels=pixels: Image.fromarray(pixels))
+
+    return Source(name, _digest(facts), count, items)
 
 
 def _digest(parts) -> str:
@@ -180,83 +187,3 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Ima
     with archive.open(member) as content:
         # No more than is declared, whatever is there: a checksum that then fails is a bad file.
         return Image.open(io.BytesIO(content.read(member.file_size)), formats=FORMATS)
-
-
-def _download(url: str, sha1: str, target: Path) -> Path:
-    """Fetch ``url`` once; ``target`` exists only whole and checked.
-
-    Raises:
-      InputError: no network, a broken transfer, or a wrong checksum.
-    """
-    with locked(target.parent.with_name("locks") / f"{target.name}.lock"):
-        if not target.exists():
-            with writing(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _fetch(url, sha1, target)
-    return target
-
-
-def _fetch(url: str, sha1: str, target: Path) -> None:
-    partial = target.with_name(f"{target.name}.partial")  # of a killed process, if it is there: written anew
-    mend = f"try again, or put the file at {target} yourself"
-    digest = hashlib.sha1()
-    try:
-        with urllib.request.urlopen(url, timeout=60) as reply, open(partial, "wb") as out:
-            size = int(reply.headers.get("Content-Length") or 0)
-            need_room(target.parent, size, f"the download of {url}")
-            with tqdm(total=size or None, unit="B", unit_scale=True, desc=f"downloading {target.name}") as bar:
-                while chunk := reply.read(1 << 20):
-                    out.write(chunk)
-                    digest.update(chunk)
-                    bar.update(len(chunk))
-            if size and out.tell() != size:
-                raise InputError(f"the download of {url} broke off after {out.tell()} of {size} bytes: {mend}")
-        if digest.hexdigest() != sha1:
-            raise InputError(f"{url} has SHA-1 {digest.hexdigest()}, not {sha1}: the file was changed or damaged")
-        partial.rename(target)
-    except urllib.error.HTTPError as error:
-        raise InputError(f"{url} answered {error.code} {error.reason}: {mend}") from None
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise InputError(f"the download of {url} broke off ({error or type(error).__name__}): {mend}") from None
-    except urllib.error.URLError as error:
-        raise InputError(f"{url} cannot be reached ({error.reason}): connect to the network, or put the file at {target} yourself") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _tfds(spec: str, cache: Path) -> Source:
-    """A data set of tensorflow-datasets: ``NAME[/CONFIG][:VERSION][:SPLIT]``, the split ``train`` by default."""
-    import tensorflow_datasets as tfds
-
-    parts = re.fullmatch(r"([^:]+(?::[\d.*]+)?)(?::(.+))?", spec)
-    if not parts:
-        raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
-    name, split = parts[1], parts[2] or "train"
-    try:
-        with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # it has none itself
-            builder = tfds.builder(name)
-            builder.download_and_prepare()
-    except tfds.core.registered.DatasetNotFoundError:
-        raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None
-    except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
-        raise InputError(f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first_line(error)}") from None
-    features = builder.info.features
-    if "image" not in features:
-        raise InputError(f"--data tfds:{spec} has no feature 'image', only {', '.join(features)}")
-    try:
-        dataset = builder.as_dataset(split=split)
-    except (KeyError, ValueError):
-        known = ", ".join(builder.info.splits)
-        raise InputError(f"--data tfds:{spec}: there is no split {split!r}; there are {known}") from None
-    count = int(dataset.cardinality())
-    to_name = getattr(features["label"] if "label" in features else None, "int2str", str)
-
-    def items():
-        for i, example in enumerate(dataset.as_numpy_iterator()):
-            pixels = example["image"]
-            pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-            label = to_name(example["label"]) if "label" in example else ""
-            yield Item(f"example {i}", label, lambda pixels=pixels: Image.fromarray(pixels))
-
-    facts = (builder.info.full_name, split, str(count), str(builder.data_dir))
-    return Source(f"tfds-{builder.info.full_name}-{split}", _digest(facts), count, items)

@@ -21,10 +21,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dcgan_jax.system.errors import InputError, printable
-from dcgan_jax.data.sources import Item, Source
-from dcgan_jax.system.files import locked, need_room, writing
+from dcgan_jax.config import Config
 from dcgan_jax.data.decode import to_square
+from dcgan_jax.data.sources import Item, Source
+from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.files import locked, need_room, writing
 
 _FORMAT = 2
 _NAMED = 20  # skipped files named in the manifest
@@ -83,7 +84,7 @@ class Store:
         return batch
 
 
-def prepare(source: Source, *, image_size: int, channels: int, background: str, cache: Path) -> Store:
+def prepare(source: Source, config: Config, cache: Path) -> Store:
     """Open the store of a source, building it first if there is none or the source has changed.
 
     Raises:
@@ -91,21 +92,21 @@ def prepare(source: Source, *, image_size: int, channels: int, background: str, 
         cannot be written.
     """
     try:
-        Image.new("RGB", (1, 1), background)
+        Image.new("RGB", (1, 1), config.background)
     except ValueError:
-        raise InputError(f"background {background!r} is no colour: use a name such as white, or #rrggbb") from None
-    settings = json.dumps([_FORMAT, source.name, image_size, channels, background])
+        raise InputError(f"background {config.background!r} is no colour: use a name such as white, or #rrggbb") from None
+    settings = json.dumps([_FORMAT, source.name, config.image_size, config.channels, config.background])
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
     path = cache / "stores" / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
     with locked(cache / "locks" / f"{path.name}.lock"):  # a second run on the same images waits for the first
         if not path.exists() or Store(path).fingerprint != source.fingerprint:
-            need_room(path, source.count * image_size**2 * channels, f"the decoded copy of {source.name}")
+            need_room(path, source.count * config.image_size**2 * config.channels, f"the decoded copy of {source.name}")
             partial = path.with_name(f"{path.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)  # of a killed process
             try:
                 with writing(partial):
                     partial.mkdir(parents=True)
-                    _build(source, partial, image_size=image_size, channels=channels, background=background)
+                    _build(source, config, partial)
                     shutil.rmtree(path, ignore_errors=True)
                     partial.rename(path)
             finally:
@@ -113,13 +114,13 @@ def prepare(source: Source, *, image_size: int, channels: int, background: str, 
         return Store(path)
 
 
-def _build(source: Source, folder: Path, *, image_size: int, channels: int, background: str) -> None:
+def _build(source: Source, config: Config, folder: Path) -> None:
     labels, names, skipped, digest = [], {}, [], hashlib.sha256()
 
     def decode(item: Item):
         try:
             with item.load() as image:
-                return item, to_square(image, image_size, channels, background), None
+                return item, to_square(image, config), None
         except Exception as error:  # decoders raise anything on bad bytes; each is counted and named
             return item, None, " ".join(str(error).split()) or type(error).__name__
 
@@ -143,7 +144,7 @@ def _build(source: Source, folder: Path, *, image_size: int, channels: int, back
         raise InputError(f"{source.name} holds no images")
     np.save(folder / "labels.npy", np.asarray(labels, np.int32))
     manifest = {
-        "shape": [len(labels), image_size, image_size, channels],
+        "shape": [len(labels), config.image_size, config.image_size, config.channels],
         "source": source.name,
         "fingerprint": source.fingerprint,
         "digest": digest.hexdigest(),

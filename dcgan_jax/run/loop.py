@@ -54,11 +54,9 @@ def train(config: Config, workdir: str | Path):
     _check_devices(config)
     cache = cache_folder()
     cache_compilations()
-    source = open_source(config.data, cache=cache, seed=config.seed)
+    source = open_source(config, cache)
     _check_count(config, source.count)
-    store = prepare(
-        source, image_size=config.image_size, channels=config.channels, background=config.background, cache=cache
-    )
+    store = prepare(source, config, cache)
     _check_count(config, len(store))
     shapes = jax.tree.leaves(jax.eval_shape(lambda: create_state(config)))
     need_room(workdir, sum(x.size * x.dtype.itemsize for x in shapes), "a checkpoint")
@@ -130,9 +128,7 @@ def _train_from(state, attempt, config, workdir, store, checkpoints, signals):
 
         late, due = _Late(log), False
         first = None  # the step at whose end all is compiled, and the time then
-        images = device_batches(
-            store, batch_size=config.batch_size, seed=config.seed, start=start, sharding=cluster.shardings()[1]
-        )
+        images = device_batches(store, config, start=start, sharding=cluster.shardings()[1])
         try:
             for step in range(start + 1, config.steps + 1):
                 state, metrics = train_step(state, next(images), noise_key)

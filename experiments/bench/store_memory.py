@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dcgan_jax.config import Config
 from dcgan_jax.data.pipeline import batches
 from dcgan_jax.data.store import Store
 
@@ -29,7 +30,7 @@ with tempfile.TemporaryDirectory() as folder:
     manifest = {"shape": [count, 64, 64, 3], "fingerprint": "", "digest": "", "labels": [""], "skipped": {}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     start = time.perf_counter()
-    for _, batch in zip(range(count // 64), batches(Store(folder), batch_size=64, seed=0).as_numpy_iterator()):
+    for _, batch in zip(range(count // 64), batches(Store(folder), Config(batch_size=64)).as_numpy_iterator()):
         pass
     seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dcgan_jax.config import Config
 from dcgan_jax.data.decode import to_square
 
 
-def one(image, channels=3, size=4):
+def one(image, channels=3):
     """The value of a picture of one colour."""
-    square = to_square(image, size, channels, "white")
-    assert square.shape == (size, size, channels) and square.dtype == np.uint8
+    square = to_square(image, Config(image_size=16, channels=channels))
+    assert square.shape == (16, 16, channels) and square.dtype == np.uint8
     assert (square == square[0, 0]).all()
     return tuple(map(int, square[0, 0]))
 
@@ -28,7 +29,7 @@ def test_every_mode_converts_to_what_a_viewer_shows():
 def test_transparency_is_laid_over_the_background():
     clear_black = Image.new("RGBA", (8, 6), (0, 0, 0, 0))
     assert one(clear_black) == (255, 255, 255)
-    assert tuple(to_square(clear_black, 2, 3, "#102030")[0, 0]) == (16, 32, 48)
+    assert tuple(to_square(clear_black, Config(image_size=16, background="#102030"))[0, 0]) == (16, 32, 48)
     assert one(Image.new("LA", (8, 6), (0, 0))) == (255, 255, 255)
     half = one(Image.new("RGBA", (8, 6), (0, 0, 0, 128)))
     assert half == (127, 127, 127)
@@ -49,10 +50,10 @@ def test_exif_orientation_is_honoured(tmp_path):
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise: black on top
     image.save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as turned:
-        square = to_square(turned, 4, 1, "white")[..., 0]
-    assert (square[0] == 0).all() and (square[3] == 255).all()
+        square = to_square(turned, Config(image_size=16, channels=1))[..., 0]
+    assert (square[0] == 0).all() and (square[-1] == 255).all()
 
 
 def test_floating_point_pixels_are_refused():
     with pytest.raises(ValueError, match="no defined range"):
-        to_square(Image.new("F", (4, 4)), 4, 3, "white")
+        to_square(Image.new("F", (4, 4)), Config(image_size=16))

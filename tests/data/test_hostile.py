@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import prepared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,7 +20,6 @@ from PIL import Image
 import dcgan_jax
 from dcgan_jax.data import sources
 from dcgan_jax.system.errors import InputError
-from helpers import prepared
 
 
 def encoded(image, kind, **options):

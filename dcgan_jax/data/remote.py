@@ -1,0 +1,95 @@
+"""What comes from the network: one file by pooch, data sets by tensorflow-datasets."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pooch
+import requests
+
+from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.files import locked, writing
+
+
+def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
+    """Get a file once, from the first of ``urls`` that gives it; ``target`` exists only whole and checked.
+
+    Raises:
+      InputError: no network, a broken transfer, or a wrong checksum, also of a file that was put there by hand.
+    """
+    with locked(target.parent.with_name("locks") / f"{target.name}.lock"), writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for url in urls if not target.exists() else ():
+            try:
+                _fetch(url, sha1, target)
+                break
+            except InputError as error:
+                if url == urls[-1]:
+                    raise InputError(f"{error}: try again, or put the file at {target} yourself") from None
+        if (found := pooch.file_hash(str(target), alg="sha1")) != sha1:
+            raise InputError(f"{target} has SHA-1 {found}, not {sha1}: delete it, and it is downloaded again")
+    return target
+
+
+def _fetch(url, sha1, target):
+    partial = target.with_name(f"{target.name}.partial")  # of a killed process, if it is there: written anew
+    try:
+        print(f"downloading {url}", file=sys.stderr)
+        pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(url, str(partial), None)
+        if (found := pooch.file_hash(str(partial), alg="sha1")) != sha1:
+            raise InputError(f"{url} has SHA-1 {found}, not {sha1}, so the file was changed or damaged")
+        partial.rename(target)
+    except requests.HTTPError as error:
+        raise InputError(f"{url} answered {error.response.status_code} {error.response.reason}") from None
+    except requests.RequestException as error:
+        said = "cannot be reached" if isinstance(error, requests.ConnectionError) else "broke off"
+        raise InputError(f"{url} {said} ({first_line(error)})") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Callable[[], Iterator]]:
+    """Open ``NAME[/CONFIG][:VERSION][:SPLIT]`` of tensorflow-datasets, the split ``train`` by default.
+
+    Returns:
+      Its full name with the split, facts that change with its content, the number of pictures, and a
+      function that yields each as uint8 (H, W) or (H, W, C) with its label.
+
+    Raises:
+      InputError: there is none of that name or split, it has no images, or it cannot be prepared.
+    """
+    import tensorflow_datasets as tfds
+
+    parts = re.fullmatch(r"([^:]+(?::[\d.*]+)?)(?::(.+))?", spec)
+    if not parts:
+        raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
+    name, split = parts[1], parts[2] or "train"
+    try:
+        with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # it has none itself
+            builder = tfds.builder(name)
+            builder.download_and_prepare()
+    except tfds.core.registered.DatasetNotFoundError:
+        raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None
+    except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
+        raise InputError(f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first_line(error)}") from None
+    features = builder.info.features
+    if "image" not in features:
+        raise InputError(f"--data tfds:{spec} has no feature 'image', only {', '.join(features)}")
+    try:
+        dataset = builder.as_dataset(split=split)
+    except (KeyError, ValueError):
+        known = ", ".join(builder.info.splits)
+        raise InputError(f"--data tfds:{spec}: there is no split {split!r}; there are {known}") from None
+    count = int(dataset.cardinality())
+    to_name = getattr(features["label"] if "label" in features else None, "int2str", str)
+
+    def examples():
+        for example in dataset.as_numpy_iterator():
+            pixels = example["image"]
+            label = to_name(example["label"]) if "label" in example else ""
+            yield np.squeeze(pixels, -1) if pixels.shape[-1] == 1 else pixels, label
+
+    full_name = f"{builder.info.full_name}-{split}"
+    return f"tfds-{full_name}", [full_name, str(count), str(builder.data_dir)], count, examples

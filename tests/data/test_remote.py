@@ -1,0 +1,158 @@
+"""Downloads, from a server on loopback, and data sets of tensorflow-datasets."""
+
+import hashlib
+import http.server
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers import prepared
+
+from dcgan_jax.config import Config
+from dcgan_jax.data import sources
+from dcgan_jax.system.errors import InputError
+
+
+class Server:
+    """Serves one body; ``cut`` bytes of it are announced but never sent."""
+
+    def __init__(self, body, cut=0, status=200):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: len(body) - cut])
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/pokemon.zip"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def pokemon(archive, monkeypatch):
+    body = archive.read_bytes()
+    monkeypatch.setattr(sources, "POKEMON_SHA1", hashlib.sha1(body).hexdigest())
+    return lambda server: monkeypatch.setattr(sources, "POKEMON_URLS", [server.url]), body
+
+
+def test_pokemon_is_downloaded_once(pokemon, tmp_path):
+    point_at, body = pokemon
+    with Server(body) as server:
+        point_at(server)
+        assert len(prepared("pokemon", tmp_path)) == 12
+    assert len(prepared("pokemon", tmp_path)) == 12  # the server is gone
+    assert [p.name for p in (tmp_path / "downloads").iterdir()] == ["pokemon.zip"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda body: body + b"x", {}, "has SHA-1 .*, not .*, so the file was changed or damaged: try again, or put the file at"),
+        (lambda body: body, {"cut": 7}, "broke off .*: try again, or put the file at"),
+        (lambda body: body, {"status": 403}, "answered 403 Forbidden: try again, or put the file at"),
+    ],
+)
+def test_a_failed_download_says_how_and_leaves_nothing(pokemon, tmp_path, change, options, message):
+    point_at, body = pokemon
+    with Server(change(body), **options) as server:
+        point_at(server)
+        with pytest.raises(InputError, match=message):
+            prepared("pokemon", tmp_path)
+    assert list((tmp_path / "downloads").iterdir()) == []
+    with Server(body) as server:
+        point_at(server)
+        assert len(prepared("pokemon", tmp_path)) == 12
+
+
+def test_no_network_says_so(pokemon, tmp_path):
+    point_at, body = pokemon
+    with Server(body) as server:
+        point_at(server)
+    with pytest.raises(InputError, match="cannot be reached .*: try again, or put the file at"):
+        prepared("pokemon", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def dots():
+    """A local builder, as a user would write it."""
+    import tensorflow_datasets as tfds
+
+    class Dots(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(
+                    {
+                        "image": tfds.features.Image(shape=(10, 12, 1)),
+                        "label": tfds.features.ClassLabel(names=["dark", "light"]),
+                    }
+                )
+            )
+
+        def _split_generators(self, _):
+            return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(6):
+                yield i, {"image": np.full((10, 12, 1), 50 * i, np.uint8), "label": int(i >= 3)}
+
+    return Dots
+
+
+def test_a_local_builder(dots, tmp_path):
+    made = prepared("tfds:dots", tmp_path, channels=1)
+    assert made.shape == (6, 16, 16, 1)
+    assert sorted(made.take(range(6))[:, 5, 5, 0]) == [0, 50, 100, 150, 200, 250]
+    light = [made.label_names[label] == "light" for label in made.labels]
+    assert light == [value >= 150 for value in made.take(range(6))[:, 5, 5, 0]]
+    assert len(prepared("tfds:dots:test[:50%]", tmp_path)) == 3
+    assert len(prepared("tfds:dots:1.0.0", tmp_path)) == 6
+    with pytest.raises(InputError, match="no split 'validation'; there are train, test"):
+        prepared("tfds:dots:validation", tmp_path)
+
+
+def test_two_starts_at_once_prepare_a_data_set_once(dots, tmp_path):
+    made = []
+
+    class Spots(dots):
+        def _generate_examples(self):
+            made.append(None)
+            time.sleep(0.5)
+            yield from super()._generate_examples()
+
+    with ThreadPoolExecutor(2) as pool:
+        opened = list(pool.map(lambda _: sources.open_source(Config(data="tfds:spots"), tmp_path), range(2)))
+    assert [source.count for source in opened] == [6, 6] and len(made) == 2  # a train and a test split
+
+
+def test_a_published_data_set(tmp_path):
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=7):
+        made = prepared("tfds:fashion_mnist:test", tmp_path)
+    assert made.shape == (7, 16, 16, 3)
+    assert set(made.label_names) <= {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"}
+
+
+def test_an_unknown_data_set(tmp_path):
+    with pytest.raises(InputError, match="no data set 'nonesuch'"):
+        prepared("tfds:nonesuch", tmp_path)
+    with pytest.raises(InputError, match="is not of the form tfds:NAME"):
+        prepared("tfds:", tmp_path)
