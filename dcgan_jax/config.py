@@ -48,6 +48,9 @@ class Config:
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
     background: str = "white"
     """Colour laid under transparent pixels: a name or #rrggbb."""
+    resize: Literal["crop", "squash", "pad"] = "crop"
+    """How pictures that are not square become square: their middle is cut out, both sides are resized, or they are
+    laid on the background colour."""
     seed: int = 0
     """Seed of everything random: weights, noise, the order of the images."""
     precision: Literal["float32", "bf16"] = "float32"

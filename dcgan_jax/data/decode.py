@@ -1,14 +1,104 @@
-"""Any picture to a uint8 square."""
+"""Any picture to a uint8 square, in bounded memory and time."""
+
+import contextlib
+import io
+import re
+import threading
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dcgan_jax.config import Config
+from dcgan_jax.system.files import mib
+
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
+"""What is decoded, whatever it is called: Pillow would run Ghostscript on an EPS file named .png."""
+FILE_LIMIT = 128 << 20
+"""Bytes that the file of one picture may have."""
+MEMORY_LIMIT = 512 << 20
+"""Bytes that decoding one picture may take."""
+SIDE_LIMIT = 65_535
+"""Pixels along one side: the coefficients of a resize take 16 bytes for each."""
+SCAN_LIMIT = 10**9
+"""Scans of a JPEG times its pixels: a few seconds. A usual file has at most ten scans."""
+_SHARE = 128 << 20  # bytes that each worker may take at any time; what needs more waits for the lock
+_alone = threading.RLock()
+
+# Measured peaks: the decoder's buffers, the picture, and a rotated or premultiplied copy.
+_PER_PIXEL = 8.5
+_PER_PIXEL_OF = {"PNG": 9.5, "GIF": 9.5, "TIFF": 13, "WEBP": 24, "AVIF": 24, "JPEG2000": 26}
+_PER_PIXEL_SCANS = 12.5  # a JPEG of several scans: all its coefficients are held
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # neither a stuffed zero nor a restart
+
+
+def decode(content: bytes | np.ndarray, config: Config) -> np.ndarray:
+    """Turn a picture's file, or its pixels as uint8 (H, W[, 1, 3 or 4]), into a square of ``config``.
+
+    Returns:
+      uint8 (image_size, image_size, channels).
+
+    Raises:
+      ValueError: it is no picture that is read, or needs too much memory or time. On bad bytes decoders
+        raise other exceptions, too.
+    """
+    if isinstance(content, np.ndarray):
+        return to_square(Image.fromarray(content), config)
+    try:
+        with _room(2 * len(content)), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with _room(2 * len(content) + _memory(image, content)):
+                return to_square(image, config)
+    except UnidentifiedImageError:
+        raise ValueError("not a picture of a known format") from None
+
+
+def check_size(size: int) -> None:
+    """Refuse what is too large to be read.
+
+    Raises:
+      ValueError: a file of ``size`` bytes is too large to be read.
+    """
+    if size > FILE_LIMIT:
+        raise ValueError(f"a file of {mib(size)}, more than {mib(FILE_LIMIT)}")
+
+
+def _room(need: int):
+    """Wait until nothing else that is large is being decoded, if ``need`` bytes are more than each worker's share."""
+    return _alone if need > _SHARE else contextlib.nullcontext()
+
+
+def _memory(image: Image.Image, content: bytes) -> int:
+    """Estimate the bytes that decoding takes.
+
+    Raises:
+      ValueError: too many, or it would take too long.
+    """
+    size, per_pixel = f"{image.width} x {image.height} pixels", _PER_PIXEL_OF.get(image.format, _PER_PIXEL)
+    pixels = image.width * image.height
+    if image.format == "TIFF" and (tile := image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0)) > pixels:
+        size, pixels = f"{size} with tiles of {tile / 1e6:.0f} million", tile
+    if image.format in ("JPEG", "MPO") and (scans := _scans(content)) > 1:
+        per_pixel = _PER_PIXEL_SCANS
+        if scans * pixels > SCAN_LIMIT:
+            raise ValueError(f"{scans} scans of {size} would take too long")
+    if pixels * per_pixel > MEMORY_LIMIT or max(image.size) > SIDE_LIMIT:
+        most = f"{MEMORY_LIMIT / per_pixel / 1e6:.0f} million pixels and {SIDE_LIMIT} along a side"
+        raise ValueError(f"{size}: of a {image.format}, at most {most} are decoded")
+    return int(pixels * per_pixel)
+
+
+def _scans(content: bytes) -> int:
+    """How many scans a JPEG holds before its end marker."""
+    at, scans = 2, 0
+    while (found := _MARKER.search(content, at)) and found[1] != b"\xd9":
+        scans += found[1] == b"\xda"
+        at = found.end()
+        if found[1] > b"\xbf" and found[1] != b"\xd8":  # a segment, which begins with its length
+            at += int.from_bytes(content[at : at + 2], "big")
+    return scans
 
 
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
-    """Convert any picture to uint8 (image_size, image_size, channels); both sides are resized, nothing is
-    cropped (as the d2l chapter does).
+    """Convert any picture to uint8 (image_size, image_size, channels), cut, squashed or padded to a square.
 
     EXIF orientation is honoured, transparency is laid over the background, 16-bit grayscale is
     scaled to 8 bits, palettes and CMYK become RGB.
@@ -16,17 +106,31 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
     Raises:
       ValueError: floating-point pixels, whose range is not defined.
     """
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        deep = np.asarray(image.convert("I"), np.float64)
-        image = Image.fromarray(np.clip(np.round(deep / 257), 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, config.background), image)
-    image = image.convert("L" if config.channels == 1 else "RGB")
-    square = (config.image_size, config.image_size)
-    if image.size != square:
-        image = image.resize(square, Image.Resampling.BILINEAR)  # antialiased when shrinking
-    return np.asarray(image).reshape(*square, config.channels)
+        image = image.convert("I").point(_EIGHT_BITS, "L")
+    mode = "L" if config.channels == 1 else "RGB"
+    clear = image.has_transparency_data
+    if image.mode != (wanted := "RGBA" if clear else mode):
+        image = image.convert(wanted)
+    image = _resized(image, config)
+    if clear:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, config.background), image).convert(mode)
+    return np.asarray(image).reshape(config.image_size, config.image_size, config.channels)
+
+
+_EIGHT_BITS = [round(value / 257) for value in range(2**16)]
+
+
+def _resized(image: Image.Image, config: Config) -> Image.Image:
+    square, filtering = (config.image_size, config.image_size), Image.Resampling.BILINEAR  # antialiased when shrinking
+    if config.resize == "crop":
+        return ImageOps.fit(image, square, filtering)
+    if config.resize == "squash":
+        return image.resize(square, filtering)
+    inner = [max(1, round(config.image_size * side / max(image.size))) for side in image.size]
+    padded = Image.new(image.mode, square, config.background)
+    padded.paste(image.resize(inner, filtering), [(config.image_size - side) // 2 for side in inner])
+    return padded

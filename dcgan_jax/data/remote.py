@@ -1,9 +1,11 @@
 """What comes from the network: one file by pooch, data sets by tensorflow-datasets."""
 
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pooch
@@ -50,6 +52,22 @@ def _fetch(url, sha1, target):
         partial.unlink(missing_ok=True)
 
 
+def _check_reachable(urls: Iterable[str]) -> None:
+    """Ask the servers of ``urls`` for a sign of life: tensorflow-datasets would try for minutes.
+
+    Raises:
+      OSError: none of them answers.
+    """
+    hosts = {urlsplit(url).netloc: url for url in urls if url.startswith("http")}
+    for number, url in enumerate(hosts.values(), 1):
+        try:
+            requests.head(url, timeout=5)
+            return
+        except requests.RequestException as error:
+            if number == min(len(hosts), 3):
+                raise OSError(f"{url} cannot be reached: connect to the network") from error
+
+
 def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Callable[[], Iterator]]:
     """Open ``NAME[/CONFIG][:VERSION][:SPLIT]`` of tensorflow-datasets, the split ``train`` by default.
 
@@ -68,7 +86,10 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
     name, split = parts[1], parts[2] or "train"
     try:
         with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # it has none itself
-            builder = tfds.builder(name)
+            folder = None if "TFDS_DATA_DIR" in os.environ else str(cache / "tfds")
+            builder = tfds.builder(name, data_dir=folder)
+            if not builder.data_path.exists():
+                _check_reachable(builder.url_infos or {})
             builder.download_and_prepare()
     except tfds.core.registered.DatasetNotFoundError:
         raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None

@@ -1,28 +1,33 @@
-"""Where images come from: the embedded sprites, a folder, a .zip, the chapter's Pokémon, TFDS."""
+"""Where images come from: the embedded sprites, a folder, a .zip, IDX files, the chapter's Pokémon, TFDS."""
 
+import contextlib
+import errno
+import gzip
 import hashlib
-import io
 import os
+import re
 import stat
+import struct
+import sys
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from PIL import Image
+import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data import remote, sprites
-from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import mib, user_path
+from dcgan_jax.data.decode import check_size
+from dcgan_jax.system.errors import InputError, first_line, printable
+from dcgan_jax.system.files import mib, reading, user_path
 
 POKEMON_URLS = [f"{scheme}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for scheme in ("https", "http")]
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
 SPRITE_COUNT = 20_000
 
-MEMBER_LIMIT = 256 << 20
-"""Bytes that one picture in a .zip may expand to."""
 EXPANSION_LIMIT = 2000
 """How many times its own size a .zip may expand to: deflate reaches 1032."""
 
@@ -31,16 +36,20 @@ BY_NAME = ("sprites", "pokemon")
 
 ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
 
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
-"""What is decoded, whatever it is called: Pillow would run Ghostscript on an EPS file named .png."""
+_LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini")
+_IDX = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
 
 
 class Item(NamedTuple):
-    """One picture: its name for messages, its label, and a function that decodes it."""
+    """One picture: its name for messages, its label, and a function that reads its file, or makes its pixels.
+
+    What ``load`` raises says whether to skip it: an OSError with a number comes from the system, and
+    stops all; anything else is a picture that is no good.
+    """
 
     name: str
     label: str
-    load: Callable[[], Image.Image]
+    load: Callable[[], bytes | np.ndarray]
 
 
 class Source(NamedTuple):
@@ -67,7 +76,9 @@ def open_source(config: Config, cache: Path) -> Source:
         return _arrays(*remote.tensorflow_dataset(data.removeprefix("tfds:"), cache))
     path = user_path(data)
     if path.is_dir():
-        return _folder(path)
+        return _idx(found) if (found := _idx_set(path)) else _folder(path)
+    if path.is_file() and _IDX.fullmatch(path.name):
+        return _idx(path)
     if path.is_file():
         return _zip(path)
     raise InputError(
@@ -79,7 +90,7 @@ def _sprites(seed: int) -> Source:
     def items():
         for i in range(SPRITE_COUNT):
             label = sprites.PLANS[i % len(sprites.PLANS)]
-            yield Item(f"sprite {i}", label, lambda i=i: Image.fromarray(sprites.draw(seed, i)[0]))
+            yield Item(f"sprite {i}", label, lambda i=i: sprites.draw(seed, i)[0])
 
     code = Path(sprites.__file__).read_bytes()
     return Source(f"sprites-{seed}", _digest([code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
@@ -90,7 +101,7 @@ def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iter
 
     def items():
         for i, (pixels, label) in enumerate(examples()):
-            yield Item(f"example {i}", label, lambda pixels=pixels: Image.fromarray(pixels))
+            yield Item(f"example {i}", label, lambda pixels=pixels: pixels)
 
     return Source(name, _digest(facts), count, items)
 
@@ -103,23 +114,26 @@ def _digest(parts) -> str:
     return sha.hexdigest()
 
 
-def _is_hidden(name: PurePosixPath) -> bool:
-    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in name.parts)
+def _is_shown(name: PurePosixPath) -> bool:
+    hidden = any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in name.parts)
+    return not hidden and name.name.lower() not in _LITTER
 
 
 def _images_among(names: list[str], where: Path) -> list[str]:
-    """The names that end like images, sorted.
+    """The names that end like images, sorted; says which others there are.
 
     Raises:
       InputError: there are none; says what there is.
     """
-    visible = [name for name in names if not _is_hidden(PurePosixPath(name))]
-    images = sorted(name for name in visible if PurePosixPath(name).suffix.lower() in ENDINGS)
+    shown = [name for name in names if _is_shown(PurePosixPath(name))]
+    images = sorted(name for name in shown if PurePosixPath(name).suffix.lower() in ENDINGS)
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in shown)
+    others = sorted(((count, kind) for kind, count in kinds.items() if kind not in ENDINGS), key=lambda k: (-k[0], k[1]))
+    found = ", ".join(f"{count} {kind}" for count, kind in others[:5]) + (", …" if len(others) > 5 else "")
     if not images:
-        kinds = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in visible)
-        commonest = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))[:5]
-        found = ", ".join(f"{count} {kind}" for kind, count in commonest) or "nothing"
-        raise InputError(f"{where} holds no images: found {found}; wanted files like .png, .jpg or .webp")
+        raise InputError(f"{where} holds no images: found {found or 'nothing'}; wanted files like .png, .jpg or .webp")
+    if others:
+        print(printable(f"ignored {found} in {where}"), file=sys.stderr)
     return images
 
 
@@ -146,15 +160,23 @@ def _folder(root: Path) -> Source:
 
     def items():
         for name in names:
-            yield Item(name, _label(name), lambda path=root / name: _open_file(path))
+            yield Item(name, _label(name), lambda path=root / name: _read_file(path))
 
     return Source(str(root.resolve()), _digest(facts()), len(names), items)
 
 
-def _open_file(path: Path) -> Image.Image:
-    if not stat.S_ISREG(path.stat().st_mode):
+def _read_file(path: Path) -> bytes:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink():
+            raise ValueError(f"a link to nowhere: {error.strerror}") from None
+        raise
+    if not stat.S_ISREG(facts.st_mode):
         raise ValueError("not a regular file")  # opening a pipe would wait for ever
-    return Image.open(path, formats=FORMATS)
+    check_size(facts.st_size)
+    with open(path, "rb") as file:
+        return file.read(facts.st_size)
 
 
 def _zip(path: Path) -> Source:
@@ -176,14 +198,65 @@ def _zip(path: Path) -> Source:
 
     def items():
         for name in names:
-            yield Item(name, _label(name), lambda member=members[name]: _open_member(archive, member))
+            yield Item(name, _label(name), lambda member=members[name]: _read_member(archive, member))
 
     return Source(str(path.resolve()), _digest(facts), len(names), items)
 
 
-def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Image.Image:
-    if member.file_size > MEMBER_LIMIT:
-        raise ValueError(f"expands to {mib(member.file_size)}, more than {mib(MEMBER_LIMIT)}")
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    check_size(member.file_size)
     with archive.open(member) as content:
         # No more than is declared, whatever is there: a checksum that then fails is a bad file.
-        return Image.open(io.BytesIO(content.read(member.file_size)), formats=FORMATS)
+        return content.read(member.file_size)
+
+
+def _idx_set(folder: Path) -> Path | None:
+    """The IDX file of images in ``folder`` that has labels beside it: of those for training, if there are any.
+
+    Raises:
+      InputError: there are several.
+    """
+    with reading(folder):
+        images = sorted(path for path in folder.iterdir() if _IDX.fullmatch(path.name) and _labels(path).is_file())
+    images = {path.name.removesuffix(".gz"): path for path in reversed(images)}  # rather than the same as .gz
+    images = {name: path for name, path in images.items() if "train" in name} or images
+    if len(images) > 1:
+        names = ", ".join(sorted(path.name for path in images.values()))
+        raise InputError(f"{folder} holds several sets of images: give one of these files as --data: {names}")
+    return next(iter(images.values()), None)
+
+
+def _labels(images: Path) -> Path:
+    return images.with_name(_IDX.sub(r"\1labels\g<2>1\3", images.name))
+
+
+def _idx(path: Path) -> Source:
+    """The files of MNIST and its kin: big-endian headers, then bytes."""
+
+    def examples():
+        with _idx_streams(path) as (images, labels, count, shape):
+            for _ in range(count):
+                pixels, label = images.read(shape[0] * shape[1]), labels.read(1)
+                if len(pixels) < shape[0] * shape[1] or not label:
+                    raise EOFError(f"fewer than {count} images or labels")
+                pixels = np.frombuffer(pixels, np.uint8).reshape(shape)
+                yield pixels.T if path.name.startswith("emnist") else pixels, str(label[0])  # EMNIST's lie on their side
+            if images.read(1) or labels.read(1):
+                raise EOFError(f"more than {count} images or labels")
+
+    with _idx_streams(path) as (_, _, count, _):
+        facts = [f"{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in (path, _labels(path))]
+        return _arrays(str(path.resolve()), facts, count, examples)
+
+
+@contextlib.contextmanager
+def _idx_streams(path: Path) -> Iterator[tuple]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as images, opener(_labels(path), "rb") as labels:
+            kind, count, *shape = struct.unpack(">4I", images.read(16))
+            if (kind, 0x801, count) != (0x803, *struct.unpack(">2I", labels.read(8))) or not 0 < shape[0] * shape[1] < 2**24:
+                raise EOFError("wrong headers, or another number of labels than of images")
+            yield images, labels, count, shape
+    except (EOFError, OSError, struct.error, zlib.error) as error:
+        raise InputError(f"{path} cannot be read with its labels ({first_line(error)}): get both files again") from None

@@ -1,20 +1,23 @@
-"""The decoded store: every image resized once, as uint8, in one memory-mapped file of the cache.
+"""The decoded store: every image resized once, as uint8, in one file of the cache.
 
-A store is a folder with ``images.u8`` (N·S·S·C bytes), ``labels.npy`` (int32) and ``manifest.json``.
-It is written beside its place and renamed into it when it is whole.
+A store is a folder with ``images.u8`` (N·S·S·C bytes), ``labels.npy`` (int32), ``manifest.json`` and
+``SHA256SUMS`` of these. It is written beside its place, synced, and renamed when it is whole.
 """
 
+import contextlib
 import hashlib
 import json
-import mmap
 import os
+import queue
 import re
 import shutil
 import sys
 import threading
 import warnings
+import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +25,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.decode import to_square
+from dcgan_jax.data.decode import decode
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
-from dcgan_jax.system.files import locked, need_room, writing
+from dcgan_jax.system.files import locked, need_room, write_text, writing
 
-_FORMAT = 2
-_NAMED = 20  # skipped files named in the manifest
-_RESIDENT = 64 << 20  # bytes of the map touched before its pages are given back
+_FORMAT = 3
+_FILES = ("images.u8", "labels.npy", "manifest.json")
+_SUMS = "SHA256SUMS"
+_CHECKED = "checked"
 
 
 class Store:
@@ -38,7 +42,9 @@ class Store:
     Attributes:
       shape: (N, S, S, C).
       labels: int32 (N,), indices into ``label_names``.
+      label_names: the folders or classes that the images come from.
       digest: SHA-256 of the images.
+      skipped: a line for each file that could not be decoded.
 
     Raises:
       InputError: the files are not those that were written.
@@ -46,61 +52,62 @@ class Store:
 
     def __init__(self, path: Path):
         try:
-            self._open(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({error}): delete it, it will be built again") from None
-
-    def _open(self, path):
-        manifest = json.loads((path / "manifest.json").read_text())
-        self.path = path
-        self.shape = tuple(manifest["shape"])
-        self.fingerprint = manifest["fingerprint"]
-        self.digest = manifest["digest"]
-        self.label_names = tuple(manifest["labels"])
-        self.skipped = manifest["skipped"]
-        self.labels = np.load(path / "labels.npy", allow_pickle=False)
-        with open(path / "images.u8", "rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._images = np.frombuffer(self._map, np.uint8).reshape(self.shape)
-        self._touched = 0
+            manifest = json.loads((path / "manifest.json").read_text())
+            self.path = path
+            self.shape = tuple(manifest["shape"])
+            self.fingerprint: str = manifest["fingerprint"]
+            self.digest: str = manifest["digest"]
+            self.label_names = tuple(manifest["labels"])
+            self.skipped = tuple(manifest["skipped"])
+            self.labels = np.load(path / "labels.npy", allow_pickle=False)
+            self._file = open(path / "images.u8", "rb", buffering=0)
+            weakref.finalize(self, self._file.close)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"{path} is no store that can be read ({type(error).__name__}: {error})") from None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def take(self, indices) -> np.ndarray:
+    def take(self, indices: Iterable[int]) -> np.ndarray:
         """Copy images out: uint8 (len(indices), S, S, C).
 
-        The pages that were read are given back from time to time, so that the memory of the process
-        does not grow with the size of the store.
+        Reads the file rather than maps it: a map makes the process grow with the store, and a disk
+        that fails ends it.
+
+        Raises:
+          InputError: the file cannot be read, or has become shorter.
         """
-        batch = self._images[np.asarray(indices)]
+        indices = np.asarray(indices)
+        batch = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        size = batch[:1].nbytes
         with self._lock:
-            # Linux maps 16 pages around each one that is read.
-            self._touched += max(batch.nbytes, len(batch) * 16 * mmap.PAGESIZE)
-            if self._touched > _RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
-                self._map.madvise(mmap.MADV_DONTNEED)
-                self._touched = 0
+            for image, index in zip(batch, indices):
+                self._file.seek(int(index) * size)
+                if self._file.readinto(image) != size:
+                    raise InputError(f"{self._file.name} was damaged while it was read: run the same command again")
         return batch
 
 
 def prepare(source: Source, config: Config, cache: Path) -> Store:
-    """Open the store of a source, building it first if there is none or the source has changed.
+    """Open the store of a source, building it first if there is none, it is damaged, or the source has changed.
 
     Raises:
-      InputError: the background is no colour, more than half of the files are no images, or the cache
-        cannot be written.
+      InputError: the background is no colour, an image cannot be read, more than half of the files are no
+        images, or the cache cannot be written.
     """
     try:
         Image.new("RGB", (1, 1), config.background)
     except ValueError:
         raise InputError(f"background {config.background!r} is no colour: use a name such as white, or #rrggbb") from None
-    settings = json.dumps([_FORMAT, source.name, config.image_size, config.channels, config.background])
+    settings = [_FORMAT, source.name, config.image_size, config.channels, config.resize, config.background]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
-    path = cache / "stores" / f"{slug}-{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
+    path = cache / "stores" / f"{slug}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
     with locked(cache / "locks" / f"{path.name}.lock"):  # a second run on the same images waits for the first
-        if not path.exists() or Store(path).fingerprint != source.fingerprint:
-            need_room(path, source.count * config.image_size**2 * config.channels, f"the decoded copy of {source.name}")
+        store = _existing(path) if path.exists() else None
+        if store is None or store.fingerprint != source.fingerprint:
+            size = source.count * config.image_size**2 * config.channels
+            need_room(path, size, f"the decoded copy of {source.name}")
             partial = path.with_name(f"{path.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)  # of a killed process
             try:
@@ -111,35 +118,74 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
                     partial.rename(path)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
+            store = Store(path)
+    if store.skipped:
+        print(f"skipped {_summary(store.skipped, len(store), source)}", file=sys.stderr)
+    return store
+
+
+def _existing(path: Path) -> Store | None:
+    """Open the store at ``path`` if its files are those that were written; says so if they are not.
+
+    They are hashed, unless they are still the same files, untouched, as when they were hashed last.
+    """
+    try:
+        files = [(path / name).stat() for name in (*_FILES, _SUMS)]
+        stamp = "".join(f"{f.st_ino} {f.st_size} {f.st_mtime_ns} {f.st_ctime_ns}\n" for f in files).encode()
+        checked = path / _CHECKED
+        if not checked.is_file() or checked.read_bytes() != stamp:
+            if (path / _SUMS).read_bytes() != _sums(path):
+                raise ValueError("its files are not as they were written")
+            with contextlib.suppress(OSError):  # then they are hashed again at the next start
+                write_text(checked, stamp.decode())
         return Store(path)
+    except (OSError, ValueError, InputError) as error:
+        print(printable(f"{path} is damaged ({error}): building it again"), file=sys.stderr)
+        return None
+
+
+def _sums(folder: Path) -> bytes:
+    """The SHA-256 of the files, as ``sha256sum`` prints it."""
+    lines = []
+    for name in _FILES:
+        with open(folder / name, "rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines).encode()
+
+
+def _summary(skipped, good: int, source: Source) -> str:
+    some = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
+    return printable(f"{len(skipped)} of {good + len(skipped)} files in {source.name} could not be decoded: {some}")
 
 
 def _build(source: Source, config: Config, folder: Path) -> None:
     labels, names, skipped, digest = [], {}, [], hashlib.sha256()
 
-    def decode(item: Item):
+    def square(item: Item):
         try:
-            with item.load() as image:
-                return item, to_square(image, config), None
+            return item, decode(item.load(), config), None
         except Exception as error:  # decoders raise anything on bad bytes; each is counted and named
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+                reason = getattr(error, "strerror", None) or "not enough memory"
+                raise InputError(
+                    f"{item.name} in {source.name} cannot be read: {reason}: when this is mended, run the same command again"
+                ) from error
             return item, None, " ".join(str(error).split()) or type(error).__name__
 
-    with open(folder / "images.u8", "wb") as out, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        progress = tqdm(_ordered_map(decode, source.items()), total=source.count, unit="img", desc="preparing images")
-        for item, pixels, problem in progress:
+    with (
+        open(folder / "images.u8", "wb") as out,
+        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+        contextlib.closing(_ordered_map(square, source.items())) as squares,
+    ):
+        for item, pixels, problem in tqdm(squares, total=source.count, unit="img", desc="preparing images"):
             if problem:
                 skipped.append(printable(f"{item.name} ({problem})"))
             else:
                 out.write(pixels.tobytes())
                 digest.update(pixels.tobytes())
                 labels.append(names.setdefault(item.label, len(names)))
-    if skipped:
-        some = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
-        summary = f"{len(skipped)} of {len(labels) + len(skipped)} files in {source.name} could not be decoded: {some}"
-        if len(skipped) > len(labels):
-            raise InputError(summary)
-        print(printable(f"skipped {summary}"), file=sys.stderr)
+    if len(skipped) > len(labels):
+        raise InputError(_summary(skipped, len(labels), source))
     if not labels:
         raise InputError(f"{source.name} holds no images")
     np.save(folder / "labels.npy", np.asarray(labels, np.int32))
@@ -149,19 +195,45 @@ def _build(source: Source, config: Config, folder: Path) -> None:
         "fingerprint": source.fingerprint,
         "digest": digest.hexdigest(),
         "labels": list(names),
-        "skipped": {"count": len(skipped), "first": skipped[:_NAMED]},
+        "skipped": skipped,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    (folder / _SUMS).write_bytes(_sums(folder))
+    for name in (*_FILES, _SUMS):
+        with open(folder / name, "r+b") as file:
+            os.fsync(file.fileno())
 
 
-def _ordered_map(function, items):
-    """``map`` over threads, in order, with a bounded number of results waiting."""
+def _ordered_map(function: Callable, items: Iterable) -> Iterator:
+    """``map`` over threads, in order, with a bounded number of results waiting.
+
+    Who closes it does not wait for what is being computed, nor does the end of the process: a large
+    picture takes longer than a user waits after Ctrl-C.
+    """
     workers = os.cpu_count() or 1
-    waiting = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    todo, waiting = queue.SimpleQueue(), deque()
+
+    def work():
+        while job := todo.get():
+            future, item = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(item))
+                except BaseException as error:  # raised where the result is asked for
+                    future.set_exception(error)
+
+    for _ in range(workers):
+        threading.Thread(target=work, name="decoder", daemon=True).start()
+    try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(Future())
+            todo.put((waiting[-1], item))
             if len(waiting) >= 8 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        for _ in range(workers):
+            todo.put(None)

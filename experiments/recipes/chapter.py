@@ -14,6 +14,7 @@ IMAGES, EPOCHS, BATCH = 40_597, 20, 256
 
 CONFIG = Config(
     data="pokemon",
+    resize="squash",
     batch_size=BATCH,
     steps=IMAGES * EPOCHS // BATCH,
     learning_rate=0.005,

@@ -57,3 +57,24 @@ def test_exif_orientation_is_honoured(tmp_path):
 def test_floating_point_pixels_are_refused():
     with pytest.raises(ValueError, match="no defined range"):
         to_square(Image.new("F", (4, 4)), Config(image_size=16))
+
+
+def test_pictures_that_are_not_square():
+    image = Image.new("RGB", (64, 32), "blue")
+    image.paste("red", (0, 0, 16, 32))  # the left quarter
+
+    def square(way):
+        return to_square(image, Config(image_size=16, resize=way, background="lime"))
+
+    assert (square("crop")[:, 1:] == (0, 0, 255)).all()  # the quarters at both ends are cut off
+    squashed, padded = square("squash"), square("pad")
+    assert (squashed[:, :3] == (255, 0, 0)).all() and (squashed[:, 5:] == (0, 0, 255)).all()
+    assert (padded[:4] == (0, 255, 0)).all() and (padded[12:] == (0, 255, 0)).all()
+    assert (padded[4:12] == squashed[4:12]).all()
+
+
+@pytest.mark.parametrize("way", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("size", [(1, 1000), (1000, 1), (3, 2), (16, 16), (17, 16)])
+def test_every_shape_gives_a_square_of_its_colour(way, size):
+    square = to_square(Image.new("RGBA", size, (255, 0, 0, 255)), Config(image_size=16, resize=way, background="red"))
+    assert square.shape == (16, 16, 3) and (square == (255, 0, 0)).all()

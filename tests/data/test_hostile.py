@@ -1,10 +1,13 @@
 """Nothing hostile gets further than a message: archives, names, pictures, files that are not data."""
 
+import errno
 import io
 import os
 import re
+import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import warnings
 import zipfile
@@ -18,7 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax.data import sources
+from dcgan_jax.config import Config
+from dcgan_jax.data import decode, sources, store
+from dcgan_jax.data.decode import to_square
 from dcgan_jax.system.errors import InputError
 
 
@@ -59,14 +64,14 @@ def test_a_link_in_an_archive_is_not_followed(tmp_path):
     link = zipfile.ZipInfo("link.png")
     link.create_system, link.external_attr = 3, 0o120777 << 16
     made = prepared(make_zip(tmp_path / "zip" / "link.zip", {link: str(secret), "red.png": RED}), tmp_path / "cache")
-    assert len(made) == 1 and made.skipped["first"][0].startswith("link.png (cannot identify")
+    assert len(made) == 1 and made.skipped[0].startswith("link.png (not a picture of a known format")
 
 
 def test_a_member_that_declares_too_much_is_counted_and_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MEMBER_LIMIT", 10_000)
+    monkeypatch.setattr(decode, "FILE_LIMIT", 10_000)
     bomb = encoded(Image.new("RGB", (100, 100)), "BMP")
     made = prepared(make_zip(tmp_path / "z" / "z.zip", {"bomb.bmp": bomb, "red.png": RED}), tmp_path / "cache")
-    assert len(made) == 1 and made.skipped["first"] == ["bomb.bmp (expands to 0.0 MiB, more than 0.0 MiB)"]
+    assert len(made) == 1 and made.skipped == ("bomb.bmp (a file of 0.0 MiB, more than 0.0 MiB)",)
 
 
 def test_a_member_that_expands_beyond_what_it_declares_is_read_no_further(tmp_path):
@@ -77,7 +82,7 @@ def test_a_member_that_expands_beyond_what_it_declares_is_read_no_further(tmp_pa
     made = prepared(path, tmp_path / "cache")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(made) == 1 and "bomb.bmp (Bad CRC-32" in made.skipped["first"][0]
+    assert len(made) == 1 and "bomb.bmp (Bad CRC-32" in made.skipped[0]
     assert peak < 8 << 20
 
 
@@ -96,7 +101,7 @@ def test_a_member_that_is_encrypted_is_counted(tmp_path):
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     made = prepared(path, tmp_path / "cache")
-    assert len(made) == 1 and "encrypted" in made.skipped["first"][0]
+    assert len(made) == 1 and "encrypted" in made.skipped[0]
 
 
 # --- folders and pictures ---------------------------------------------------------------------------
@@ -108,7 +113,7 @@ def test_a_decompression_bomb_is_a_bad_file(tmp_path, monkeypatch):
     for limit in (5_001, 4_999):  # Pillow warns above this and raises at twice it
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         made = prepared(tmp_path, tmp_path / f"cache{limit}")
-        assert len(made) == 1 and re.match("bomb.png .*exceeds limit of .* pixels", made.skipped["first"][0])
+        assert len(made) == 1 and re.match("bomb.png .*exceeds limit of .* pixels", made.skipped[0])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs POSIX")
@@ -123,8 +128,104 @@ def test_what_is_no_file_is_counted_and_never_waited_for(tmp_path):
     made = prepared(root, tmp_path / "cache")
     assert len(made) == 4
     reasons = {"nowhere.png": "No such file or directory", "pipe.png": "not a regular file", "round.png": "Too many levels"}
-    for line, (name, reason) in zip(made.skipped["first"], reasons.items(), strict=True):
+    for line, (name, reason) in zip(made.skipped, reasons.items(), strict=True):
         assert line.startswith(name) and reason in line
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_what_the_system_refuses_is_an_error_and_no_image_is_lost(tmp_path, monkeypatch, error, reason):
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(RED)
+
+    def refuse(path):
+        if path.name == "2.png":
+            raise error
+        return RED
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "_read_file", refuse)
+        with pytest.raises(InputError, match=f"2.png in .* cannot be read: {reason}: when this is mended, run the same"):
+            prepared(tmp_path, tmp_path / "cache")
+    assert len(prepared(tmp_path, tmp_path / "cache")) == 4
+
+
+def test_a_file_that_vanishes_while_it_is_learned_is_an_error(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(RED)
+    config = Config(data=str(tmp_path), image_size=16)
+    source = sources.open_source(config, tmp_path / "cache")
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(InputError, match="1.png in .* cannot be read: No such file"):
+        store.prepare(source, config, tmp_path / "cache")
+
+
+def scanned(side, scans):
+    """A progressive JPEG whose last scan is repeated."""
+    content = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + last * scans + b"\xff\xd9"
+
+
+def tiled(side):
+    """A TIFF that says its one tile has ``side`` pixels each way, of a picture of 16 by 16."""
+    tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: 4}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 12) + b"\0" * 4 + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("deep.png", lambda: encoded(Image.new("I;16", (7600, 7600)), "PNG"), "7600 x 7600 pixels: of a PNG, at most 57 million"),
+        ("long.png", lambda: encoded(Image.new("1", (1, 70_000)), "PNG"), "1 x 70000 pixels: .* and 65535 along a side"),
+        ("scans.jpg", lambda: scanned(1000, 1100), r"11\d\d scans of 1000 x 1000 pixels would take too long"),
+        ("tile.tif", lambda: tiled(30_000), "16 x 16 pixels with tiles of 900 million: of a TIFF, at most 41 million"),
+    ],
+)
+def test_what_would_take_too_much_memory_or_time_is_not_decoded(tmp_path, monkeypatch, name, content, message):
+    (tmp_path / name).write_bytes(content())
+    (tmp_path / "red.png").write_bytes(RED)
+    decoded = []
+    monkeypatch.setattr(decode, "to_square", lambda image, config: (decoded.append(image.format), to_square(image, config))[1])
+    made = prepared(tmp_path, tmp_path / "cache")
+    assert len(made) == 1 and re.match(f"{name} .{message}", made.skipped[0]), made.skipped
+    assert decoded == ["PNG"]
+
+
+def test_a_file_of_gigabytes_is_not_read(tmp_path):
+    (tmp_path / "red.png").write_bytes(RED)
+    with open(tmp_path / "huge.avif", "wb") as out:
+        out.write(b"\0\0\0\x20ftypavif")
+        out.truncate(3 << 30)
+    made = prepared(tmp_path, tmp_path / "cache")
+    assert made.skipped == ("huge.avif (a file of 3,072.0 MiB, more than 128.0 MiB)",)
+
+
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    for i in range(6):
+        (tmp_path / f"{i}.png").write_bytes(encoded(Image.new("L", (60, 60)), "PNG"))
+    monkeypatch.setattr(decode, "_SHARE", 60 * 60)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    at_once, most = [], []
+
+    def watched(image, config):
+        at_once.append(None)
+        most.append(len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+        return to_square(image, config)
+
+    monkeypatch.setattr(decode, "to_square", watched)
+    assert len(prepared(tmp_path, tmp_path / "cache")) == 6
+    assert max(most) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux takes any byte in a name")
@@ -139,7 +240,7 @@ def test_names_cannot_write_to_the_terminal(tmp_path, capfd):
     made = prepared(tmp_path / "folder", tmp_path / "cache")
     said = "".join(line for line in capfd.readouterr().err.splitlines(keepends=True) if "skipped" in line)
     assert said.startswith("skipped 4 of 8 files") and said[:-1].isprintable()
-    assert [line.split(" ")[0] for line in made.skipped["first"]] == [
+    assert [line.split(" ")[0] for line in made.skipped] == [
         r"a\x1b[2J\x1b]0;title\x07.png", r"b\nb\r.png", r"c\udcff\udcfe.png", r"d\u202egnp.exe.png",
     ]  # fmt: skip
     command = [sys.executable, "-m", "dcgan_jax.train", "--workdir", "run", "--data", "no\x1b[2Jthing"]
@@ -206,6 +307,6 @@ def test_a_mutated_picture_is_an_image_or_a_counted_skip(tmp_path_factory, pictu
     with warnings.catch_warnings(action="ignore"):  # Pillow's, of what it mends by itself
         made = prepared(root, root / "cache")
     assert made.shape[1:] == (16, 16, 3)
-    assert len(made) + made.skipped["count"] == 2
-    if made.skipped["count"]:
-        assert made.skipped["first"][0].startswith(f"mutated.{kind} (")
+    assert len(made) + len(made.skipped) == 2
+    if made.skipped:
+        assert made.skipped[0].startswith(f"mutated.{kind} (")

@@ -142,9 +142,10 @@ def test_two_starts_at_once_prepare_a_data_set_once(dots, tmp_path):
     assert [source.count for source in opened] == [6, 6] and len(made) == 2  # a train and a test split
 
 
-def test_a_published_data_set(tmp_path):
+def test_a_published_data_set(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
+    monkeypatch.setattr(tfds.image_classification.FashionMNIST, "url_infos", None)  # nothing is asked for
     with tfds.testing.mock_data(num_examples=7):
         made = prepared("tfds:fashion_mnist:test", tmp_path)
     assert made.shape == (7, 16, 16, 3)
@@ -156,3 +157,23 @@ def test_an_unknown_data_set(tmp_path):
         prepared("tfds:nonesuch", tmp_path)
     with pytest.raises(InputError, match="is not of the form tfds:NAME"):
         prepared("tfds:", tmp_path)
+
+
+def test_a_data_set_of_which_nothing_answers_is_refused_at_once(tmp_path, monkeypatch, capfd):
+    import tensorflow_datasets as tfds
+
+    with Server(b"") as server:
+        pass
+    asked = []
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setattr(tfds.image_classification.FashionMNIST, "url_infos", {server.url: None})
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: asked.append(self))
+    with pytest.raises(InputError, match=r"tfds:fashion_mnist cannot be prepared .*: http://127.* cannot be reached: connect to"):
+        prepared("tfds:fashion_mnist", tmp_path)
+    assert not asked and "WARNING" not in capfd.readouterr().err
+
+
+def test_data_sets_lie_in_our_cache_unless_told_otherwise(dots, tmp_path, monkeypatch):
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert len(prepared("tfds:dots", tmp_path)) == 6
+    assert (tmp_path / "tfds" / "dots" / "1.0.0").is_dir()

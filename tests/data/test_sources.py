@@ -1,6 +1,10 @@
 """Where images come from: folders, archives, and what is said when there are none."""
 
 
+import gzip
+import shutil
+import struct
+
 import numpy as np
 import pytest
 from helpers import prepared
@@ -47,3 +51,69 @@ def test_what_does_not_exist_is_refused_with_the_choices(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="'mauvish' is no colour"):
         prepared(tmp_path, tmp_path / "cache", background="mauvish")
+
+
+def test_files_of_unknown_endings_are_mentioned_but_not_litter(photos, tmp_path, capsys):
+    shutil.copytree(photos, tmp_path / "pics")
+    for name in ("a.heic", "b.HEIC", "c.heic", "notes.txt", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "pics" / name).write_bytes(b"")
+    for _ in range(2):
+        assert len(prepared(tmp_path / "pics", tmp_path / "cache")) == 12
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ignored")]
+        assert said == [f"ignored 3 .heic, 1 .txt in {tmp_path / 'pics'}"]
+
+
+def idx_set(folder, prefix="train-", ending="", images=12, **changes):
+    """Files as MNIST's: image i is i all over, its label i % 3."""
+    folder.mkdir(exist_ok=True)
+    count = images
+    header = {"kind": 0x803, "count": count, "height": 6, "width": 5, **changes}
+    images = struct.pack(">4I", *header.values()) + b"".join(bytes([i]) * 30 for i in range(count))
+    labels = struct.pack(">2I", 0x801, count) + bytes(i % 3 for i in range(count))
+    pack = gzip.compress if ending else bytes
+    (folder / f"{prefix}images-idx3-ubyte{ending}").write_bytes(pack(images))
+    (folder / f"{prefix}labels-idx1-ubyte{ending}").write_bytes(pack(labels))
+    return folder
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_files(tmp_path, ending):
+    made = prepared(idx_set(tmp_path / "mnist", ending=ending), tmp_path)
+    assert made.shape == (12, 16, 16, 3)
+    assert made.take(range(12))[:, 8, 8, 0].tolist() == list(range(12))
+    assert [made.label_names[label] for label in made.labels] == [str(i % 3) for i in range(12)]
+    assert prepared(tmp_path / "mnist" / f"train-images-idx3-ubyte{ending}", tmp_path).digest == made.digest
+
+
+def test_which_idx_files_of_a_folder_are_learned(tmp_path):
+    folder = idx_set(tmp_path / "mnist", "t10k-", images=7)
+    assert len(prepared(folder, tmp_path)) == 7
+    idx_set(folder)
+    idx_set(folder, ending=".gz")  # the same again
+    assert len(prepared(folder, tmp_path)) == 12
+    idx_set(folder, "emnist-letters-train-")
+    with pytest.raises(InputError, match="holds several sets of images: give one of these files as --data: emnist-letters"):
+        prepared(folder, tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize(
+    "changes", [{"count": 13}, {"count": 2**32 - 1}, {"kind": 0x801}, {"width": 4}, {"width": 6}, {"width": 0}, {"height": 2**31}]
+)
+def test_wrong_idx_files_are_refused(tmp_path, ending, changes):
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.* cannot be read with its labels .*: get both files again"):
+        prepared(idx_set(tmp_path / "mnist", ending=ending, **changes), tmp_path)
+    assert list(tmp_path.glob("stores/*")) == []
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_truncated_idx_files_are_refused(tmp_path, ending):
+    folder = idx_set(tmp_path / "mnist", ending=ending)
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        for size in (0, 3, 12, len(content) - 1):
+            path.write_bytes(content[:size])
+            with pytest.raises(InputError, match="cannot be read with its labels"):
+                prepared(folder, tmp_path)
+        path.write_bytes(content)
+    assert len(prepared(folder, tmp_path)) == 12

@@ -1,8 +1,12 @@
 """The decoded store: built once, whole or not there, named skips."""
 
+import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -57,9 +61,16 @@ def broken_folder(root, good, bad):
 
 def test_bad_files_are_skipped_counted_and_named(tmp_path, capsys):
     made = prepared(broken_folder(tmp_path / "some", good=5, bad=3), tmp_path / "cache")
-    assert len(made) == 5 and made.skipped["count"] == 3
-    assert [line.split()[0] for line in made.skipped["first"]] == ["bad0.png", "bad1.png", "bad2.png"]
+    assert len(made) == 5 and len(made.skipped) == 3
+    assert [line.split()[0] for line in made.skipped] == ["bad0.png", "bad1.png", "bad2.png"]
     assert "skipped 3 of 8 files" in (said := capsys.readouterr().err) and "bad0.png" in said
+    assert prepared(tmp_path / "some", tmp_path / "cache").skipped == made.skipped
+    assert "skipped 3 of 8 files" in capsys.readouterr().err  # again
+
+
+def test_all_bad_files_are_named(tmp_path):
+    made = prepared(broken_folder(tmp_path / "some", good=60, bad=50), tmp_path / "cache")
+    assert sorted(line.split()[0] for line in made.skipped) == sorted(f"bad{i}.png" for i in range(50))
 
 
 def test_more_than_half_bad_is_an_error(tmp_path):
@@ -69,20 +80,112 @@ def test_more_than_half_bad_is_an_error(tmp_path):
     assert len(prepared(broken_folder(tmp_path / "half", good=5, bad=5), tmp_path / "cache")) == 5
 
 
-def test_a_damaged_store_is_named_with_the_mend(photos, tmp_path):
-    for damage in (
+@pytest.mark.parametrize(
+    "damage",
+    [
         lambda path: os.truncate(path / "images.u8", 100),
-        lambda path: (path / "manifest.json").write_text('{"shape": ['),
+        lambda path: (path / "images.u8").write_bytes(bytes(12 * 16 * 16 * 3)),
+        lambda path: np.save(path / "labels.npy", np.zeros(12, np.int32)),
         lambda path: np.save(path / "labels.npy", np.array([{"a": print}]), allow_pickle=True),
         lambda path: (path / "labels.npy").unlink(),
-    ):
-        path = prepared(photos, tmp_path).path
-        damage(path)
-        with pytest.raises(InputError, match=f"{path} is damaged .*: delete it, it will be built again"):
-            prepared(photos, tmp_path)
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+        lambda path: (path / "manifest.json").write_text('{"shape": ['),
+        lambda path: (path / "manifest.json").write_text("[" * 100_000),
+        lambda path: change(path / "manifest.json", shape=[-1, 16, 16, 3]),
+        lambda path: change(path / "manifest.json", labels=["odd", "even"]),
+        lambda path: (path / "SHA256SUMS").unlink(),
+        lambda path: (path / "checked").unlink() or (path / "images.u8").write_bytes(bytes(9)),
+    ],
+)
+def test_a_damaged_store_is_built_again_and_says_so(photos, tmp_path, capsys, damage):
+    first = prepared(photos, tmp_path)
+    images = first.take(range(12))
+    for _ in range(2):  # also when it was found whole before
+        prepared(photos, tmp_path)
+        capsys.readouterr()
+        damage(first.path)
+        again = prepared(photos, tmp_path)
+        said = [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
+        assert len(said) == 1 and f"{first.path} is damaged" in said[0] and said[0].endswith("building it again")
+        assert (again.shape, again.digest, again.label_names) == (first.shape, first.digest, first.label_names)
+        np.testing.assert_array_equal(again.take(range(12)), images)
+        np.testing.assert_array_equal(again.labels, first.labels)
+
+
+def change(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_store_that_nobody_touched_is_hashed_once(photos, tmp_path, monkeypatch):
+    prepared(photos, tmp_path)
+    hashed, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: (hashed.append(file.name), digest(file, kind))[1])
+    for _ in range(3):
+        prepared(photos, tmp_path)
+    assert [os.path.basename(name) for name in hashed] == ["images.u8", "labels.npy", "manifest.json"]
+
+
+def test_a_store_that_shrinks_under_a_run_is_an_error(photos, tmp_path):
+    made = prepared(photos, tmp_path)
+    os.truncate(made.path / "images.u8", 100)
+    with pytest.raises(InputError, match="images.u8 was damaged while it was read"):
+        made.take([5])
+
+
+def test_all_files_are_on_the_disk_before_the_store_is_renamed(photos, tmp_path, monkeypatch):
+    synced, fsync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.fstat(number).st_ino), fsync(number)))
+    monkeypatch.setattr(os, "rename", lambda a, b: (synced.append("renamed"), rename(a, b)))
+    made = prepared(photos, tmp_path)
+    before = synced[: synced.index("renamed")]
+    assert {file.stat().st_ino for file in made.path.iterdir()} <= set(before)
+
+
+def test_a_folder_that_was_moved_or_spelled_otherwise_has_the_same_content(photos, tmp_path, monkeypatch):
+    shutil.copytree(photos, tmp_path / "pics")
+    monkeypatch.chdir(tmp_path)
+    first = prepared("pics", tmp_path / "cache")
+    for spelling in ("pics/", "./pics", tmp_path / "pics", "../{}/pics"):
+        spelling = str(spelling).format(tmp_path.name)
+        assert prepared(spelling, tmp_path / "cache").path == first.path
+    (tmp_path / "pics").rename(tmp_path / "moved")
+    assert prepared("moved", tmp_path / "cache").digest == first.digest
+
+
+def test_each_way_to_a_square_has_its_own_store(photos, tmp_path):
+    ways = [prepared(photos, tmp_path, resize=way) for way in ("crop", "squash", "pad")]
+    assert len({way.path for way in ways}) == 3
+    assert ways[0].digest != ways[2].digest  # padded with white
+
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from dcgan_jax.config import Config
+from dcgan_jax.data import sources, store
+
+def stuck(content, config):
+    print("decoding", flush=True)
+    time.sleep(600)
+
+store.decode = stuck
+config = Config(data=sys.argv[1], image_size=16)
+cache = Path(sys.argv[2])
+try:
+    store.prepare(sources.open_source(config, cache), config, cache)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+def test_ctrl_c_does_not_wait_for_a_decoder(photos, tmp_path):
+    command = [sys.executable, "-c", STUCK, photos, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"decoding\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)  # a decoder takes ten minutes
+        assert process.returncode == 130
+    assert list((tmp_path / "stores").iterdir()) == []
 
 
 def test_what_killed_processes_left_is_cleaned_up_and_live_ones_are_waited_for(photos, tmp_path):
@@ -119,7 +222,7 @@ def test_reading_a_store_does_not_make_it_resident(tmp_path):
         for i in range(count):
             out.write(np.full(side * side * 3, i % 256, np.uint8))
     np.save(folder / "labels.npy", np.zeros(count, np.int32))
-    manifest = {"shape": [count, side, side, 3], "fingerprint": "", "digest": "", "labels": [""], "skipped": {}}
+    manifest = {"shape": [count, side, side, 3], "fingerprint": "", "digest": "", "labels": [""], "skipped": []}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     made, before, peak = store.Store(folder), resident_mib(), 0
     for start in range(0, count, 8):
