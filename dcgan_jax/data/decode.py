@@ -1,7 +1,9 @@
 """Any picture to a uint8 square, in bounded memory and time."""
 
 import contextlib
+import ctypes
 import io
+import platform
 import re
 import threading
 
@@ -15,24 +17,24 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "J
 """What is decoded, whatever it is called: Pillow would run Ghostscript on an EPS file named .png."""
 FILE_LIMIT = 128 << 20
 """Bytes that the file of one picture may have."""
-MEMORY_LIMIT = 512 << 20
+MEMORY_LIMIT = 400 << 20
 """Bytes that decoding one picture may take."""
 SIDE_LIMIT = 65_535
 """Pixels along one side: the coefficients of a resize take 16 bytes for each."""
 SCAN_LIMIT = 10**9
 """Scans of a JPEG times its pixels: a few seconds. A usual file has at most ten scans."""
-_SHARE = 128 << 20  # bytes that each worker may take at any time; what needs more waits for the lock
-_alone = threading.RLock()
 
-# Measured peaks: the decoder's buffers, the picture, and a rotated or premultiplied copy.
-_PER_PIXEL = 8.5
-_PER_PIXEL_OF = {"PNG": 9.5, "GIF": 9.5, "TIFF": 13, "WEBP": 24, "AVIF": 24, "JPEG2000": 26}
-_PER_PIXEL_SCANS = 12.5  # a JPEG of several scans: all its coefficients are held
+_SHARE = 128 << 20  # bytes that each worker may take at any time; what needs more waits for the others
+_alone = threading.RLock()
+# Bytes for each pixel, measured: the decoder's buffers, the picture, and a rotated or premultiplied copy.
+_PER_PIXEL = {"PNG": 9.5, "GIF": 9.5, "TIFF": 13, "WEBP": 20, "AVIF": 20, "JPEG2000": 25}
+_PER_PIXEL_OTHERS, _PER_PIXEL_SCANS = 8.5, 8  # the latter for a JPEG of several scans: all its coefficients are held
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # neither a stuffed zero nor a restart
+_EIGHT_BITS = [round(value / 257) for value in range(2**16)]
 
 
 def decode(content: bytes | np.ndarray, config: Config) -> np.ndarray:
-    """Turn a picture's file, or its pixels as uint8 (H, W[, 1, 3 or 4]), into a square of ``config``.
+    """Turn a picture's file, or its pixels as uint8 (H, W) or (H, W, 3 or 4), into a square.
 
     Returns:
       uint8 (image_size, image_size, channels).
@@ -45,45 +47,58 @@ def decode(content: bytes | np.ndarray, config: Config) -> np.ndarray:
         return to_square(Image.fromarray(content), config)
     try:
         with _room(2 * len(content)), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            with _room(2 * len(content) + _memory(image, content)):
+            with _room(2 * len(content) + _memory(image, content, config)):
                 return to_square(image, config)
     except UnidentifiedImageError:
         raise ValueError("not a picture of a known format") from None
 
 
 def check_size(size: int) -> None:
-    """Refuse what is too large to be read.
+    """Refuse a file of ``size`` bytes before it is read.
 
     Raises:
-      ValueError: a file of ``size`` bytes is too large to be read.
+      ValueError: it is too large.
     """
     if size > FILE_LIMIT:
         raise ValueError(f"a file of {mib(size)}, more than {mib(FILE_LIMIT)}")
 
 
+@contextlib.contextmanager
 def _room(need: int):
-    """Wait until nothing else that is large is being decoded, if ``need`` bytes are more than each worker's share."""
-    return _alone if need > _SHARE else contextlib.nullcontext()
+    """Decode what needs more than a worker's share while nothing else that does is being decoded."""
+    if need <= _SHARE:
+        yield
+        return
+    with _alone:
+        try:
+            yield
+        finally:
+            if platform.libc_ver()[0] == "glibc":  # which keeps what a thread has freed for that thread
+                ctypes.CDLL(None).malloc_trim(0)
 
 
-def _memory(image: Image.Image, content: bytes) -> int:
-    """Estimate the bytes that decoding takes.
+def _memory(image: Image.Image, content: bytes, config: Config) -> int:
+    """Estimate the bytes that decoding takes; has a JPEG decoded at a fraction of its size, where that is enough.
 
     Raises:
       ValueError: too many, or it would take too long.
     """
-    size, per_pixel = f"{image.width} x {image.height} pixels", _PER_PIXEL_OF.get(image.format, _PER_PIXEL)
-    pixels = image.width * image.height
-    if image.format == "TIFF" and (tile := image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0)) > pixels:
-        size, pixels = f"{size} with tiles of {tile / 1e6:.0f} million", tile
-    if image.format in ("JPEG", "MPO") and (scans := _scans(content)) > 1:
-        per_pixel = _PER_PIXEL_SCANS
-        if scans * pixels > SCAN_LIMIT:
-            raise ValueError(f"{scans} scans of {size} would take too long")
-    if pixels * per_pixel > MEMORY_LIMIT or max(image.size) > SIDE_LIMIT:
-        most = f"{MEMORY_LIMIT / per_pixel / 1e6:.0f} million pixels and {SIDE_LIMIT} along a side"
-        raise ValueError(f"{size}: of a {image.format}, at most {most} are decoded")
-    return int(pixels * per_pixel)
+    size, pixels, need = f"{image.width} x {image.height} pixels", image.width * image.height, 0
+    if image.format in ("JPEG", "MPO"):
+        if (scans := _scans(content)) > 1:
+            need = _PER_PIXEL_SCANS * pixels
+            if scans * pixels > SCAN_LIMIT:
+                raise ValueError(f"{scans} scans of {size} would take too long")
+        image.draft(None, (2 * config.image_size, 2 * config.image_size))
+        pixels = image.width * image.height
+    if image.format == "TIFF":
+        pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))  # TileWidth and TileLength
+    need += int(pixels * _PER_PIXEL.get(image.format, _PER_PIXEL_OTHERS))
+    if need > MEMORY_LIMIT:
+        raise ValueError(f"{size} would take {mib(need)} to decode, more than {mib(MEMORY_LIMIT)}")
+    if max(image.size) > SIDE_LIMIT:
+        raise ValueError(f"{size}, more than {SIDE_LIMIT} along one side")
+    return need
 
 
 def _scans(content: bytes) -> int:
@@ -98,7 +113,7 @@ def _scans(content: bytes) -> int:
 
 
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
-    """Convert any picture to uint8 (image_size, image_size, channels), cut, squashed or padded to a square.
+    """Convert any picture to uint8 (image_size, image_size, channels): cut, squashed or padded as ``config.resize`` says.
 
     EXIF orientation is honoured, transparency is laid over the background, 16-bit grayscale is
     scaled to 8 bits, palettes and CMYK become RGB.
@@ -111,26 +126,19 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
         raise ValueError("floating-point pixels have no defined range")
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = image.convert("I").point(_EIGHT_BITS, "L")
-    mode = "L" if config.channels == 1 else "RGB"
-    clear = image.has_transparency_data
+    mode, clear = "L" if config.channels == 1 else "RGB", image.has_transparency_data
     if image.mode != (wanted := "RGBA" if clear else mode):
         image = image.convert(wanted)
-    image = _resized(image, config)
-    if clear:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, config.background), image).convert(mode)
-    return np.asarray(image).reshape(config.image_size, config.image_size, config.channels)
-
-
-_EIGHT_BITS = [round(value / 257) for value in range(2**16)]
-
-
-def _resized(image: Image.Image, config: Config) -> Image.Image:
     square, filtering = (config.image_size, config.image_size), Image.Resampling.BILINEAR  # antialiased when shrinking
     if config.resize == "crop":
-        return ImageOps.fit(image, square, filtering)
-    if config.resize == "squash":
-        return image.resize(square, filtering)
-    inner = [max(1, round(config.image_size * side / max(image.size))) for side in image.size]
-    padded = Image.new(image.mode, square, config.background)
-    padded.paste(image.resize(inner, filtering), [(config.image_size - side) // 2 for side in inner])
-    return padded
+        image = ImageOps.fit(image, square, filtering)
+    elif config.resize == "squash":
+        image = image.resize(square, filtering)
+    else:
+        inner = [max(1, round(config.image_size * side / max(image.size))) for side in image.size]
+        padded = Image.new(image.mode, square, config.background)
+        padded.paste(image.resize(inner, filtering), [(config.image_size - side) // 2 for side in inner])
+        image = padded
+    if clear:
+        image = Image.alpha_composite(Image.new("RGBA", square, config.background), image).convert(mode)
+    return np.asarray(image).reshape(*square, config.channels)

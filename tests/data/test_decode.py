@@ -1,8 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from dcgan_jax.config import Config
+from dcgan_jax.data import decode
 from dcgan_jax.data.decode import to_square
 
 
@@ -78,3 +81,14 @@ def test_pictures_that_are_not_square():
 def test_every_shape_gives_a_square_of_its_colour(way, size):
     square = to_square(Image.new("RGBA", size, (255, 0, 0, 255)), Config(image_size=16, resize=way, background="red"))
     assert square.shape == (16, 16, 3) and (square == (255, 0, 0)).all()
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(monkeypatch):
+    out, decoded = io.BytesIO(), []
+    image = Image.new("RGB", (1600, 800), "blue")
+    image.paste("red", (0, 0, 800, 800))
+    image.save(out, "JPEG", quality=95)
+    whole = to_square(image, Config(image_size=16)).astype(int)
+    monkeypatch.setattr(decode, "to_square", lambda image, config: (decoded.append(image.size), to_square(image, config))[1])
+    assert abs(decode.decode(out.getvalue(), Config(image_size=16)) - whole).max() < 6
+    assert decoded == [(200, 100)]
