@@ -28,7 +28,10 @@ _SHARE = 128 << 20  # bytes that each worker may take at any time; what needs mo
 _alone = threading.RLock()
 # Bytes for each pixel, measured: the decoder's buffers, the picture, and a rotated or premultiplied copy.
 _PER_PIXEL = {"PNG": 9.5, "GIF": 9.5, "TIFF": 13, "WEBP": 20, "AVIF": 20, "JPEG2000": 25}
-_PER_PIXEL_OTHERS, _PER_PIXEL_SCANS = 8.5, 8  # the latter for a JPEG of several scans: all its coefficients are held
+_PER_PIXEL_OTHERS, _PER_PIXEL_SCANS = (
+    8.5,
+    8,
+)  # the latter for a JPEG of several scans: all its coefficients are held
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # neither a stuffed zero nor a restart
 _EIGHT_BITS = [round(value / 257) for value in range(2**16)]
 
@@ -129,7 +132,10 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
     mode, clear = "L" if config.channels == 1 else "RGB", image.has_transparency_data
     if image.mode != (wanted := "RGBA" if clear else mode):
         image = image.convert(wanted)
-    square, filtering = (config.image_size, config.image_size), Image.Resampling.BILINEAR  # antialiased when shrinking
+    square, filtering = (
+        (config.image_size, config.image_size),
+        Image.Resampling.BILINEAR,
+    )  # antialiased when shrinking
     if config.resize == "crop":
         image = ImageOps.fit(image, square, filtering)
     elif config.resize == "squash":

@@ -31,10 +31,13 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
     """Which images batch ``step`` (from 0) consists of: (batch_size,) indices below ``count``."""
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, offsets = np.divmod(position, count)
-    return np.concatenate([_permutation(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)])
+    parts = [_permutation(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)]
+    return np.concatenate(parts)
 
 
-def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> tf.data.Dataset:
+def batches(
+    store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1
+) -> tf.data.Dataset:
     """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
 
     Each batch is cut into ``parts``, and only the stretch ``part`` of it is read.
@@ -42,9 +45,7 @@ def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, part
     size = config.batch_size // parts
 
     def read(step):
-        indices = batch_indices(
-            int(step), count=len(store), batch_size=config.batch_size, seed=config.seed
-        )
+        indices = batch_indices(int(step), count=len(store), batch_size=config.batch_size, seed=config.seed)
         return from_uint8(store.take(indices[part * size : (part + 1) * size]))
 
     @tf.autograph.experimental.do_not_convert  # which would write a file, and a killed run leave it
@@ -53,7 +54,8 @@ def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, part
         return tf.ensure_shape(pixels, (size, *store.shape[1:]))
 
     options = tf.data.Options()
-    options.autotune.enabled = False  # it has nothing to choose here, and its thread can hold up the end for a minute
+    # It has nothing to choose here, and its thread can hold up the end for a minute.
+    options.autotune.enabled = False
     steps = tf.data.Dataset.counter(start=start)
     return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options)
 

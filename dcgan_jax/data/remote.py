@@ -1,5 +1,6 @@
 """What comes from the network: one file by pooch, data sets by tensorflow-datasets."""
 
+import contextlib
 import os
 import re
 import sys
@@ -23,49 +24,44 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
     """
     with locked(target.parent.with_name("locks") / f"{target.name}.lock"), writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(
+            f"{target.name}.partial"
+        )  # of a killed process, if it is there: written anew
+        failure = None
         for url in urls if not target.exists() else ():
             try:
-                _fetch(url, sha1, target)
-                break
-            except InputError as error:
-                if url == urls[-1]:
-                    raise InputError(f"{error}: try again, or put the file at {target} yourself") from None
-        if (found := pooch.file_hash(str(target), alg="sha1")) != sha1:
+                print(f"downloading {url}", file=sys.stderr)
+                pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(
+                    url, str(partial), None
+                )
+                if (found := _sha1(partial)) == sha1:
+                    partial.rename(target)
+                    break
+                failure = f"{url} has SHA-1 {found}, not {sha1}"
+            except requests.RequestException as error:
+                failure = f"{url} could not be downloaded ({first_line(error)})"
+            finally:
+                partial.unlink(missing_ok=True)
+        else:
+            if failure:
+                raise InputError(f"{failure}: try again, or put the file at {target} yourself")
+        if (found := _sha1(target)) != sha1:
             raise InputError(f"{target} has SHA-1 {found}, not {sha1}: delete it, and it is downloaded again")
     return target
 
 
-def _fetch(url, sha1, target):
-    partial = target.with_name(f"{target.name}.partial")  # of a killed process, if it is there: written anew
-    try:
-        print(f"downloading {url}", file=sys.stderr)
-        pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(url, str(partial), None)
-        if (found := pooch.file_hash(str(partial), alg="sha1")) != sha1:
-            raise InputError(f"{url} has SHA-1 {found}, not {sha1}, so the file was changed or damaged")
-        partial.rename(target)
-    except requests.HTTPError as error:
-        raise InputError(f"{url} answered {error.response.status_code} {error.response.reason}") from None
-    except requests.RequestException as error:
-        said = "cannot be reached" if isinstance(error, requests.ConnectionError) else "broke off"
-        raise InputError(f"{url} {said} ({first_line(error)})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+def _sha1(path):
+    return pooch.file_hash(str(path), alg="sha1")
 
 
-def _check_reachable(urls: Iterable[str]) -> None:
-    """Ask the servers of ``urls`` for a sign of life: tensorflow-datasets would try for minutes.
-
-    Raises:
-      OSError: none of them answers.
-    """
+def _is_reachable(urls: Iterable[str]) -> bool:
+    """Whether a server of ``urls`` answers; tensorflow-datasets itself would try for minutes."""
     hosts = {urlsplit(url).netloc: url for url in urls if url.startswith("http")}
-    for number, url in enumerate(hosts.values(), 1):
-        try:
+    for url in list(hosts.values())[:3]:
+        with contextlib.suppress(requests.RequestException):
             requests.head(url, timeout=5)
-            return
-        except requests.RequestException as error:
-            if number == min(len(hosts), 3):
-                raise OSError(f"{url} cannot be reached: connect to the network") from error
+            return True
+    return not hosts
 
 
 def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Callable[[], Iterator]]:
@@ -85,16 +81,20 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
         raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
     name, split = parts[1], parts[2] or "train"
     try:
-        with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # it has none itself
+        with locked(
+            cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"
+        ):  # it has none itself
             folder = None if "TFDS_DATA_DIR" in os.environ else str(cache / "tfds")
             builder = tfds.builder(name, data_dir=folder)
-            if not builder.data_path.exists():
-                _check_reachable(builder.url_infos or {})
+            if not builder.data_path.exists() and not _is_reachable(builder.url_infos or {}):
+                raise InputError(f"--data tfds:{spec} cannot be downloaded: connect to the network")
             builder.download_and_prepare()
     except tfds.core.registered.DatasetNotFoundError:
         raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
-        raise InputError(f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first_line(error)}") from None
+        raise InputError(
+            f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first_line(error)}"
+        ) from None
     features = builder.info.features
     if "image" not in features:
         raise InputError(f"--data tfds:{spec} has no feature 'image', only {', '.join(features)}")

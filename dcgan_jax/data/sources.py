@@ -1,6 +1,5 @@
 """Where images come from: the embedded sprites, a folder, a .zip, IDX files, the chapter's Pokémon, TFDS."""
 
-import contextlib
 import errno
 import gzip
 import hashlib
@@ -24,7 +23,9 @@ from dcgan_jax.data.decode import check_size
 from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import mib, reading, user_path
 
-POKEMON_URLS = [f"{scheme}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for scheme in ("https", "http")]
+POKEMON_URLS = [
+    f"{scheme}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for scheme in ("https", "http")
+]
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
 SPRITE_COUNT = 20_000
 
@@ -34,7 +35,9 @@ EXPANSION_LIMIT = 2000
 BY_NAME = ("sprites", "pokemon")
 """Values of ``Config.data`` that mean no file."""
 
-ENDINGS = frozenset(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
+ENDINGS = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split()
+)
 
 _LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 _IDX = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
@@ -81,9 +84,7 @@ def open_source(config: Config, cache: Path) -> Source:
         return _idx(path)
     if path.is_file():
         return _zip(path)
-    raise InputError(
-        f"--data {data}: no such folder or file, nor one of sprites, pokemon, tfds:NAME[:SPLIT]"
-    )
+    raise InputError(f"--data {data}: no such folder or file, nor one of sprites, pokemon, tfds:NAME[:SPLIT]")
 
 
 def _sprites(seed: int) -> Source:
@@ -114,27 +115,29 @@ def _digest(parts) -> str:
     return sha.hexdigest()
 
 
-def _is_shown(name: PurePosixPath) -> bool:
-    hidden = any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in name.parts)
-    return not hidden and name.name.lower() not in _LITTER
-
-
 def _images_among(names: list[str], where: Path) -> list[str]:
     """The names that end like images, sorted; says which others there are.
 
     Raises:
       InputError: there are none; says what there is.
     """
-    shown = [name for name in names if _is_shown(PurePosixPath(name))]
-    images = sorted(name for name in shown if PurePosixPath(name).suffix.lower() in ENDINGS)
-    kinds = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in shown)
-    others = sorted(((count, kind) for kind, count in kinds.items() if kind not in ENDINGS), key=lambda k: (-k[0], k[1]))
-    found = ", ".join(f"{count} {kind}" for count, kind in others[:5]) + (", …" if len(others) > 5 else "")
+    images, others = [], Counter()
+    for name in names:
+        path = PurePosixPath(name)
+        hidden = any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in path.parts)
+        if path.suffix.lower() in ENDINGS and not hidden:
+            images.append(name)
+        elif not hidden and path.name.lower() not in _LITTER:
+            others[path.suffix.lower() or "without an ending"] += 1
+    commonest = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))
+    found = ", ".join(f"{count} {kind}" for kind, count in commonest[:5]) + ", …" * (len(others) > 5)
     if not images:
-        raise InputError(f"{where} holds no images: found {found or 'nothing'}; wanted files like .png, .jpg or .webp")
+        raise InputError(
+            f"{where} holds no images: found {found or 'nothing'}; wanted files like .png, .jpg or .webp"
+        )
     if others:
         print(printable(f"ignored {found} in {where}"), file=sys.stderr)
-    return images
+    return sorted(images)
 
 
 def _label(name: str) -> str:
@@ -193,7 +196,9 @@ def _zip(path: Path) -> Source:
     names = _images_among(list(members), path)
     size, declared = path.stat().st_size, sum(members[name].file_size for name in names)
     if declared > EXPANSION_LIMIT * size:
-        raise InputError(f"{path} claims to expand from {mib(size)} to {mib(declared)}: no set of images does")
+        raise InputError(
+            f"{path} claims to expand from {mib(size)} to {mib(declared)}: no set of images does"
+        )
     facts = (f"{name}\0{members[name].file_size}\0{members[name].CRC}" for name in names)
 
     def items():
@@ -217,8 +222,10 @@ def _idx_set(folder: Path) -> Path | None:
       InputError: there are several.
     """
     with reading(folder):
-        images = sorted(path for path in folder.iterdir() if _IDX.fullmatch(path.name) and _labels(path).is_file())
-    images = {path.name.removesuffix(".gz"): path for path in reversed(images)}  # rather than the same as .gz
+        images = [path for path in folder.iterdir() if _IDX.fullmatch(path.name) and _labels(path).is_file()]
+    images = {
+        path.name.removesuffix(".gz"): path for path in sorted(images, reverse=True)
+    }  # not the same as .gz
     images = {name: path for name, path in images.items() if "train" in name} or images
     if len(images) > 1:
         names = ", ".join(sorted(path.name for path in images.values()))
@@ -231,32 +238,41 @@ def _labels(images: Path) -> Path:
 
 
 def _idx(path: Path) -> Source:
-    """The files of MNIST and its kin: big-endian headers, then bytes."""
+    """The files of MNIST and its kin, read as a stream: big-endian headers, then a byte for each pixel and label."""
+    count = next(_idx_stream(path))
 
     def examples():
-        with _idx_streams(path) as (images, labels, count, shape):
-            for _ in range(count):
-                pixels, label = images.read(shape[0] * shape[1]), labels.read(1)
-                if len(pixels) < shape[0] * shape[1] or not label:
-                    raise EOFError(f"fewer than {count} images or labels")
-                pixels = np.frombuffer(pixels, np.uint8).reshape(shape)
-                yield pixels.T if path.name.startswith("emnist") else pixels, str(label[0])  # EMNIST's lie on their side
-            if images.read(1) or labels.read(1):
-                raise EOFError(f"more than {count} images or labels")
+        stream = _idx_stream(path)
+        next(stream)
+        return stream
 
-    with _idx_streams(path) as (_, _, count, _):
-        facts = [f"{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in (path, _labels(path))]
-        return _arrays(str(path.resolve()), facts, count, examples)
+    facts = [f"{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in (path, _labels(path))]
+    return _arrays(str(path.resolve()), facts, count, examples)
 
 
-@contextlib.contextmanager
-def _idx_streams(path: Path) -> Iterator[tuple]:
+def _idx_stream(path: Path) -> Iterator:
+    """Yield the number of images, then each with its label.
+
+    Raises:
+      InputError: the files are not whole, or not of this kind.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as images, opener(_labels(path), "rb") as labels:
             kind, count, *shape = struct.unpack(">4I", images.read(16))
-            if (kind, 0x801, count) != (0x803, *struct.unpack(">2I", labels.read(8))) or not 0 < shape[0] * shape[1] < 2**24:
+            size = shape[0] * shape[1]
+            if (kind, 0x801, count) != (0x803, *struct.unpack(">2I", labels.read(8))) or not 0 < size < 2**24:
                 raise EOFError("wrong headers, or another number of labels than of images")
-            yield images, labels, count, shape
-    except (EOFError, OSError, struct.error, zlib.error) as error:
-        raise InputError(f"{path} cannot be read with its labels ({first_line(error)}): get both files again") from None
+            yield count
+            for _ in range(count):
+                pixels, label = np.frombuffer(images.read(size), np.uint8).reshape(shape), labels.read(1)[0]
+                yield (
+                    pixels.T if path.name.startswith("emnist") else pixels,
+                    str(label),
+                )  # EMNIST's lie on their side
+            if images.read(1) or labels.read(1):
+                raise EOFError(f"more than {count} images or labels")
+    except (EOFError, IndexError, OSError, ValueError, struct.error, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read with its labels ({first_line(error)}): get both files again"
+        ) from None

@@ -63,7 +63,9 @@ class Store:
             self._file = open(path / "images.u8", "rb", buffering=0)
             weakref.finalize(self, self._file.close)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{path} is no store that can be read ({type(error).__name__}: {error})") from None
+            raise InputError(
+                f"{path} is no store that can be read ({type(error).__name__}: {error})"
+            ) from None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -82,10 +84,12 @@ class Store:
         batch = np.empty((len(indices), *self.shape[1:]), np.uint8)
         size = batch[:1].nbytes
         with self._lock:
-            for image, index in zip(batch, indices):
+            for image, index in zip(batch, indices, strict=True):
                 self._file.seek(int(index) * size)
                 if self._file.readinto(image) != size:
-                    raise InputError(f"{self._file.name} was damaged while it was read: run the same command again")
+                    raise InputError(
+                        f"{self._file.name} was damaged while it was read: run the same command again"
+                    )
         return batch
 
 
@@ -99,7 +103,9 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
     try:
         Image.new("RGB", (1, 1), config.background)
     except ValueError:
-        raise InputError(f"background {config.background!r} is no colour: use a name such as white, or #rrggbb") from None
+        raise InputError(
+            f"background {config.background!r} is no colour: use a name such as white, or #rrggbb"
+        ) from None
     settings = [_FORMAT, source.name, config.image_size, config.channels, config.resize, config.background]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
     path = cache / "stores" / f"{slug}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
@@ -155,7 +161,9 @@ def _sums(folder: Path) -> bytes:
 
 def _summary(skipped, good: int, source: Source) -> str:
     some = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
-    return printable(f"{len(skipped)} of {good + len(skipped)} files in {source.name} could not be decoded: {some}")
+    return printable(
+        f"{len(skipped)} of {good + len(skipped)} files in {source.name} could not be decoded: {some}"
+    )
 
 
 def _build(source: Source, config: Config, folder: Path) -> None:
@@ -165,10 +173,11 @@ def _build(source: Source, config: Config, folder: Path) -> None:
         try:
             return item, decode(item.load(), config), None
         except Exception as error:  # decoders raise anything on bad bytes; each is counted and named
-            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+            if isinstance(error, MemoryError) or getattr(error, "errno", None):
                 reason = getattr(error, "strerror", None) or "not enough memory"
+                place = f"{item.name} in {source.name} cannot be read"
                 raise InputError(
-                    f"{item.name} in {source.name} cannot be read: {reason}: when this is mended, run the same command again"
+                    f"{place}: {reason}: when this is mended, run the same command again"
                 ) from error
             return item, None, " ".join(str(error).split()) or type(error).__name__
 

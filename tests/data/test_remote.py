@@ -12,6 +12,7 @@ from helpers import prepared
 
 from dcgan_jax.config import Config
 from dcgan_jax.data import sources
+from dcgan_jax.data.sources import POKEMON_URLS
 from dcgan_jax.system.errors import InputError
 
 
@@ -62,9 +63,9 @@ def test_pokemon_is_downloaded_once(pokemon, tmp_path):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda body: body + b"x", {}, "has SHA-1 .*, not .*, so the file was changed or damaged: try again, or put the file at"),
-        (lambda body: body, {"cut": 7}, "broke off .*: try again, or put the file at"),
-        (lambda body: body, {"status": 403}, "answered 403 Forbidden: try again, or put the file at"),
+        (lambda body: body + b"x", {}, "has SHA-1 .*, not .*: try again, or put the file at"),
+        (lambda body: body, {"cut": 7}, "could not be downloaded .*: try again, or put the file at"),
+        (lambda body: body, {"status": 403}, "could not be downloaded .403 .*Forbidden.*: try again, or put the file at"),
     ],
 )
 def test_a_failed_download_says_how_and_leaves_nothing(pokemon, tmp_path, change, options, message):
@@ -83,7 +84,7 @@ def test_no_network_says_so(pokemon, tmp_path):
     point_at, body = pokemon
     with Server(body) as server:
         point_at(server)
-    with pytest.raises(InputError, match="cannot be reached .*: try again, or put the file at"):
+    with pytest.raises(InputError, match="could not be downloaded .*: try again, or put the file at"):
         prepared("pokemon", tmp_path)
 
 
@@ -159,6 +160,20 @@ def test_an_unknown_data_set(tmp_path):
         prepared("tfds:", tmp_path)
 
 
+def test_a_wrong_file_put_there_by_hand_is_refused(pokemon, tmp_path):
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "pokemon.zip").write_bytes(pokemon[1][:-1])
+    with pytest.raises(InputError, match="pokemon.zip has SHA-1 .*: delete it, and it is downloaded again"):
+        prepared("pokemon", tmp_path)
+
+
+def test_the_next_address_is_tried(pokemon, tmp_path, monkeypatch):
+    with Server(pokemon[1], status=404) as broken, Server(pokemon[1]) as server:
+        monkeypatch.setattr(sources, "POKEMON_URLS", [broken.url, server.url])
+        assert len(prepared("pokemon", tmp_path)) == 12
+    assert [url.split("://")[0] for url in POKEMON_URLS] == ["https", "http"]
+
+
 def test_a_data_set_of_which_nothing_answers_is_refused_at_once(tmp_path, monkeypatch, capfd):
     import tensorflow_datasets as tfds
 
@@ -168,7 +183,7 @@ def test_a_data_set_of_which_nothing_answers_is_refused_at_once(tmp_path, monkey
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setattr(tfds.image_classification.FashionMNIST, "url_infos", {server.url: None})
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda self: asked.append(self))
-    with pytest.raises(InputError, match=r"tfds:fashion_mnist cannot be prepared .*: http://127.* cannot be reached: connect to"):
+    with pytest.raises(InputError, match="tfds:fashion_mnist cannot be downloaded: connect to the network"):
         prepared("tfds:fashion_mnist", tmp_path)
     assert not asked and "WARNING" not in capfd.readouterr().err
 
