@@ -23,6 +23,8 @@ SIDE_LIMIT = 65_535
 """Pixels along one side: the coefficients of a resize take 16 bytes for each."""
 SCAN_LIMIT = 10**9
 """Scans of a JPEG times its pixels: a few seconds. A usual file has at most ten scans."""
+SLOW_LIMIT = 4_000_000
+"""Pixels of a picture that Pillow decodes in Python: a few seconds."""
 
 _SHARE = 128 << 20  # bytes that each worker may take at any time; what needs more waits for the others
 _alone = threading.RLock()
@@ -32,6 +34,7 @@ _PER_PIXEL_OTHERS, _PER_PIXEL_SCANS = (
     8.5,
     8,
 )  # the latter for a JPEG of several scans: all its coefficients are held
+_SLOW = ("bmp_rle", "ppm", "ppm_plain")  # Pillow's names of what it decodes in Python
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # neither a stuffed zero nor a restart
 _EIGHT_BITS = [round(value / 257) for value in range(2**16)]
 
@@ -97,6 +100,8 @@ def _memory(image: Image.Image, content: bytes, config: Config) -> int:
     if image.format == "TIFF":
         pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))  # TileWidth and TileLength
     need += int(pixels * _PER_PIXEL.get(image.format, _PER_PIXEL_OTHERS))
+    if image.tile and image.tile[0].codec_name in _SLOW and pixels > SLOW_LIMIT:
+        raise ValueError(f"{size} of a kind that takes long to decode, more than {SLOW_LIMIT}")
     if need > MEMORY_LIMIT:
         raise ValueError(f"{size} would take {mib(need)} to decode, more than {mib(MEMORY_LIMIT)}")
     if max(image.size) > SIDE_LIMIT:

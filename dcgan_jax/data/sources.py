@@ -23,9 +23,7 @@ from dcgan_jax.data.decode import check_size
 from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import mib, reading, user_path
 
-POKEMON_URLS = [
-    f"{scheme}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for scheme in ("https", "http")
-]
+POKEMON_URLS = [f"{kind}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for kind in ("https", "http")]
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
 SPRITE_COUNT = 20_000
 
@@ -35,9 +33,7 @@ EXPANSION_LIMIT = 2000
 BY_NAME = ("sprites", "pokemon")
 """Values of ``Config.data`` that mean no file."""
 
-ENDINGS = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split()
-)
+ENDINGS = set(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
 
 _LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 _IDX = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
@@ -132,9 +128,8 @@ def _images_among(names: list[str], where: Path) -> list[str]:
     commonest = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))
     found = ", ".join(f"{count} {kind}" for kind, count in commonest[:5]) + ", …" * (len(others) > 5)
     if not images:
-        raise InputError(
-            f"{where} holds no images: found {found or 'nothing'}; wanted files like .png, .jpg or .webp"
-        )
+        found = found or "nothing"
+        raise InputError(f"{where} holds no images: found {found}; wanted files like .png, .jpg or .webp")
     if others:
         print(printable(f"ignored {found} in {where}"), file=sys.stderr)
     return sorted(images)
@@ -196,9 +191,7 @@ def _zip(path: Path) -> Source:
     names = _images_among(list(members), path)
     size, declared = path.stat().st_size, sum(members[name].file_size for name in names)
     if declared > EXPANSION_LIMIT * size:
-        raise InputError(
-            f"{path} claims to expand from {mib(size)} to {mib(declared)}: no set of images does"
-        )
+        raise InputError(f"{path} claims to expand from {mib(size)} to {mib(declared)}: images do not")
     facts = (f"{name}\0{members[name].file_size}\0{members[name].CRC}" for name in names)
 
     def items():
@@ -222,10 +215,9 @@ def _idx_set(folder: Path) -> Path | None:
       InputError: there are several.
     """
     with reading(folder):
-        images = [path for path in folder.iterdir() if _IDX.fullmatch(path.name) and _labels(path).is_file()]
-    images = {
-        path.name.removesuffix(".gz"): path for path in sorted(images, reverse=True)
-    }  # not the same as .gz
+        found = [path for path in folder.iterdir() if _IDX.fullmatch(path.name) and path.is_file()]
+    found = [path for path in sorted(found, reverse=True) if _labels(path).is_file()]
+    images = {path.name.removesuffix(".gz"): path for path in found}  # a file unpacked before the same as .gz
     images = {name: path for name, path in images.items() if "train" in name} or images
     if len(images) > 1:
         names = ", ".join(sorted(path.name for path in images.values()))
@@ -238,7 +230,7 @@ def _labels(images: Path) -> Path:
 
 
 def _idx(path: Path) -> Source:
-    """The files of MNIST and its kin, read as a stream: big-endian headers, then a byte for each pixel and label."""
+    """The files of MNIST and its kin: big-endian headers, then a byte for each pixel or label."""
     count = next(_idx_stream(path))
 
     def examples():
@@ -264,15 +256,12 @@ def _idx_stream(path: Path) -> Iterator:
             if (kind, 0x801, count) != (0x803, *struct.unpack(">2I", labels.read(8))) or not 0 < size < 2**24:
                 raise EOFError("wrong headers, or another number of labels than of images")
             yield count
+            lying = path.name.startswith("emnist")  # these are stored by columns
             for _ in range(count):
                 pixels, label = np.frombuffer(images.read(size), np.uint8).reshape(shape), labels.read(1)[0]
-                yield (
-                    pixels.T if path.name.startswith("emnist") else pixels,
-                    str(label),
-                )  # EMNIST's lie on their side
+                yield pixels.T if lying else pixels, str(label)
             if images.read(1) or labels.read(1):
                 raise EOFError(f"more than {count} images or labels")
     except (EOFError, IndexError, OSError, ValueError, struct.error, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read with its labels ({first_line(error)}): get both files again"
-        ) from None
+        reason = first_line(error)
+        raise InputError(f"{path} cannot be read with its labels ({reason}): get both files again") from None

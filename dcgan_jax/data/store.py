@@ -87,14 +87,12 @@ class Store:
             for image, index in zip(batch, indices, strict=True):
                 self._file.seek(int(index) * size)
                 if self._file.readinto(image) != size:
-                    raise InputError(
-                        f"{self._file.name} was damaged while it was read: run the same command again"
-                    )
+                    raise InputError(f"{self._file.name} was damaged meanwhile: run the same command again")
         return batch
 
 
 def prepare(source: Source, config: Config, cache: Path) -> Store:
-    """Open the store of a source, building it first if there is none, it is damaged, or the source has changed.
+    """Open the store of a source; build it first if it is missing or damaged, or the source has changed.
 
     Raises:
       InputError: the background is no colour, an image cannot be read, more than half of the files are no
@@ -103,9 +101,8 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
     try:
         Image.new("RGB", (1, 1), config.background)
     except ValueError:
-        raise InputError(
-            f"background {config.background!r} is no colour: use a name such as white, or #rrggbb"
-        ) from None
+        colour = f"background {config.background!r} is no colour"
+        raise InputError(f"{colour}: use a name such as white, or #rrggbb") from None
     settings = [_FORMAT, source.name, config.image_size, config.channels, config.resize, config.background]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
     path = cache / "stores" / f"{slug}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
@@ -161,9 +158,8 @@ def _sums(folder: Path) -> bytes:
 
 def _summary(skipped, good: int, source: Source) -> str:
     some = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
-    return printable(
-        f"{len(skipped)} of {good + len(skipped)} files in {source.name} could not be decoded: {some}"
-    )
+    total = good + len(skipped)
+    return printable(f"{len(skipped)} of {total} files in {source.name} could not be decoded: {some}")
 
 
 def _build(source: Source, config: Config, folder: Path) -> None:
@@ -176,9 +172,7 @@ def _build(source: Source, config: Config, folder: Path) -> None:
             if isinstance(error, MemoryError) or getattr(error, "errno", None):
                 reason = getattr(error, "strerror", None) or "not enough memory"
                 place = f"{item.name} in {source.name} cannot be read"
-                raise InputError(
-                    f"{place}: {reason}: when this is mended, run the same command again"
-                ) from error
+                raise InputError(f"{place}: {reason}: mend this and run the same command again") from error
             return item, None, " ".join(str(error).split()) or type(error).__name__
 
     with (

@@ -5,7 +5,6 @@ import gzip
 import shutil
 import struct
 
-import numpy as np
 import pytest
 from helpers import prepared
 from PIL import Image
@@ -117,3 +116,10 @@ def test_truncated_idx_files_are_refused(tmp_path, ending):
                 prepared(folder, tmp_path)
         path.write_bytes(content)
     assert len(prepared(folder, tmp_path)) == 12
+
+
+def test_letters_of_emnist_are_turned_upright(tmp_path):
+    made = prepared(idx_set(tmp_path / "emnist", "emnist-letters-train-"), tmp_path, resize="pad", background="red")
+    image = made.take([3])[0]
+    assert image[0, 8].tolist() == [255, 0, 0]  # above is background: the picture is wider than high
+    assert image[8, 0].tolist() == [3, 3, 3]

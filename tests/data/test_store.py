@@ -127,7 +127,7 @@ def test_a_store_that_nobody_touched_is_hashed_once(photos, tmp_path, monkeypatc
 def test_a_store_that_shrinks_under_a_run_is_an_error(photos, tmp_path):
     made = prepared(photos, tmp_path)
     os.truncate(made.path / "images.u8", 100)
-    with pytest.raises(InputError, match="images.u8 was damaged while it was read"):
+    with pytest.raises(InputError, match="images.u8 was damaged meanwhile"):
         made.take([5])
 
 
@@ -181,7 +181,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_does_not_wait_for_a_decoder(photos, tmp_path):
     command = [sys.executable, "-c", STUCK, photos, tmp_path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"decoding\n"
+        assert process.stdout.readline().startswith(b"decoding")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)  # a decoder takes ten minutes
         assert process.returncode == 130
