@@ -84,7 +84,7 @@ def _room(need: int):
 
 
 def _memory(image: Image.Image, content: bytes, config: Config) -> int:
-    """Estimate the bytes that decoding takes; has a JPEG decoded at a fraction of its size, where that is enough.
+    """Estimate the bytes that decoding takes; tell a JPEG to decode at a fraction of its size if it can.
 
     Raises:
       ValueError: too many, or it would take too long.
@@ -121,8 +121,9 @@ def _scans(content: bytes) -> int:
 
 
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
-    """Convert any picture to uint8 (image_size, image_size, channels): cut, squashed or padded as ``config.resize`` says.
+    """Convert any picture to uint8 (image_size, image_size, channels).
 
+    What is not square is cropped, squashed or padded, as ``config.resize`` says.
     EXIF orientation is honoured, transparency is laid over the background, 16-bit grayscale is
     scaled to 8 bits, palettes and CMYK become RGB.
 

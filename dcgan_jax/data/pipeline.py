@@ -38,7 +38,7 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
 def batches(
     store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1
 ) -> tf.data.Dataset:
-    """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
+    """The endless batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
 
     Each batch is cut into ``parts``, and only the stretch ``part`` of it is read.
     """

@@ -20,7 +20,7 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
     """Get a file once, from the first of ``urls`` that gives it; ``target`` exists only whole and checked.
 
     Raises:
-      InputError: no network, a broken transfer, or a wrong checksum, also of a file that was put there by hand.
+      InputError: no network, a broken transfer, or a wrong checksum, also of a file put there by hand.
     """
     with locked(target.parent.with_name("locks") / f"{target.name}.lock"), writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import gzip
 import shutil
 import struct
 
+import numpy as np
 import pytest
 from helpers import prepared
 from PIL import Image
