@@ -1,11 +1,26 @@
 """DCGAN in JAX/Flax: train on a set of images, restore, sample.
 
->>> from dcgan_jax import restore, sample
->>> images = sample(restore("runs/"), jax.random.key(0))
+>>> from dcgan_jax import Config, fit, restore, sample
+>>> fit(Config(data="photos"), "runs/photos")
+>>> images = sample(restore("runs/photos"), jax.random.key(0))  # (64, 64, 64, 3) in [-1, 1]
 """
 
 import importlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dcgan_jax.config import Config
+    from dcgan_jax.gan.networks import Discriminator, DiscriminatorBlock, Generator, GeneratorBlock
+    from dcgan_jax.gan.objectives import Objective
+    from dcgan_jax.gan.pixels import from_uint8, to_uint8
+    from dcgan_jax.gan.sampling import decode, sample
+    from dcgan_jax.gan.state import create_state, generator_params
+    from dcgan_jax.gan.step import train_step
+    from dcgan_jax.run.checkpoints import restore, restore_state
+    from dcgan_jax.run.loop import fit
+    from dcgan_jax.system.errors import InputError, Stopped
+    from dcgan_jax.views.grid import show
 
 # TensorFlow, which only reads images here, is noisy unless told so before its first import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -13,20 +28,56 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Config",
+    "Discriminator",
+    "DiscriminatorBlock",
+    "Generator",
+    "GeneratorBlock",
+    "InputError",
+    "Objective",
+    "Stopped",
+    "create_state",
+    "decode",
+    "fit",
+    "from_uint8",
+    "generator_params",
+    "restore",
+    "restore_state",
+    "sample",
+    "show",
+    "to_uint8",
+    "train_step",
+]
+
 _HOME = {
     "Config": "config",
-    "Generator": "gan.networks",
     "Discriminator": "gan.networks",
-    "train": "run.loop",
+    "DiscriminatorBlock": "gan.networks",
+    "Generator": "gan.networks",
+    "GeneratorBlock": "gan.networks",
+    "InputError": "system.errors",
+    "Objective": "gan.objectives",
+    "Stopped": "system.errors",
     "create_state": "gan.state",
-    "train_step": "gan.step",
-    "sample": "gan.sampling",
+    "decode": "gan.sampling",
+    "fit": "run.loop",
+    "from_uint8": "gan.pixels",
+    "generator_params": "gan.state",
     "restore": "run.checkpoints",
+    "restore_state": "run.checkpoints",
+    "sample": "gan.sampling",
+    "show": "views.grid",
+    "to_uint8": "gan.pixels",
+    "train_step": "gan.step",
 }
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name):  # PEP 562: `--help` and `import dcgan_jax` pay for nothing they do not use
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

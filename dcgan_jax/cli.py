@@ -7,19 +7,23 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import tyro
 
-from dcgan_jax.system import peers
-from dcgan_jax.system.errors import InputError, LostPeerError, NonFiniteError, Stopped, printable
-
+from dcgan_jax.system import cluster
+from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, first_line, printable
 
 # XLA:CPU asks for its scratch memory anew in every step, and glibc gives blocks of that size back to the
 # kernel each time, which then has to clear and map every page again. Kept, in huge pages, a step takes a
 # fifth less time (experiments/RESULTS.md). glibc reads this only when a process starts.
-KEEP_MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=137438953472"}
+KEEP_MEMORY = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=137438953472"
+}
+
+LOST_PEER = 75
+"""The exit code when another process of the run was lost: EX_TEMPFAIL of sysexits.h, try again."""
 
 
 def keep_memory() -> None:
@@ -31,27 +35,25 @@ def keep_memory() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEEP_MEMORY})
 
 
-def parse(arguments: type, *, description: str, **defaults):
+def parse(arguments: type, *, description: str | None, **defaults) -> Any:
     """Build the dataclass ``arguments`` from the command line, with other defaults for the fields named.
 
     ``--help`` and mistakes end the program here.
     """
     main = sys.modules["__main__"].__spec__
-    program = f"python -m {main.name}" if main else sys.argv[0]
+    program = sys.argv[0] if main is None or main.name.endswith("__main__") else f"python -m {main.name}"
     default = None
     if defaults:
         required = (field for field in dataclasses.fields(arguments) if field.default is dataclasses.MISSING)
         missing = {field.name: tyro.MISSING for field in required}
         default = arguments(**{**missing, **defaults})
-    try:
-        with _console():
-            return tyro.cli(arguments, prog=program, description=description, default=default, config=(tyro.conf.OmitArgPrefixes,))
-    except InputError as error:
-        _end(error)
+    config = (tyro.conf.OmitArgPrefixes,)
+    with endings():
+        return tyro.cli(arguments, prog=program, description=description, default=default, config=config)
 
 
 class _Console:
-    """A standard stream that cannot end a run: Ctrl-C ends ``| tee log`` before us, and a disk with a log may be full."""
+    """A standard stream that cannot end a run: Ctrl-C may end ``| tee log`` first, or the disk with the log be full."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -60,19 +62,16 @@ class _Console:
         return getattr(self._stream, name)
 
     def write(self, text):
-        with self._kept():
-            self._stream.write(text)
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self):
-        with self._kept():
-            self._stream.flush()
+        self._try(self._stream.flush)
 
-    @contextlib.contextmanager
-    def _kept(self):
+    def _try(self, function, *args):
         try:
-            yield
-        except OSError:
+            function(*args)
+        except OSError:  # from now on to nowhere
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
@@ -80,7 +79,7 @@ class _Console:
 @contextlib.contextmanager
 def _console():
     # A stream that was closed at the start is None, and the next file would get its number.
-    out, err = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+    out, err = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 - for life
     with contextlib.redirect_stdout(_Console(out)), contextlib.redirect_stderr(_Console(err)):
         try:
             yield
@@ -88,33 +87,52 @@ def _console():
             sys.stdout.flush()
 
 
+@contextlib.contextmanager
+def endings() -> Iterator[None]:
+    """Turn what can be expected to go wrong in the block into its message and exit code."""
+    with _console():
+        try:
+            yield
+        except (InputError, NonFiniteError, Stopped) as error:
+            _end(error)
+        except KeyboardInterrupt as error:
+            _end(Stopped(error.args[0] if error.args else signal.SIGINT, "stopped: the same command starts again"))
+        except Exception as error:
+            if not cluster.joined():
+                raise
+            _leave(error)
+
+
 def run(command: Callable, arguments) -> None:
-    """Call ``command(arguments)``; what can be expected to go wrong ends in its message and exit code.
+    """Call ``command(arguments)``, with ``endings``.
 
     Before training holds the signals, Ctrl-C and SIGTERM end the command at once.
     """
-    with _console():
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            command(arguments)
-        except (InputError, NonFiniteError, LostPeerError, Stopped) as error:
-            _end(error, together=isinstance(error, (NonFiniteError, Stopped)))
-        except KeyboardInterrupt as error:
-            number = error.args[0] if error.args else signal.SIGINT
-            _end(Stopped(number, "stopped: the same command starts again"), together=False)
-        except Exception as error:  # a mistake of ours, that the other processes must not wait for
-            if not peers.joined():
-                raise
-            traceback.print_exc()
-            peers.leave(1, f"{type(error).__name__}: {error}", together=False)
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupt)
+    with endings():
+        command(arguments)
 
 
 def _interrupt(number, _):
     raise KeyboardInterrupt(number)
 
 
-def _end(error, together=False) -> NoReturn:
+def _end(error) -> NoReturn:
     message = "\n".join(map(printable, str(error).splitlines()))
     print(message if isinstance(error, Stopped) else f"error: {message}", file=sys.stderr)
-    peers.leave(error.exit_code, message, together)
+    if cluster.joined() and isinstance(error, InputError):  # which the others may not have met
+        cluster.leave(error.exit_code)
+    raise SystemExit(error.exit_code)
+
+
+def _leave(error) -> NoReturn:
+    """End one of several processes by what the others must not wait for: JAX's failure, or a mistake of ours."""
+    import jax
+
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        traceback.print_exception(error)
+        cluster.leave(1)
+    lost = "if one of them has ended, start all of them again, and they resume from the last checkpoint"
+    print(f"error: the processes cannot go on together ({first_line(error)}): {lost}", file=sys.stderr)
+    cluster.leave(LOST_PEER)

@@ -10,9 +10,34 @@ from typing import Literal
 from dcgan_jax.system.errors import InputError
 
 IMAGE_SIZES = (16, 32, 64, 128, 256)
-MAY_CHANGE = ("steps", "sample_every", "checkpoint_every", "keep_newest", "keep_every", "retries")
-"""Fields that a run may change when it goes on: no step's result depends on them, but for how a run goes on that diverges."""
-_POSITIVE = ("batch_size", "width", "latent_dim", "steps", "log_every", "sample_every", "checkpoint_every", "keep_newest", "keep_every")
+MAY_CHANGE = ("data", "steps", "sample_every", "checkpoint_every", "keep_newest", "keep_every", "retries")
+"""Fields that may differ when a run resumes: no step's result depends on them, unless the run diverges.
+
+Which images ``data`` names is compared by content, not by spelling."""
+_POSITIVE = (
+    "batch_size",
+    "width",
+    "latent_dim",
+    "steps",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep_newest",
+    "keep_every",
+)
+
+
+def check_image_size(size: int) -> None:
+    """Refuse a side that the networks cannot have.
+
+    Raises:
+      InputError: names the nearest sizes.
+    """
+    if size not in IMAGE_SIZES:
+        near = sorted(IMAGE_SIZES, key=lambda side: abs(math.log(side / max(size, 1))))[:2]
+        raise InputError(
+            f"image_size {size} is not a size this network can have; the nearest are {min(near)} and {max(near)}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +96,7 @@ class Config:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _typed(field, getattr(self, field.name)))
-        if self.image_size not in IMAGE_SIZES:
-            near = sorted(IMAGE_SIZES, key=lambda s: abs(math.log(s / max(self.image_size, 1))))[:2]
-            raise InputError(
-                f"image_size {self.image_size} is not a size this network can have; "
-                f"the nearest are {min(near)} and {max(near)}"
-            )
+        check_image_size(self.image_size)
         if self.channels not in (1, 3):
             raise InputError(f"channels {self.channels} is neither 1 (grayscale) nor 3 (RGB)")
         for name in _POSITIVE:
@@ -122,7 +142,9 @@ class Config:
             raise InputError(f"{path} is not a configuration of this version: unknown {', '.join(unknown)}")
         if missing := {name: default for name, default in defaults.items() if name not in values}:
             lines = json.dumps(missing).strip("{}")
-            raise InputError(f"{path} is not a configuration of this version: if the run used the defaults, add {lines}")
+            raise InputError(
+                f"{path} is not a configuration of this version: if the run used the defaults, add {lines}"
+            )
         try:
             return cls(**values)
         except InputError as error:

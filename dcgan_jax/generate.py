@@ -37,16 +37,18 @@ def generate(arguments: Arguments) -> None:
     """
     import jax
 
-    from dcgan_jax.system.cache import cache_compilations
-    from dcgan_jax.run.checkpoints import restore
     from dcgan_jax.gan.pixels import to_uint8
-    from dcgan_jax.views.grid import grid, save_png
     from dcgan_jax.gan.sampling import sample
+    from dcgan_jax.run.checkpoints import restore
+    from dcgan_jax.system.cache import cache_compilations
+    from dcgan_jax.views.grid import grid, save_png
 
     cache_compilations()
     out = user_path(arguments.out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder")
+    if out.is_dir() and any(out.glob("*.png")):
+        raise InputError(f"{out} holds pictures already, with which these would mix: give --out another folder")
     params = restore(arguments.workdir, arguments.step)
     images = to_uint8(sample(params, jax.random.key(arguments.seed), arguments.num))
     with writing(out):

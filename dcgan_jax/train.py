@@ -1,15 +1,16 @@
 """Train a DCGAN: ``python -m dcgan_jax.train --workdir runs/``.
 
-The same command again goes on where the last one stopped. Exit codes: 0 done, 2 something to mend,
-3 diverged, 75 another process of the run was lost, 130 and 143 stopped by Ctrl-C and SIGTERM.
+The same command again resumes where the last one stopped; --workdir alone is enough then. Exit codes: 0 done,
+2 something to put right, 3 diverged, 75 another process of the run was lost, 129, 130 and 143 stopped by a
+closed terminal, Ctrl-C and SIGTERM.
 """
 
 import dataclasses
 from pathlib import Path
 
 from dcgan_jax import cli
-from dcgan_jax.system.cluster import Cluster
 from dcgan_jax.config import Config
+from dcgan_jax.system.cluster import Cluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +24,23 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train on all devices of all processes of the cluster."""
     arguments.cluster.join()
-    from dcgan_jax.run.loop import train  # here, so that `--help` and mistakes answer at once
+    from dcgan_jax.run.loop import fit  # here, so that `--help` and mistakes answer at once
 
-    train(arguments.config, arguments.workdir)
+    fit(arguments.config, arguments.workdir)
+    print(f"look at {arguments.workdir}/progress.png and {arguments.workdir}/samples/; for more pictures:")
+    print(f"  python -m dcgan_jax.generate --workdir {arguments.workdir} --num 64 --out pictures/")
 
 
-def main(default: Config = Config(), description: str | None = None) -> None:
-    """The command line, with ``default`` giving the values of the flags that are not set."""
-    arguments = cli.parse(Arguments, description=description or __doc__, config=default)
+def main(recipe: Config | None = None, description: str | None = None) -> None:
+    """Read the command line. Flags that are not set have the values of the run in the folder, or of ``recipe``."""
+    description = description or __doc__
+    arguments = cli.parse(Arguments, description=description, config=recipe or Config())
+    if recipe is None:
+        from dcgan_jax.run.folder import RunFolder
+
+        with cli.endings():
+            if there := RunFolder(arguments.workdir).config_if_there():
+                arguments = cli.parse(Arguments, description=description, config=there)
     cli.keep_memory()
     cli.run(run, arguments)
 

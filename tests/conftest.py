@@ -22,7 +22,9 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def tiny():
     """The smallest network there is: 16x16, width 4, latent 8."""
-    return Config(image_size=16, width=4, latent_dim=8, batch_size=4, steps=6, log_every=2, sample_every=3, checkpoint_every=3)
+    return Config(
+        image_size=16, width=4, latent_dim=8, batch_size=4, steps=6, log_every=2, sample_every=3, checkpoint_every=3
+    )
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,10 @@ def test_json_round_trip(tmp_path):
         ("{", "cannot be read"),
         ("[]", "not a run's configuration, but a list"),
         (json.dumps({"stepz": 3}), "unknown stepz"),
-        (Config().to_json().replace('"retries": 3', '"seed": 0').replace('  "precision": "float32",\n', ""), 'add "precision": "float32", "retries": 3$'),
+        (
+            Config().to_json().replace('"retries": 3', '"seed": 0').replace('  "precision": "float32",\n', ""),
+            'add "precision": "float32", "retries": 3$',
+        ),
         (Config().to_json().replace('"image_size": 64', '"image_size": 48'), "32 and 64"),
         (Config().to_json().replace('"width": 64', '"width": "64"'), "of type int"),
     ],

@@ -52,9 +52,12 @@ def decode(content: bytes | np.ndarray, config: Config) -> np.ndarray:
     if isinstance(content, np.ndarray):
         return to_square(Image.fromarray(content), config)
     try:
-        with _room(2 * len(content)), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            with _room(2 * len(content) + _memory(image, content, config)):
-                return to_square(image, config)
+        with (
+            _room(2 * len(content)),
+            Image.open(io.BytesIO(content), formats=FORMATS) as image,
+            _room(2 * len(content) + _memory(image, content, config)),
+        ):
+            return to_square(image, config)
     except UnidentifiedImageError:
         raise ValueError("not a picture of a known format") from None
 
@@ -83,8 +86,8 @@ def _room(need: int):
                 ctypes.CDLL(None).malloc_trim(0)
 
 
-def _memory(image: Image.Image, content: bytes, config: Config) -> int:
-    """Estimate the bytes that decoding takes; tell a JPEG to decode at a fraction of its size if it can.
+def _memory(image, content: bytes, config: Config) -> int:
+    """Estimate the bytes that decoding takes; has a JPEG decoded at a fraction of its size, where that is enough.
 
     Raises:
       ValueError: too many, or it would take too long.
@@ -121,9 +124,8 @@ def _scans(content: bytes) -> int:
 
 
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
-    """Convert any picture to uint8 (image_size, image_size, channels).
+    """Convert any picture to uint8 (image_size, image_size, channels), cut, squashed or padded by ``config.resize``.
 
-    What is not square is cropped, squashed or padded, as ``config.resize`` says.
     EXIF orientation is honoured, transparency is laid over the background, 16-bit grayscale is
     scaled to 8 bits, palettes and CMYK become RGB.
 
@@ -149,7 +151,8 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
     else:
         inner = [max(1, round(config.image_size * side / max(image.size))) for side in image.size]
         padded = Image.new(image.mode, square, config.background)
-        padded.paste(image.resize(inner, filtering), [(config.image_size - side) // 2 for side in inner])
+        left, top = ((config.image_size - side) // 2 for side in inner)
+        padded.paste(image.resize(inner, filtering), (left, top))
         image = padded
     if clear:
         image = Image.alpha_composite(Image.new("RGBA", square, config.background), image).convert(mode)

@@ -35,10 +35,8 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
     return np.concatenate(parts)
 
 
-def batches(
-    store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1
-) -> tf.data.Dataset:
-    """The endless batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
+def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> tf.data.Dataset:
+    """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
 
     Each batch is cut into ``parts``, and only the stretch ``part`` of it is read.
     """

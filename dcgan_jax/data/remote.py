@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,20 +21,16 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
     """Get a file once, from the first of ``urls`` that gives it; ``target`` exists only whole and checked.
 
     Raises:
-      InputError: no network, a broken transfer, or a wrong checksum, also of a file put there by hand.
+      InputError: no network, a broken transfer, or a wrong checksum, also of a file that was put there by hand.
     """
     with locked(target.parent.with_name("locks") / f"{target.name}.lock"), writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(
-            f"{target.name}.partial"
-        )  # of a killed process, if it is there: written anew
+        partial = target.with_name(f"{target.name}.partial")  # of a killed process, if it is there: written anew
         failure = None
         for url in urls if not target.exists() else ():
             try:
                 print(f"downloading {url}", file=sys.stderr)
-                pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(
-                    url, str(partial), None
-                )
+                pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(url, str(partial), None)
                 if (found := _sha1(partial)) == sha1:
                     partial.rename(target)
                     break
@@ -76,20 +73,20 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
     """
     import tensorflow_datasets as tfds
 
+    builder: Any
+
     parts = re.fullmatch(r"([^:]+(?::[\d.*]+)?)(?::(.+))?", spec)
     if not parts:
         raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
     name, split = parts[1], parts[2] or "train"
     try:
-        with locked(
-            cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"
-        ):  # it has none itself
+        with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # it has none itself
             folder = None if "TFDS_DATA_DIR" in os.environ else str(cache / "tfds")
             builder = tfds.builder(name, data_dir=folder)
             if not builder.data_path.exists() and not _is_reachable(builder.url_infos or {}):
                 raise InputError(f"--data tfds:{spec} cannot be downloaded: connect to the network")
             builder.download_and_prepare()
-    except tfds.core.registered.DatasetNotFoundError:
+    except tfds.core.DatasetNotFoundError:
         raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:
         raise InputError(
@@ -104,7 +101,7 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
         known = ", ".join(builder.info.splits)
         raise InputError(f"--data tfds:{spec}: there is no split {split!r}; there are {known}") from None
     count = int(dataset.cardinality())
-    to_name = getattr(features["label"] if "label" in features else None, "int2str", str)
+    to_name = getattr(features["label"] if "label" in features else None, "int2str", str)  # noqa: SIM401 - it has no get
 
     def examples():
         for example in dataset.as_numpy_iterator():

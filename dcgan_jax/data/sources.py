@@ -209,7 +209,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def _idx_set(folder: Path) -> Path | None:
-    """The IDX file of images in ``folder`` that has labels beside it: for training, if there is one.
+    """The IDX file of images in ``folder`` that has labels beside it: of those for training, if there are any.
 
     Raises:
       InputError: there are several.

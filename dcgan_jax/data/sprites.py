@@ -25,7 +25,7 @@ class _Canvas:
     """Filled shapes under one pose (squash, lean, shift), each drawn with its mirror image."""
 
     def __init__(self, background, pose):
-        self.image = Image.new("RGB", (SIZE * _SCALE,) * 2, background)
+        self.image = Image.new("RGB", (SIZE * _SCALE, SIZE * _SCALE), background)
         self._draw = ImageDraw.Draw(self.image)
         self._pose, self._shift = pose
 
@@ -38,7 +38,7 @@ class _Canvas:
         if turn:
             c, s = math.cos(turn), math.sin(turn)
             points = points @ np.array([[c, s], [-s, c]])
-        points = points + (x, y)
+        points = points + np.array((x, y))
         self._fill(points, colour)
         if mirror:
             self._fill(points * (-1, 1), colour)
@@ -116,8 +116,19 @@ def _silhouette(plan, rng):
         parts = [
             ellipse(0.62, 0.12, 0.2, 0.11, turn=u(-0.7, 0.5), mirror=True),
             ellipse(0, -0.18, 0.58 * w, 0.6),
-            polygon([(-0.58 * w, -0.16), (-0.64 * w, hem), (-0.36, 0.62), (-0.18, hem + 0.05), (0, 0.62),
-                     (0.18, hem + 0.05), (0.36, 0.62), (0.64 * w, hem), (0.58 * w, -0.16)]),
+            polygon(
+                [
+                    (-0.58 * w, -0.16),
+                    (-0.64 * w, hem),
+                    (-0.36, 0.62),
+                    (-0.18, hem + 0.05),
+                    (0, 0.62),
+                    (0.18, hem + 0.05),
+                    (0.36, 0.62),
+                    (0.64 * w, hem),
+                    (0.58 * w, -0.16),
+                ]
+            ),
         ]
         return parts, -0.16, 0.22, 0.15, None
     if plan == "mushroom":
@@ -187,13 +198,17 @@ def _face(canvas, rng, colours, eye_y, eye_x, size):
     mouth_y = eye_y + size + 0.14
     mouth = rng.integers(4)
     if mouth == 0:  # smile
-        canvas.polygon([(-0.13, mouth_y - 0.03), (0.13, mouth_y - 0.03), (0.07, mouth_y + 0.07), (-0.07, mouth_y + 0.07)], dark)
+        canvas.polygon(
+            [(-0.13, mouth_y - 0.03), (0.13, mouth_y - 0.03), (0.07, mouth_y + 0.07), (-0.07, mouth_y + 0.07)], dark
+        )
     elif mouth == 1:  # o
         canvas.ellipse(0, mouth_y + 0.02, 0.06, 0.07, dark)
     elif mouth == 2:  # beak
         canvas.polygon([(-0.12, mouth_y - 0.08), (0.12, mouth_y - 0.08), (0, mouth_y + 0.1)], colours["warm"])
     else:  # fangs
-        canvas.polygon([(-0.14, mouth_y - 0.025), (0.14, mouth_y - 0.025), (0.14, mouth_y + 0.02), (-0.14, mouth_y + 0.02)], dark)
+        canvas.polygon(
+            [(-0.14, mouth_y - 0.025), (0.14, mouth_y - 0.025), (0.14, mouth_y + 0.02), (-0.14, mouth_y + 0.02)], dark
+        )
         canvas.polygon([(0.04, mouth_y + 0.02), (0.11, mouth_y + 0.02), (0.075, mouth_y + 0.1)], white, mirror=True)
     if rng.random() < 0.5:
         canvas.ellipse(eye_x + size * 0.75, mouth_y - 0.03, 0.085, 0.055, colours["blush"], mirror=True)

@@ -16,7 +16,7 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -60,12 +60,10 @@ class Store:
             self.label_names = tuple(manifest["labels"])
             self.skipped = tuple(manifest["skipped"])
             self.labels = np.load(path / "labels.npy", allow_pickle=False)
-            self._file = open(path / "images.u8", "rb", buffering=0)
+            self._file = open(path / "images.u8", "rb", buffering=0)  # noqa: SIM115 - as long as the store
             weakref.finalize(self, self._file.close)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(
-                f"{path} is no store that can be read ({type(error).__name__}: {error})"
-            ) from None
+            raise InputError(f"{path} is no store that can be read ({type(error).__name__}: {error})") from None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -86,7 +84,7 @@ class Store:
         with self._lock:
             for image, index in zip(batch, indices, strict=True):
                 self._file.seek(int(index) * size)
-                if self._file.readinto(image) != size:
+                if self._file.readinto(memoryview(image)) != size:  # pyright: ignore[reportArgumentType]
                     raise InputError(f"{self._file.name} was damaged meanwhile: run the same command again")
         return batch
 
@@ -207,7 +205,7 @@ def _build(source: Source, config: Config, folder: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _ordered_map(function: Callable, items: Iterable) -> Iterator:
+def _ordered_map(function: Callable, items: Iterable) -> Generator:
     """``map`` over threads, in order, with a bounded number of results waiting.
 
     Who closes it does not wait for what is being computed, nor does the end of the process: a large

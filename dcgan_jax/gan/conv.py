@@ -98,9 +98,7 @@ def _transposed(matrix):
 
 def _products(left, right, contract, dtype):
     """The nine matrix products of two 3x3 grids, taken in ``dtype``, summed in float32."""
-    dot = functools.partial(
-        lax.dot_general, dimension_numbers=(contract, ((), ())), preferred_element_type=jnp.float32
-    )
+    dot = functools.partial(lax.dot_general, dimension_numbers=(contract, ((), ())), preferred_element_type=jnp.float32)
     return [[dot(a.astype(dtype), b.astype(dtype)) for a, b in zip(*rows)] for rows in zip(left, right)]
 
 

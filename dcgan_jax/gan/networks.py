@@ -2,17 +2,19 @@
 
 Images are NHWC. Widths double with every halving of the side: at ``image_size=64, width=64`` the
 generator's maps are 4x4x512, 8x8x256, 16x16x128, 32x32x64 and the image, the discriminator's the
-same backwards.
+same backwards. Every field of a network that has the name of a ``Config`` field takes its value.
 """
 
 import dataclasses
-from typing import Literal
+import functools
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dcgan_jax.config import Config, check_image_size
 from dcgan_jax.gan import conv
 
 _kernel_init = nn.initializers.normal(0.02)
@@ -20,16 +22,23 @@ _kernel_init = nn.initializers.normal(0.02)
 
 @dataclasses.dataclass(frozen=True)
 class Latent:
-    """The prior over z."""
+    """The prior over z: ``dim`` independent draws of N(0, 1), or of the uniform distribution on [-1, 1]."""
 
     dim: int = 100
     distribution: Literal["normal", "uniform"] = "normal"
 
     def draw(self, key: jax.Array, num: int) -> jax.Array:
-        """(num, dim) independent draws of N(0, 1), or of the uniform distribution on [-1, 1]."""
+        """Draw ``num`` latent vectors: float32 (num, dim)."""
         if self.distribution == "uniform":
             return jax.random.uniform(key, (num, self.dim), minval=-1.0, maxval=1.0)
         return jax.random.normal(key, (num, self.dim))
+
+
+def build(network: type[nn.Module], config: Config) -> Any:
+    """Make the network, ``Generator`` or ``Discriminator``, that ``config`` describes."""
+    names = {field.name for field in dataclasses.fields(config)} & {field.name for field in dataclasses.fields(network)}
+    dtype = jnp.bfloat16 if config.precision == "bf16" else jnp.float32
+    return network(dtype=dtype, **{name: getattr(config, name) for name in names})
 
 
 def _batch_norm(train: bool, scale_mean: float):
@@ -51,7 +60,7 @@ class ConvTranspose(nn.Module):
     features: int
     strides: int = 2
     padding: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x):  # (B, H, W, in) -> (B, H', W', features)
@@ -71,7 +80,7 @@ class Conv(nn.Module):
     """4x4 convolution of stride 2 and padding 1, without bias: halves height and width."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x):  # (B, H, W, in) -> (B, H/2, W/2, features)
@@ -89,7 +98,7 @@ class GeneratorBlock(nn.Module):
     strides: int = 2
     padding: int = 1
     batchnorm_scale_mean: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -107,7 +116,7 @@ class DiscriminatorBlock(nn.Module):
     batchnorm: bool = True
     leaky_slope: float = 0.2
     batchnorm_scale_mean: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, train: bool):
@@ -136,24 +145,21 @@ class Generator(nn.Module):
     image_size: int = 64
     channels: int = 3
     batchnorm_scale_mean: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_image_size(self.image_size)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, z, *, train: bool):
+        block = functools.partial(GeneratorBlock, batchnorm_scale_mean=self.batchnorm_scale_mean, dtype=self.dtype)
+        first, *others = reversed(_widths(self.image_size, self.width))
         x = z.reshape(-1, 1, 1, self.latent_dim)
-        strides, padding = 1, 0
-        for features in reversed(_widths(self.image_size, self.width)):
-            x = GeneratorBlock(features, strides, padding, self.batchnorm_scale_mean, self.dtype)(x, train=train)
-            strides, padding = 2, 1
+        x = block(first, strides=1, padding=0)(x, train=train)  # (B, 4, 4, width · image_size / 8)
+        for features in others:
+            x = block(features)(x, train=train)
         return jnp.tanh(ConvTranspose(self.channels, dtype=self.dtype)(x))
-
-    @classmethod
-    def of(cls, params) -> "Generator":
-        """The generator that a tree of its parameters belongs to, read off the shapes."""
-        blocks = sum(name.startswith("GeneratorBlock") for name in params)
-        latent_dim = params["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"].shape[2]
-        width, channels = params["ConvTranspose_0"]["kernel"].shape[2:]
-        return cls(latent_dim=latent_dim, width=width, image_size=2 ** (blocks + 2), channels=channels)
 
 
 class Discriminator(nn.Module):
@@ -167,15 +173,22 @@ class Discriminator(nn.Module):
     first_batchnorm: bool = False
     leaky_slope: float = 0.2
     batchnorm_scale_mean: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_image_size(self.image_size)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x, *, train: bool):
+        block = functools.partial(
+            DiscriminatorBlock,
+            leaky_slope=self.leaky_slope,
+            batchnorm_scale_mean=self.batchnorm_scale_mean,
+            dtype=self.dtype,
+        )
         for i, features in enumerate(_widths(self.image_size, self.width)):
-            batchnorm = i > 0 or self.first_batchnorm
-            x = DiscriminatorBlock(features, batchnorm, self.leaky_slope, self.batchnorm_scale_mean, self.dtype)(
-                x, train=train
-            )
+            x = block(features, batchnorm=i > 0 or self.first_batchnorm)(x, train=train)
         # The chapter's last layer, a 4x4 convolution without padding, sees exactly 4x4 positions.
         kernel = self.param("kernel", _kernel_init, (4, 4, x.shape[-1], 1))
         return jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]

@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from dcgan_jax.gan.networks import Generator
-from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.gan.state import GANState, GeneratorParams, check_key, generator_params
+from dcgan_jax.system.errors import InputError
 
 _CHUNK = 64  # one compilation whatever the number asked for, and memory that does not grow with it
 
@@ -20,12 +20,32 @@ def _latents(params: GeneratorParams, key, start, num):
 @jax.jit
 def _decode(params: GeneratorParams, z):
     variables = {"params": params.params, "batch_stats": params.batch_stats}
-    return Generator.of(params.params).apply(variables, z, train=False)
+    return params.generator.apply(variables, z, train=False)
 
 
-def decode(params: GeneratorParams, z: jax.Array) -> jax.Array:
-    """The images of given latents, (N, latent_dim) -> (N, H, W, C) float32 in [-1, 1], BatchNorm in
-    inference mode: no image depends on its neighbours."""
+def _generator(params) -> GeneratorParams:
+    if isinstance(params, GANState):
+        return generator_params(params)
+    if not isinstance(params, GeneratorParams):
+        raise InputError(
+            f"params must be what restore(workdir) or generator_params(state) returns, not {type(params).__name__}"
+        )
+    return params
+
+
+def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
+    """Map latent vectors to their images, BatchNorm in inference mode: no image depends on its neighbours.
+
+    Args:
+      params: as for ``sample``.
+      z: (N, latent_dim). Gradients with respect to it are defined.
+
+    Returns:
+      float32 (N, H, W, C) in [-1, 1].
+    """
+    params = _generator(params)
+    if z.ndim != 2 or z.shape[1] != params.latent.dim:
+        raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
     chunks = []
     for start in range(0, z.shape[0], _CHUNK):
         part = z[start : start + _CHUNK]
@@ -34,20 +54,24 @@ def decode(params: GeneratorParams, z: jax.Array) -> jax.Array:
     return jnp.concatenate(chunks)
 
 
-def sample(params: GeneratorParams, key: jax.Array, num: int = 64) -> jax.Array:
+def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) -> jax.Array:
     """Draw ``num`` images from a trained generator.
 
     Image ``i`` is a function of ``params``, ``key`` and ``i`` alone, whatever ``num`` is.
 
     Args:
-      params: what ``dcgan_jax.restore`` returns. Latent size, width, resolution and channels follow
-        from it.
+      params: what ``dcgan_jax.restore`` returns, or a whole training state.
       key: a JAX random key, such as ``jax.random.key(0)``.
       num: how many images, at least 1.
 
     Returns:
       float32 (num, H, W, C) in [-1, 1].
+
+    Raises:
+      InputError: an argument is of another kind.
     """
+    check_key(key)
+    params = _generator(params)
     if num < 1:
-        raise ValueError(f"num {num} must be at least 1")
+        raise InputError(f"num {num} must be at least 1")
     return decode(params, _latents(params, key, 0, num))

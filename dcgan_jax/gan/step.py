@@ -3,18 +3,17 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dcgan_jax.gan.objectives import discriminator_loss, generator_loss
-from dcgan_jax.gan.state import GANState
-
+from dcgan_jax.gan.state import GANState, check_key
+from dcgan_jax.system.errors import InputError
 
 # XLA:CPU stops at 256-bit vectors, and sums in the order written, unless told otherwise.
 _COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_enable_fast_math": True}
 
 
-@functools.partial(jax.jit, donate_argnames="state", compiler_options=_COMPILER_OPTIONS)
 def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
     """Update both networks once (d2l, section DCGAN: ``update_D``, ``update_G``).
 
@@ -33,7 +32,32 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
       The new state and scalar metrics: ``loss_D``, ``loss_G``, ``D_x`` (mean probability that D
       gives real images of being real), ``D_G_z1`` and ``D_G_z2`` (the same of the generated ones,
       before and after D's update), ``grad_norm_D``, ``grad_norm_G`` (Euclidean, over all weights).
+
+    Raises:
+      InputError: the images or the key are not of this kind; their range is looked at before the first step only.
     """
+    check_key(key)
+    _check_images(images, state)
+    return compiled_step(state, images, key)
+
+
+_seen: set[tuple] = set()
+
+
+def _check_images(images, state):
+    kind = images.shape, str(images.dtype), state.discriminator.module
+    if kind in _seen:  # the device is not waited for at every step
+        return
+    if images.shape[1:] != state.image_shape:
+        raise InputError(f"images must be of the shape (batch, *{state.image_shape}), not {images.shape}")
+    if not jnp.issubdtype(images.dtype, jnp.floating) or jnp.abs(images).max() > 1:
+        raise InputError(f"images must be floats in [-1, 1], such as uint8 / 127.5 - 1; these are {images.dtype}")
+    _seen.add(kind)
+
+
+@functools.partial(jax.jit, donate_argnames="state", compiler_options=_COMPILER_OPTIONS)
+def compiled_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
+    """``train_step`` without its checks."""
     G, D = state.generator, state.discriminator
     z = state.latent.draw(jax.random.fold_in(key, state.step), images.shape[0])
     if not (mesh := jax.typeof(images).sharding.mesh).empty:
@@ -57,7 +81,7 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     def d_loss(d_params):
         real_logits, batch_stats = judge(d_params, D.batch_stats, images)
         fake_logits, batch_stats = judge(d_params, batch_stats, fake)
-        return discriminator_loss(real_logits, fake_logits), (batch_stats, real_logits, fake_logits)
+        return state.objective.discriminator(real_logits, fake_logits), (batch_stats, real_logits, fake_logits)
 
     (loss_D, (d_stats, real_logits, fake_logits)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(D.params)
     D = D.apply_gradients(grads=d_grads, batch_stats=d_stats)
@@ -65,7 +89,7 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     def g_loss(g_params):
         fake, g_stats = generate(g_params)  # the pass above, which XLA recognises and does not repeat
         logits, d_stats = judge(D.params, D.batch_stats, fake)
-        return generator_loss(logits), (g_stats, d_stats, logits)
+        return state.objective.generator(logits), (g_stats, d_stats, logits)
 
     (loss_G, (g_stats, d_stats, logits)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(G.params)
 

@@ -1,289 +1,260 @@
 """Saving and restoring, by Orbax. The only file that knows it."""
 
-import contextlib
-import os
+import json
+import shutil
 import sys
 import tempfile
 import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    EveryNSteps,
+    LatestN,
+)
 
-from dcgan_jax.system import peers
 from dcgan_jax.config import Config
-from dcgan_jax.system.errors import InputError, LostPeerError, NonFiniteError, first_line
-from dcgan_jax.system.files import need_room, reading, user_path, writing
-from dcgan_jax.gan.networks import Latent
-from dcgan_jax.system.quiet import said_once, settle
-from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
+from dcgan_jax.gan.state import GANState, GeneratorParams, create_state, generator_params
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.files import reading, reserve, write_text, writing
 
-FOLDER = "checkpoints"
-DAMAGED = "damaged"
-_TRIAL = "0.orbax-checkpoint-tmp-"  # which Orbax removes, should this process be killed
+_MANIFEST = "manifest.json"
+
+
+def _manager(folder: RunFolder, **options) -> ocp.CheckpointManager:
+    me = jax.process_index()  # the first process alone reads and writes, or whoever calls ``restore``
+    return ocp.CheckpointManager(
+        folder.checkpoints.absolute(),
+        item_handlers=ocp.PyTreeCheckpointHandler(),
+        options=ocp.CheckpointManagerOptions(
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}),
+            **options,
+        ),
+    )
 
 
 class Checkpoints:
-    """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written in the background.
+    """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written by a thread of their own.
 
-    A checkpoint appears under its name only when it is whole. The ``keep_newest`` newest stay, the newest
-    that is due, and those at multiples of ``keep_every``; the newest also stands for the best, as long as
-    nothing measures quality.
+    A checkpoint is complete when it has its manifest: the checksum of each file, for Orbax restores a flipped
+    bit without an error. The ``keep_newest`` newest stay, and those at multiples of ``keep_every``. Made by the
+    first process of a run alone.
     """
 
-    def __init__(self, workdir: Path, config: Config):
-        self._workdir = Path(workdir)
-        self._folder = self._workdir / FOLDER
+    def __init__(self, folder: RunFolder, config: Config):
+        self._folder = folder
         self._config = config
-        self._were_due: dict[int, bool] = {}
-
-    def due(self, step: int) -> bool:
-        """Whether a run that nothing disturbs saves this step."""
-        return step % self._config.checkpoint_every == 0 or step % self._config.keep_every == 0
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """Orbax's question which checkpoints stay."""
-        steps = sorted(checkpoint.step for checkpoint in checkpoints)
-        stay = {*steps[-self._config.keep_newest :], *list(filter(self._was_due, steps))[-1:]}
-        return [c.step in stay or c.step % self._config.keep_every == 0 for c in checkpoints]
-
-    def _was_due(self, step):
-        """``due`` as it was when the step was saved: its settings may have been others."""
-        if step not in self._were_due:
-            about = self._manager.metadata(step).custom_metadata or {}  # damaged, perhaps
-            self._were_due[step] = about.get("due", self.due(step))
-        return self._were_due[step]
+        self._writing: Future | None = None
 
     def __enter__(self):
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(said_once())
-            if jax.process_index() == 0:
-                with writing(self._folder):
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    tempfile.TemporaryDirectory(dir=self._folder, prefix=_TRIAL).cleanup()
-            self._manager = ocp.CheckpointManager(
-                self._folder.absolute(),
-                item_handlers=ocp.PyTreeCheckpointHandler(),
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=self,
-                    cleanup_tmp_directories=True,
-                    # Made in the background, a folder that cannot be made is waited for.
-                    async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
-                ),
-            )
-            stack.push(self._close)
-            self._stack = stack.pop_all()
+        with writing(self._folder.checkpoints):
+            self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            # Whether it can be written is found out now; a kill leaves a name that Orbax removes.
+            prefix = "0.orbax-checkpoint-tmp-"
+            tempfile.TemporaryDirectory(dir=self._folder.checkpoints, prefix=prefix).cleanup()
+        for step in ocp.utils.checkpoint_steps(self._folder.checkpoints.absolute()):
+            if not (place := self._folder.checkpoints / str(step) / _MANIFEST).exists():  # of a killed process
+                shutil.rmtree(place.parent)
+        keep = [LatestN(self._config.keep_newest), EveryNSteps(self._config.keep_every)]
+        self._manager = _manager(
+            self._folder, preservation_policy=AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+        )
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
         return self
 
     def __exit__(self, *error):
-        return self._stack.__exit__(*error)
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._manager.close()
 
-    def _close(self, _, error, __):
-        if not isinstance(error, LostPeerError):  # with whom alone the write under way could end
-            with self._explained(None):
-                self._manager.close()
-
-    def save(self, step: int, state: GANState, attempt: int = 0) -> None:
-        """Copy the state and write it in the background. A step that is already saved is left alone.
+    def save(self, step: int, state: GANState, attempt: int) -> None:
+        """Write the state while training goes on.
 
         Args:
           step: the number of steps taken.
+          state: as NumPy arrays that nobody else writes to.
           attempt: how often the run has been rolled back.
 
         Raises:
-          NonFiniteError: something in the state is not finite; nothing is saved.
-          InputError: this checkpoint, or the one before, cannot be written; names place and room needed.
+          InputError: the checkpoint before this one could not be written; names place and room needed.
         """
-        if self._manager.latest_step() == step:
-            return
-        tree = serialization.to_state_dict(state)
-        checksums, size, bad = {}, 0, set()
-        for name, leaf in _named_leaves(tree):
-            leaf = np.asarray(leaf)
-            checksums[name] = zlib.crc32(leaf)
-            size += leaf.nbytes
-            if not np.isfinite(leaf).all():
-                bad.add(name.split("/")[0])
-        if bad:
-            raise NonFiniteError(step, [f"the state of the {network}" for network in sorted(bad)])
-        self._were_due[step] = self.due(step)
-        with self._explained(step):
-            need_room(self._folder, size, f"the checkpoint of step {step}")
-            self._manager.save(
-                step,
-                args=ocp.args.PyTreeSave(tree),
-                custom_metadata={"attempt": attempt, "due": self._were_due[step], "checksums": checksums},
-            )
+        self.wait()
+        self._writing = self._thread.submit(self._write, step, serialization.to_state_dict(state), attempt)
 
-    @contextlib.contextmanager
-    def _explained(self, step):
+    def _write(self, step, tree, attempt):
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+        reserve(self._folder.checkpoints, size, f"the checkpoint of step {step}")  # Orbax fails in hundreds of lines
+        self._manager.save(step, args=ocp.args.PyTreeSave(tree))
+        place = self._folder.checkpoints / str(step)
+        files = [path for path in place.rglob("*") if path.is_file()]
+        checksums = {path.relative_to(place).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
+        write_text(place / _MANIFEST, json.dumps({"attempt": attempt, "checksums": checksums}))
+
+    def wait(self) -> None:
+        """Return when what ``save`` was given is on the disk.
+
+        Raises:
+          InputError: it cannot be written; names place and room needed.
+        """
+        under_way, self._writing = self._writing, None
+        if under_way is None:
+            return
         try:
-            yield
+            under_way.result()
         except (InputError, OSError, ValueError, RuntimeError) as error:
-            if jax.process_count() > 1 and not isinstance(error, (InputError, OSError)):
-                raise
-            whole = [s for s in ocp.utils.checkpoint_steps(self._folder.absolute()) if s != step]
-            keeps = f"that of step {max(whole)} is whole" if whole else "there is none before it"
+            complete = _steps(self._folder)
+            keeps = f"that of step {complete[0]} is complete" if complete else "there is none before it"
             raise InputError(
-                f"cannot write a checkpoint to {self._folder}: {first_line(error)}; {keeps}. "
-                "When this is mended, the same command goes on from there"
+                f"cannot write a checkpoint to {self._folder.checkpoints}: {first_line(error)}; {keeps}. "
+                "When this is put right, the same command resumes from there"
             ) from error
 
-    def latest(self, state: GANState, *, due: bool = False) -> tuple[GANState, int, bool]:
-        """The newest checkpoint that is not damaged, on this process's first device; the same to all processes.
-
-        Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
+    def newest(self, state: GANState) -> tuple[GANState, int]:
+        """Read the newest complete checkpoint. Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
 
         Args:
           state: gives the shapes, and is the answer when there is no checkpoint.
-          due: pass over those that only an interruption made.
 
         Returns:
-          The state, how often the run had been rolled back by then, and whether newer ones were damaged.
+          The state, as NumPy arrays, and how often the run had been rolled back by then.
 
         Raises:
-          InputError: there are checkpoints, and all are damaged; or files cannot be read, or not by all.
+          InputError: there are checkpoints, and all are damaged; or files cannot be read.
         """
-        with self._explained(None):
-            self._manager.wait_until_finished()
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        # As the first process lists them: others may see an older state of a network's disk.
-        steps = peers.exchange([step for step in steps if not due or self._was_due(step)])[0]
-        if not steps:
-            return state, 0, False
-        saved, attempt, damaged = _newest_whole(self._folder, steps, serialization.to_state_dict(state))
-        found = peers.exchange(sorted(damaged))
-        if any(other != found[0] for other in found):
-            raise InputError(
-                f"the processes of the run do not read the same from {self._folder}: damaged for each are {found}; "
-                "look to it that all have the same files"
-            )
-        if damaged:
-            if jax.process_index() == 0:
-                self._put_aside(damaged)
-            peers.exchange("put aside")
+        self.wait()
+        if not (steps := _steps(self._folder)):
+            return state, 0
+        saved, attempt, damaged = _newest_complete(
+            self._manager, self._folder, steps, serialization.to_state_dict(state)
+        )
+        for step, problem in damaged.items():
+            place = _free_name(self._folder.damaged / str(step))
+            with writing(place):
+                place.parent.mkdir(exist_ok=True)
+                (self._folder.checkpoints / str(step)).rename(place)
+            print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
             self._manager.reload()
-        return serialization.from_state_dict(state, saved), attempt, bool(damaged)
-
-    def _put_aside(self, damaged):
-        aside = self._workdir / DAMAGED
-        with writing(aside):
-            aside.mkdir(exist_ok=True)
-            for step, problem in damaged.items():
-                place = next(p for i in range(10**6) if not (p := aside / f"{step}{f'.{i}' * (i > 0)}").exists())
-                (self._folder / str(step)).rename(place)
-                print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
+        return _filled(state, saved), attempt
 
     def drop_after(self, step: int) -> None:
         """Delete the checkpoints of later steps."""
-        with self._explained(None):
-            for later in self._manager.all_steps():
-                if later > step:
-                    self._manager.delete(later)
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
 
-def check_folder(workdir: Path) -> None:
-    """
-    Raises:
-      InputError: ``workdir`` or its checkpoint folder is something else than a run's.
-    """
-    folder = Path(workdir) / FOLDER
-    for path in (Path(workdir), folder):
-        with reading(path):
-            if path.exists() and not path.is_dir():
-                raise InputError(f"{path} is a file, not the folder of a run: give another --workdir")
-    with reading(folder):
-        if not folder.is_dir():
-            return
-        # A checkpoint that is being written or deleted goes by other names, and may go while this looks.
-        entries = [path for path in folder.iterdir() if not path.name.split(".")[0].isdigit() or path.is_file()]
-        strange = sorted(path.name for path in entries if path.exists())
-        if strange:
-            raise InputError(f"{folder} is not a checkpoint folder: it holds {strange[0]!r}; give another --workdir")
+def _free_name(path: Path) -> Path:
+    candidates = (path.with_name(f"{path.name}.{i}") if i else path for i in range(10**6))
+    return next(candidate for candidate in candidates if not candidate.exists())
 
 
-def restore(workdir: str | Path, step: int | None = None) -> GeneratorParams:
-    """The generator of a run, ready for ``sample``, on this process's first device, whatever wrote it.
+def _steps(folder: RunFolder) -> list[int]:
+    """The steps of the complete checkpoints, newest first."""
+    there = folder.checkpoints
+    complete = (path.parent.name for path in there.glob(f"*/{_MANIFEST}"))
+    return sorted((int(name) for name in complete if name.isdigit()), reverse=True)
+
+
+def restore(workdir: str | Path, step: int | None = None, *, generator: nn.Module | None = None) -> GeneratorParams:
+    """Read the generator of a run, ready for ``sample``, on this process's first device, whatever wrote it.
 
     Args:
       workdir: the folder given to ``--workdir``.
-      step: which checkpoint; by default the newest that is not damaged (damaged ones are named on
-        stderr).
+      step: which checkpoint; by default the newest that is not damaged (damaged ones are named on stderr).
+      generator: the network of your own that was given to ``fit``, if one was.
 
     Raises:
       InputError: ``workdir`` is no run, has no checkpoint yet, or not the one asked for, or it is damaged.
     """
-    workdir = user_path(workdir)
-    check_folder(workdir)
-    config = Config.load(workdir / "config.json")
-    folder = workdir / FOLDER
-    steps = ocp.utils.checkpoint_steps(folder.absolute()) if folder.is_dir() else []
-    if not steps:
-        raise InputError(f"{workdir} has no checkpoint yet: train it first, or name the folder of a run")
-    if step is not None and step not in steps:
-        raise InputError(f"{workdir} has no checkpoint of step {step}, only {', '.join(map(str, sorted(steps)))}")
-    shapes = serialization.to_state_dict(jax.eval_shape(lambda: create_state(config)))
-    tree = {"generator": {name: shapes["generator"][name] for name in ("params", "batch_stats")}}
-    wanted = sorted(steps, reverse=True) if step is None else [step]
-    with said_once():
-        saved, _, damaged = _newest_whole(folder, wanted, tree)
-    for bad, problem in damaged.items():
-        print(f"the checkpoint of step {bad} is damaged ({problem}); using the one before", file=sys.stderr)
-    return GeneratorParams(**saved["generator"], latent=Latent(config.latent_dim, config.latent))
+    state = _restored(workdir, step, ("generator",), {"generator": generator})
+    return generator_params(state)
 
 
-def _newest_whole(folder, steps, tree) -> tuple[Any, int, dict[int, str]]:
-    """Read the first of ``steps`` that is as it was written, by this process alone: its values, on the first
-    device; its attempt; and those passed over.
+def restore_state(workdir: str | Path, step: int | None = None, **networks: Any) -> GANState:
+    """Read all of a run's state: both networks, their optimizers and statistics, and the number of steps.
+
+    Args:
+      workdir: as for ``restore``, like ``step``.
+      step: as for ``restore``.
+      networks: those of your own that were given to ``fit``.
 
     Raises:
-      InputError: none is, or a file cannot be read at all, which does not tell whether it is whole.
+      InputError: as from ``restore``.
     """
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree)
-    arguments = ocp.args.PyTreeRestore(
-        item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
-    )
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    return _restored(workdir, step, ("step", "generator", "discriminator"), networks)
+
+
+def _restored(workdir, step, parts, networks):
+    """A state with those ``parts`` that were asked for from the checkpoint."""
+    folder = RunFolder(workdir)
+    config, steps = folder.config(), _steps(folder)
+    if not steps:
+        raise InputError(f"{folder.path} has no checkpoint yet: train it first, or name the folder of a run")
+    if step is not None and step not in steps:
+        raise InputError(f"{folder.path} has no checkpoint of step {step}, only {', '.join(map(str, reversed(steps)))}")
+    state: Any = jax.eval_shape(lambda: create_state(config, **networks))
+    tree = serialization.to_state_dict(state)
+    with _manager(folder) as manager:
+        wanted = {name: tree[name] for name in parts}
+        saved, _, damaged = _newest_complete(manager, folder, steps if step is None else [step], wanted)
+    for bad, problem in damaged.items():
+        print(f"the checkpoint of step {bad} is damaged ({problem}); using the one before", file=sys.stderr)
+    return _filled(state, {**tree, **jax.device_put(saved)})
+
+
+def _filled(state: GANState, saved) -> GANState:
+    filled: Any = serialization.from_state_dict(state, saved)
+    return filled
+
+
+def _newest_complete(manager, folder, steps, tree) -> tuple[Any, int, dict[int, str]]:
+    """Read the first of ``steps`` that is as it was written: its values, its attempt, and those passed over.
+
+    Raises:
+      InputError: none is, or a file cannot be read at all, which does not tell whether it is damaged.
+    """
+    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    arguments = ocp.args.PyTreeRestore(item=tree, restore_args=to_numpy, partial_restore=True)
     damaged = {}
-    with ocp.CheckpointManager(
-        folder.absolute(),
-        item_handlers=ocp.PyTreeCheckpointHandler(),
-        options=ocp.CheckpointManagerOptions(read_only=True, multiprocessing_options=alone),
-    ) as manager:
-        for step in steps:
-            try:
-                about = manager.metadata(step).custom_metadata
-                checksums, attempt = about["checksums"], about["attempt"]
-                saved = manager.restore(step, args=arguments)
-                changed = [name for name, x in _named_leaves(saved) if zlib.crc32(np.asarray(x)) != checksums[name]]
-                if not changed:
-                    return saved, attempt, damaged
-                damaged[step] = f"{changed[0]} is not what was saved"
-            except (MemoryError, jax.errors.JaxRuntimeError):
-                raise
-            except Exception as error:  # Orbax, TensorStore and JSON raise anything on bad bytes; each is named
-                settle()
-                _require_readable(folder / str(step))
-                damaged[step] = f"{type(error).__name__}: {first_line(error)}"[:120]
+    for step in steps:
+        try:
+            attempt = _checked(folder.checkpoints / str(step))
+            return manager.restore(step, args=arguments), attempt, damaged
+        except _DamagedError as error:
+            damaged[step] = str(error)
     what = "; ".join(f"step {step} ({problem})" for step, problem in damaged.items())
-    raise InputError(f"no checkpoint asked for in {folder} can be read: {what}")
+    raise InputError(f"no checkpoint asked for in {folder.checkpoints} can be read: {what}")
 
 
-def _require_readable(folder):
-    def refuse(error):
-        raise error
-
-    with reading(folder):
-        for place, _, names in os.walk(folder, onerror=refuse):
-            for name in names:
-                Path(place, name).read_bytes()
+class _DamagedError(Exception):
+    pass
 
 
-def _named_leaves(tree):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+def _checked(place) -> int:
+    """The attempt of a checkpoint whose files are as they were written."""
+    try:
+        about = json.loads((place / _MANIFEST).read_text())
+        checksums, attempt = dict(about["checksums"]), int(about["attempt"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"{_MANIFEST}: {first_line(error)}") from None
+    for name, checksum in checksums.items():
+        with reading(place / name):
+            try:
+                content = (place / name).read_bytes()
+            except FileNotFoundError:
+                raise _DamagedError(f"{name} is missing") from None
+        if zlib.crc32(content) != checksum:
+            raise _DamagedError(f"{name} is not what was saved")
+    return attempt

@@ -1,107 +1,147 @@
-"""The folder of a run: whether it is one, whose it is, and what it was started with."""
+"""The folder of a run: every name in it, its lock, and the checks of what is there."""
 
 import contextlib
 import dataclasses
 import json
-import os
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-
-from dcgan_jax.system import peers
-from dcgan_jax.run.checkpoints import FOLDER, check_folder
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import BY_NAME
 from dcgan_jax.data.store import Store
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import locked, reading, user_path, write_text, writing
 
-IMAGES = "images.json"
-_TOKEN = ".shared-"
-_SEEN_SECONDS = 60  # how long a network's disk may hide what another machine has written
 
+class RunFolder:
+    """Where everything of a run lies.
 
-def check_workdir(config: Config, workdir: Path) -> None:
-    """
     Raises:
-      InputError: ``workdir`` holds a run of another configuration, or is no run's folder. A run may
-        differ in the fields of ``config.MAY_CHANGE``; more ``steps`` extend it.
+      InputError: the path cannot be one.
     """
-    check_folder(workdir)
-    data = user_path(config.data)
-    if config.data not in BY_NAME and data.is_dir() and workdir.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"{workdir} lies among the images of {data}, and its pictures would be learned too: give another --workdir")
-    if (workdir / "config.json").exists():
-        if different := config.differences(Config.load(workdir / "config.json")):
+
+    def __init__(self, path: str | Path):
+        self.path = user_path(path)
+        self.settings = self.path / "config.json"
+        self.images = self.path / "images.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.board = self.path / "tensorboard"
+        self.samples = self.path / "samples"
+        self.reals = self.samples / "reals.png"
+        self.progress = self.path / "progress.png"
+        self.checkpoints = self.path / "checkpoints"
+        self.damaged = self.path / "damaged"
+        self.skipped = self.path / "skipped.txt"
+        self._lock = self.path / ".lock"
+
+    def grid(self, step: int) -> Path:
+        """The sample grid of a step."""
+        return self.samples / f"step_{step:06d}.png"
+
+    def config(self) -> Config:
+        """The settings of the run.
+
+        Raises:
+          InputError: there is no run here, or its settings are damaged.
+        """
+        self.check()
+        return Config.load(self.settings)
+
+    def config_if_there(self) -> Config | None:
+        """The settings of the run, or None if there is none yet."""
+        return self.config() if self.settings.exists() else None
+
+    def check(self) -> None:
+        """Refuse what cannot be the folder of a run.
+
+        Raises:
+          InputError: names what is in the way.
+        """
+        for path in (self.path, self.checkpoints):
+            with reading(path):
+                if path.exists() and not path.is_dir():
+                    raise InputError(f"{path} is a file, not the folder of a run: give another --workdir")
+        with reading(self.checkpoints):
+            # A checkpoint that is being written or deleted goes by another name, and may go while this looks.
+            entries = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+            strange = [p.name for p in entries if not p.name.split(".")[0].isdigit() or p.is_file()]
+        if strange:
             raise InputError(
-                f"{workdir} holds a run with another configuration: {', '.join(different)}; "
-                "give these as they were, or another --workdir"
+                f"{self.checkpoints} is not a checkpoint folder: it holds {min(strange)!r}; give another --workdir"
             )
-    elif (workdir / FOLDER).is_dir():
-        raise InputError(f"{workdir} has checkpoints but no config.json: give another --workdir")
 
+    @contextlib.contextmanager
+    def held(self, config: Config) -> Iterator[Config | None]:
+        """Hold the folder, made if it does not exist, and give the settings of the run that is there, if one is.
 
-@contextlib.contextmanager
-def run_folder(config: Config, workdir: Path, store: Store) -> Iterator[None]:
-    """Hold the folder, with the configuration in it. Of several processes the first does this for all.
+        If the block ends before ``begin``, nothing is left of it that was not there.
 
-    Raises:
-      InputError: it is in use, holds another run, or is not one folder for all processes.
-    """
-    if jax.process_index() > 0:
-        _require_shared(workdir, peers.exchange(None)[0])
-        yield
-        return
-    in_use = f"{workdir} is in use by another process: wait until it ends, or give another --workdir"
-    with locked(workdir / ".lock", refusal=in_use):
-        check_workdir(config, workdir)  # again: somebody may have been quicker
-        _check_images(config, workdir, store)
-        settings = workdir / "config.json"
-        steps = Config.load(settings).steps if settings.exists() else 0
-        with writing(workdir):
-            for left in workdir.glob(f"{_TOKEN}*"):  # by a killed process
-                left.unlink()
-            with tempfile.NamedTemporaryFile(dir=workdir, prefix=_TOKEN) as token:
-                _require_shared(workdir, peers.exchange(Path(token.name).name)[0])
-            write_text(workdir / IMAGES, json.dumps({"count": len(store), "sha256": store.digest}) + "\n")
-            write_text(settings, dataclasses.replace(config, steps=max(steps, config.steps)).to_json())
-        yield
+        Raises:
+          InputError: it is in use, no run's, or holds a run with other settings. A run may differ in the fields of
+            ``config.MAY_CHANGE``; more ``steps`` extend it.
+        """
+        self.check()
+        new = [path for path in (self._lock, self.path, *self.path.absolute().parents) if not path.exists()]
+        in_use = f"{self.path} is in use by another process: wait until it ends, or give another --workdir"
+        try:
+            with locked(self._lock, refusal=in_use):
+                yield self._settings_there(config)
+        finally:
+            if not self.settings.exists():
+                for path in new:
+                    with contextlib.suppress(OSError):  # another run has begun beside it
+                        path.unlink() if path == self._lock else path.rmdir()
 
+    def _settings_there(self, config):
+        data = user_path(config.data)
+        if config.data not in BY_NAME and data.is_dir() and self.path.resolve().is_relative_to(data.resolve()):
+            raise InputError(
+                f"{self.path} lies among the images of {data}, and its pictures would be learned too: "
+                "give another --workdir"
+            )
+        if self.settings.exists():
+            there = Config.load(self.settings)
+            if different := config.differences(there):
+                raise InputError(
+                    f"{self.path} holds a run with another configuration: {', '.join(different)}; "
+                    "leave these flags out, or give another --workdir"
+                )
+            if self.metrics.exists() and not self.checkpoints.is_dir():
+                raise InputError(
+                    f"{self.metrics} is there, but no checkpoints: bring {self.checkpoints} back, or delete "
+                    f"{self.metrics} to start the run anew"
+                )
+            return there
+        for path in (self.checkpoints, self.metrics, self.samples, self.progress):
+            if path.exists():
+                raise InputError(f"{path} is there, but no config.json beside it, as of a run: give another --workdir")
+        return None
 
-def _require_shared(workdir, token):
-    """
-    Raises:
-      InputError: a process does not see in ``workdir`` what the first has put there.
-    """
-    end = time.monotonic() + _SEEN_SECONDS
-    while not (found := (workdir / token).exists()) and time.monotonic() < end:
-        time.sleep(1)
-        if workdir.parent.is_dir():
-            os.listdir(workdir.parent)  # so that a network's disk looks anew
-    seen = peers.exchange(found)
-    if not all(seen):
-        raise InputError(f"process {seen.index(False)} has another {workdir}: all processes need one folder that they share")
+    def begin(self, config: Config, there: Config | None, store: Store) -> None:
+        """Write down the settings and which images they are.
 
+        Raises:
+          InputError: the run has learned other images, or the folder cannot be written.
+        """
+        about = {"count": len(store), "sha256": store.digest}
+        if self.images.exists() and (then := self._images_then())["sha256"] != store.digest:
+            raise InputError(
+                f"{config.data} has other images than when {self.path} was started ({len(store)} now, {then['count']} "
+                f"then): bring those back, give another --workdir, or delete {self.images} to go on with these"
+            )
+        with writing(self.path):
+            if store.skipped:
+                write_text(self.skipped, "".join(f"{line}\n" for line in store.skipped))
+            write_text(self.images, json.dumps(about) + "\n")
+            steps = max(config.steps, there.steps if there else 0)
+            write_text(self.settings, dataclasses.replace(config, steps=steps).to_json())
 
-def _check_images(config, workdir, store):
-    """
-    Raises:
-      InputError: the run in ``workdir`` has learned other images.
-    """
-    path = workdir / IMAGES
-    if not path.exists():
-        return
-    try:
-        with reading(path):
-            about = json.loads(path.read_text())
-        count, digest = about["count"], about["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}: {error}): delete it, if the images are the same") from None
-    if digest != store.digest:
-        raise InputError(
-            f"{config.data} has other images than when {workdir} was started ({len(store)} now, {count} then): bring "
-            f"those back, give another --workdir, or delete {path} to go on with these"
-        )
+    def _images_then(self):
+        try:
+            with reading(self.images):
+                about = json.loads(self.images.read_text())
+            return {"count": about["count"], "sha256": about["sha256"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.images} is damaged ({type(error).__name__}: {error}): delete it, if the images are the same"
+            ) from None

@@ -1,24 +1,37 @@
-"""All devices of all processes: joining a cluster, and the shardings of a data-parallel run.
+"""All devices of all processes: joining them, agreeing, and the shardings of a data-parallel run.
 
 Each device has its share of a batch and a copy of the state. XLA adds the sums across devices that
 the program, written for one device, implies: gradients, losses and BatchNorm's statistics are those
-of the whole batch.
+of the whole batch. Only the first process touches the run folder; the others hear from it.
 """
 
+import contextlib
 import dataclasses
+import itertools
+import json
+import os
 import re
-import socket
+import signal
 import sys
-import threading
-from concurrent.futures import Future
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
-from dcgan_jax.system import peers
-from dcgan_jax.system.errors import InputError, first_line
+import numpy as np
+
+from dcgan_jax.system.errors import (
+    InputError,
+    NonFiniteError,
+    Stopped,
+    first_line,
+)
 
 HEARTBEAT_SECONDS = 30
 """A process that is not heard of for so long is given up, and the others end."""
 _JOIN_SECONDS = 300
+_START_SECONDS = 24 * 3600  # how long one process may prepare its images: one that dies meanwhile ends all
+_TEXT_BYTES = 1 << 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,68 +51,151 @@ class Cluster:
         given = [value is not None for value in (self.coordinator, self.num_processes, self.process_id)]
         if any(given) and not all(given):
             raise InputError("--coordinator, --num-processes and --process-id belong together: give all three")
-        if self.coordinator is not None:
-            if self.distributed:
-                raise InputError("--distributed finds the coordinator itself: leave out the one or the other")
-            port = re.fullmatch(r".+:(\d{1,5})", self.coordinator)
-            if not port or not 0 < int(port[1]) < 2**16:
-                raise InputError(f"coordinator {self.coordinator!r} is not of the form HOST:PORT, such as 10.0.0.1:1234")
-            if self.num_processes < 1 or not 0 <= self.process_id < self.num_processes:
-                raise InputError(f"process_id {self.process_id} must lie in [0, num_processes), which is {self.num_processes}")
+        if self.coordinator is None or self.num_processes is None or self.process_id is None:
+            return
+        if self.distributed:
+            raise InputError("--distributed finds the coordinator itself: leave out one of the two")
+        port = re.fullmatch(r".+:(\d{1,5})", self.coordinator)
+        if not port or not 0 < int(port[1]) < 2**16:
+            raise InputError(f"coordinator {self.coordinator!r} is not of the form HOST:PORT, such as 10.0.0.1:1234")
+        if self.num_processes < 1 or not 0 <= self.process_id < self.num_processes:
+            raise InputError(
+                f"process_id {self.process_id} must lie in [0, num_processes), which is {self.num_processes}"
+            )
 
     def join(self) -> None:
-        """Connect to the other processes, before JAX is used.
+        """Connect to the other processes, before JAX is used. Until then Ctrl-C and SIGTERM end this one at once.
 
         Raises:
           InputError: no cluster was found, or not all came within five minutes.
         """
         if not self.distributed and self.coordinator is None:
             return
-        import jax  # noqa: F401 - by the main thread, for which a signal may look into it
-
-        if self.process_id == 0:
-            _check_port(int(self.coordinator.rpartition(":")[2]))
-        print(f"waiting for the other processes, {_JOIN_SECONDS // 60} minutes at most", file=sys.stderr)
-        connected = Future()
-        threading.Thread(target=self._connect, args=(connected,), daemon=True).start()
-        try:
-            connected.result()  # here Ctrl-C is taken, as it is not by JAX
-        except ValueError as error:
-            raise InputError(
-                f"--distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found ({error}): "
-                "give --coordinator, --num-processes and --process-id"
-            ) from None
-        except RuntimeError as error:
-            raise InputError(f"could not join the other processes: {first_line(error)}") from None
-        peers.watch()
-
-    def _connect(self, connected):
         import jax
 
-        jax.config.update("jax_enable_preemption_service", False)  # comes in peers.start_together
+        print(f"waiting for the other processes, {_JOIN_SECONDS // 60} minutes at most", file=sys.stderr)
+        jax.config.update("jax_enable_preemption_service", True)  # takes SIGTERM from here on
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             jax.distributed.initialize(
                 self.coordinator,
                 self.num_processes,
                 self.process_id,
+                coordinator_bind_address=self.coordinator,  # the address given, not all interfaces
                 initialization_timeout=_JOIN_SECONDS,
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
                 shutdown_timeout_seconds=HEARTBEAT_SECONDS,
             )
-            connected.set_result(None)
-        except Exception as error:  # for the main thread
-            connected.set_exception(error)
+            jax.devices()  # the processes tell each other which devices they have
+        except ValueError as error:
+            raise InputError(
+                f"--distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found ({first_line(error)}): "
+                "give --coordinator, --num-processes and --process-id"
+            ) from None
+        except RuntimeError as error:
+            raise InputError(
+                f"could not join the other processes: {first_line(error)}. Make sure that all were started, with one "
+                "--num-processes and each with its own --process-id"
+            ) from None
+        finally:
+            signal.signal(signal.SIGINT, interrupt)
+        agree({"num_processes": self.num_processes})
 
 
-def _check_port(port):
-    """JAX would share the port with another process 0, and each would get some of the others."""
+def joined() -> bool:
+    """Whether this is one of several processes. Does not import JAX."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
+_meetings = itertools.count()
+
+
+def meet() -> None:
+    """Wait until all processes have come here. All of them call it equally often."""
+    if joined():
+        import jax
+        import orbax.checkpoint as ocp
+
+        everybody = set(range(jax.process_count()))  # named, they wait without a collective, which gives up soon
+        name = f"dcgan_jax {next(_meetings)}"
+        ocp.multihost.sync_global_processes(name, timeout=_START_SECONDS, processes=everybody)
+
+
+def agree(what: dict[str, Any]) -> None:
+    """Wait for all processes, and compare.
+
+    Args:
+      what: what must be the same in all; anything that JSON can hold.
+
+    Raises:
+      InputError: they differ; names in what.
+    """
+    if not joined():
+        return
+    import jax
+    from jax.experimental import multihost_utils
+
+    devices = Counter(device.process_index for device in jax.devices())
+    if len(set(devices.values())) > 1:
+        _refuse("number of devices", [devices[process] for process in range(jax.process_count())])
+    meet()
+    text = json.dumps(what).encode().ljust(_TEXT_BYTES)
+    texts = multihost_utils.process_allgather(np.frombuffer(text, np.uint8))
+    values = [json.loads(text.tobytes()) for text in texts]
+    for name in what:
+        if any(value[name] != what[name] for value in values):
+            _refuse(name, [value[name] for value in values])
+
+
+def _refuse(name, values):
+    theirs = ", ".join(f"{value!r} in process {process}" for process, value in enumerate(values[:8]))
+    raise InputError(f"the processes of the run differ in {name}: {theirs}")
+
+
+def from_first(tree: Any) -> Any:
+    """The arrays of ``tree`` as the first process has them, in all."""
+    if not joined():
+        return tree
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.broadcast_one_to_all(tree)
+
+
+_asked = itertools.count()
+_stopping = False
+
+
+def stop_announced() -> bool:
+    """Whether all processes stop after this step, because one of them was sent SIGTERM. Asked after each step."""
+    from jax.experimental import multihost_utils
+
+    global _stopping
+    # JAX counts from 0 and never back, as a run that is resumed or rolled back does not. It says so once.
+    _stopping = multihost_utils.reached_preemption_sync_point(next(_asked)) or _stopping
+    return _stopping
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Wait for all processes at the end of a block that they end in the same way."""
     try:
-        socket.create_server(("", port)).close()
-    except OSError as error:
-        raise InputError(
-            f"port {port} cannot be had for the coordinator ({error.strerror}): is there another process 0? "
-            "Give each process its own --process-id, or all another port"
-        ) from None
+        yield
+    except (NonFiniteError, Stopped):
+        meet()
+        raise
+    meet()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process of several at once. JAX would wait for the others first, who wait for this one."""
+    import jax
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if jax.process_index() == 0:
+        time.sleep(1)  # its end ends the others: they may have something to say, too
+    os._exit(code)
 
 
 def shardings():

@@ -2,7 +2,7 @@
 
 
 class InputError(Exception):
-    """What the user has to mend: bad input, a damaged file, a full disk."""
+    """Something the user can put right: bad input, a damaged file, a full disk."""
 
     exit_code = 2
 
@@ -13,11 +13,9 @@ class NonFiniteError(Exception):
     Attributes:
       step: the number of the step that made it so.
       names: what it is, as in the metrics.
-      last: the last step whose metrics were finite, and these.
     """
 
     exit_code = 3
-    last: tuple[int, dict[str, float]] | None = None
 
     def __init__(self, step: int, names: list[str], message: str = ""):
         super().__init__(message or f"step {step}: {', '.join(names)} not finite")
@@ -25,21 +23,18 @@ class NonFiniteError(Exception):
         self.names = names
 
 
-class LostPeerError(Exception):
-    """Another process of the run has ended or cannot be reached."""
+class Stopped(BaseException):
+    """Training was asked to stop by a signal, and has saved.
 
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
-
-
-class Stopped(Exception):
-    """Training was asked to stop by a signal, and has saved."""
+    Like ``KeyboardInterrupt`` it is no ``Exception``, so that a sweep which survives errors still stops.
+    """
 
     def __init__(self, signal: int, message: str):
         super().__init__(message)
         self.exit_code = 128 + signal
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

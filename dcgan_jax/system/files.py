@@ -2,7 +2,10 @@
 
 import contextlib
 import errno
+import functools
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,32 +44,24 @@ def locked(path: Path, *, refusal: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """
+def _explained(verb: str, path: Path) -> Iterator[None]:
+    """Turn what the system refuses in the block into an InputError: the place, what stands in the way, the remedy.
+
     Raises:
-      InputError: the block could not write; names the place and what stands in the way.
+      InputError: from any OSError of the block.
     """
     try:
         yield
     except OSError as error:
         place, reason = Path(error.filename or path), error.strerror or error
-        mend = ""
+        remedy = "put this right and run the same command again"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            mend = f" ({mib(_free(place))} free, at least 1 MiB needed): make room, and run the same command again"
-        raise InputError(f"cannot write {place}: {reason}{mend}") from error
+            remedy = f"{mib(_free(place))} free, at least 1 MiB needed: make room, and run the same command again"
+        raise InputError(f"cannot {verb} {place}: {reason} ({remedy})") from error
 
 
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """
-    Raises:
-      InputError: the block could not read; names the place and what stands in the way.
-    """
-    try:
-        yield
-    except OSError as error:
-        place, reason = error.filename or path, error.strerror or error
-        raise InputError(f"cannot read {place}: {reason}: when this is mended, run the same command again") from error
+writing = functools.partial(_explained, "write")
+reading = functools.partial(_explained, "read")
 
 
 def user_path(text: str | Path) -> Path:
@@ -91,13 +86,28 @@ def _free(place: Path) -> int:
 
 
 def need_room(folder: Path, size: int, purpose: str) -> None:
-    """
+    """Refuse to begin what cannot fit.
+
     Raises:
       InputError: the disk of ``folder``, which need not exist yet, has less than ``size`` bytes free.
     """
     free = _free(folder)
     if free < size:
-        raise InputError(f"{folder} has {mib(free)} free, but {purpose} needs {mib(size)}: make room or choose another folder")
+        raise InputError(
+            f"{folder} has {mib(free)} free, but {purpose} needs {mib(size)}: make room or choose another folder"
+        )
+
+
+def reserve(folder: Path, size: int, purpose: str) -> None:
+    """Find out whether ``size`` bytes can be written to ``folder``, by taking them and giving them back.
+
+    Raises:
+      InputError: they cannot, whether the disk is full, a quota is used up or a limit is set.
+    """
+    need_room(folder, size, purpose)
+    if hasattr(os, "posix_fallocate"):
+        with writing(folder), tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def mib(size: int) -> str:

@@ -1,9 +1,13 @@
 """Images laid out as one sheet, and PNG files."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.system.errors import InputError
 
 
 def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
@@ -21,6 +25,27 @@ def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
     return sheet
 
 
+def show(images, *, columns: int | None = None) -> Image.Image:
+    """Lay images out as one picture, which a notebook displays when it is the last line of a cell.
+
+    Args:
+      images: (N, H, W, 1 or 3), floats in [-1, 1] as ``sample`` draws them, or uint8.
+      columns: by default as many as make a square.
+
+    Raises:
+      InputError: they are of another shape.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise InputError(f"images must be of the shape (N, H, W, 1 or 3), not {images.shape}")
+    pixels = images if images.dtype == np.uint8 else to_uint8(images)
+    return _picture(grid(pixels, columns or math.isqrt(max(len(pixels) - 1, 0)) + 1))
+
+
+def _picture(pixels):
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
 def save_png(path: Path, image: np.ndarray) -> None:
     """Write one uint8 image (H, W, 1 or 3) as PNG."""
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path)
+    _picture(image).save(path)

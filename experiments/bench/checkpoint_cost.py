@@ -13,11 +13,13 @@ import time
 import jax
 
 from dcgan_jax import cli
-from dcgan_jax.system.cache import cache_compilations
-from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import create_state
 from dcgan_jax.gan.step import train_step
+from dcgan_jax.run.checkpoints import Checkpoints
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.loop import finite_copy
+from dcgan_jax.system.cache import cache_compilations
 
 
 def main():
@@ -29,16 +31,18 @@ def main():
     cache_compilations()
     config = dataclasses.replace(Config(), keep_newest=1)
     key = jax.random.key(0)
-    images = jax.random.uniform(key, (config.batch_size, config.image_size, config.image_size, config.channels), minval=-1)
+    images = jax.random.uniform(
+        key, (config.batch_size, config.image_size, config.image_size, config.channels), minval=-1
+    )
     state, _ = train_step(create_state(config), images, key)
     seconds, blocked = {True: [], False: []}, []
-    with tempfile.TemporaryDirectory() as workdir, Checkpoints(workdir, config) as checkpoints:
+    with tempfile.TemporaryDirectory() as workdir, Checkpoints(RunFolder(workdir), config) as checkpoints:
         for stretch in range(2 * arguments.stretches):
             saving = stretch % 2 == 1
             jax.block_until_ready(state)
             begin = time.perf_counter()
             if saving:
-                checkpoints.save(int(state.step), state)
+                checkpoints.save(int(state.step), finite_copy(int(state.step), state), 0)
                 blocked.append(time.perf_counter() - begin)
             for _ in range(arguments.steps):
                 state, _ = train_step(state, images, key)

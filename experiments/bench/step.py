@@ -31,10 +31,10 @@ GPU = os.path.exists("/dev/nvidia0")
 def ours(batch, precision):
     import jax
 
-    from dcgan_jax.system.cache import cache_compilations
     from dcgan_jax.config import Config
     from dcgan_jax.gan.state import create_state
     from dcgan_jax.gan.step import train_step
+    from dcgan_jax.system.cache import cache_compilations
 
     cache_compilations()
     state, key = create_state(Config(precision=precision)), jax.random.key(0)
@@ -90,10 +90,15 @@ def flax(batch):
             fake, _ = G().apply(g_vars, z, mutable=["batch_stats"])
             real_logits, new = D().apply({"params": params, **stats}, images, mutable=["batch_stats"])
             fake_logits, new = D().apply({"params": params, **new}, fake, mutable=["batch_stats"])
-            return (cross_entropy(real_logits, 1.0 + 0 * real_logits).mean() + cross_entropy(fake_logits, 0 * fake_logits).mean()) / 2, new
+            return (
+                cross_entropy(real_logits, 1.0 + 0 * real_logits).mean()
+                + cross_entropy(fake_logits, 0 * fake_logits).mean()
+            ) / 2, new
 
         d_params, g_params = d_vars["params"], g_vars["params"]
-        (loss_d, d_stats), grads = jax.value_and_grad(d_loss, has_aux=True)(d_params, {"batch_stats": d_vars["batch_stats"]})
+        (loss_d, d_stats), grads = jax.value_and_grad(d_loss, has_aux=True)(
+            d_params, {"batch_stats": d_vars["batch_stats"]}
+        )
         updates, d_opt = adam.update(grads, d_opt)
         d_params = optax.apply_updates(d_params, updates)
 
@@ -126,7 +131,11 @@ def pytorch(batch, channels_last=False, bf16=False, compiled=False):
     generator, discriminator, channels = [], [], 100
     for i, width in enumerate((512, 256, 128, 64)):
         geometry = (1, 0) if i == 0 else (2, 1)
-        generator += [nn.ConvTranspose2d(channels, width, 4, *geometry, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+        generator += [
+            nn.ConvTranspose2d(channels, width, 4, *geometry, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(True),
+        ]
         channels = width
     generator += [nn.ConvTranspose2d(channels, 3, 4, 2, 1, bias=False), nn.Tanh()]
     channels = 3
@@ -192,7 +201,9 @@ def keras(batch):
             fake = G(z, training=True)
             with tape.stop_recording(), tf.GradientTape() as d_tape:
                 real_logits, fake_logits = D(images, training=True), D(fake, training=True)
-                loss_d = (loss(tf.ones_like(real_logits), real_logits) + loss(tf.zeros_like(fake_logits), fake_logits)) / 2
+                loss_d = (
+                    loss(tf.ones_like(real_logits), real_logits) + loss(tf.zeros_like(fake_logits), fake_logits)
+                ) / 2
             with tape.stop_recording():
                 d_adam.apply_gradients(zip(d_tape.gradient(loss_d, D.trainable_variables), D.trainable_variables))
             logits = D(fake, training=True)
@@ -242,9 +253,15 @@ class Worker:
         from dcgan_jax.cli import KEEP_MEMORY
 
         # what `python -m dcgan_jax.train` gives itself; the others run with their own defaults
-        environment = {**ENVIRONMENT, **(KEEP_MEMORY if name.startswith("dcgan_jax") else {}), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment = {
+            **ENVIRONMENT,
+            **(KEEP_MEMORY if name.startswith("dcgan_jax") else {}),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        }
         command = [sys.executable, __file__, "--work", name, str(batch)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self._wait("ready")
 
     def _wait(self, what):
@@ -290,7 +307,9 @@ def table(batch, rounds, steps, names):
     median = {name: statistics.median(t) for name, t in times.items()}
     rate = matrix_rate()
     print(f"\nBatch {batch}, {rounds} rounds; float32 matrix product {rate / 1e9:.0f} GFLOP/s\n")
-    print("| program | ms/step, median (min–max) | images/s | ours ÷ this, same precision | share of matrix rate | peak RSS, MiB |")
+    print(
+        "| program | ms/step, median (min–max) | images/s | ours ÷ this, same precision | share of matrix rate | peak RSS, MiB |"
+    )
     print("|---|---|---|---|---|---|")
     for name, worker in workers.items():
         t, m = times[name], median[name]
@@ -309,7 +328,7 @@ import sys, time
 from dcgan_jax import cli
 from dcgan_jax.config import Config
 from dcgan_jax.data import pipeline
-from dcgan_jax.run.loop import train
+from dcgan_jax.run.loop import fit
 
 cli.keep_memory()
 device_batches, waits = pipeline.device_batches, []
@@ -325,7 +344,7 @@ def timed(*args, **kwargs):
 pipeline.device_batches = timed
 steps = int(sys.argv[2])
 config = Config(batch_size=int(sys.argv[1]), steps=steps, sample_every=10**6, checkpoint_every=10**6)
-train(config, sys.argv[3])
+fit(config, sys.argv[3])
 print("WAIT", sum(waits[1:]))
 """
 
@@ -336,7 +355,9 @@ def loop(batch, steps, bare):
         script = os.path.join(folder, "loop.py")
         with open(script, "w") as file:
             file.write(LOOP)
-        done = subprocess.run([sys.executable, script, str(batch), str(steps), folder + "/run"], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, script, str(batch), str(steps), folder + "/run"], capture_output=True, text=True
+        )
     if done.returncode:
         raise SystemExit(done.stderr)
     *_, last, wait = done.stdout.splitlines()

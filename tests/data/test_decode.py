@@ -89,6 +89,8 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(monkeypatch):
     image.paste("red", (0, 0, 800, 800))
     image.save(out, "JPEG", quality=95)
     whole = to_square(image, Config(image_size=16)).astype(int)
-    monkeypatch.setattr(decode, "to_square", lambda image, config: (decoded.append(image.size), to_square(image, config))[1])
+    monkeypatch.setattr(
+        decode, "to_square", lambda image, config: (decoded.append(image.size), to_square(image, config))[1]
+    )
     assert abs(decode.decode(out.getvalue(), Config(image_size=16)) - whole).max() < 6
     assert decoded == [(200, 100)]

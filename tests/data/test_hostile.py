@@ -45,14 +45,24 @@ def make_zip(path, members, compression=zipfile.ZIP_DEFLATED):
 
 
 def everything(root):
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not {"cache", "locks"} & set(path.relative_to(root).parts))
+    return sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if not {"cache", "locks"} & set(path.relative_to(root).parts)
+    )
 
 
 # --- archives ---------------------------------------------------------------------------------------
 
 
 def test_names_that_lead_elsewhere_are_pictures_like_any_other(tmp_path):
-    names = ("../outside.png", str(tmp_path / "absolute.png"), "a/../../b.png", "C:\\windows\\x.png", "a\\..\\..\\y.png")
+    names = (
+        "../outside.png",
+        str(tmp_path / "absolute.png"),
+        "a/../../b.png",
+        "C:\\windows\\x.png",
+        "a\\..\\..\\y.png",
+    )
     path = make_zip(tmp_path / "slip" / "slip.zip", dict.fromkeys(names, RED))
     assert len(prepared(path, tmp_path / "cache")) == 5
     assert everything(tmp_path) == ["slip", "slip/slip.zip"]
@@ -89,7 +99,12 @@ def test_a_member_that_expands_beyond_what_it_declares_is_read_no_further(tmp_pa
 def test_an_archive_that_claims_the_impossible_is_refused(tmp_path):
     """As the archives of overlapping members do: a few KiB that declare gigabytes."""
     path = make_zip(tmp_path / "z" / "z.zip", {f"{i}.png": RED for i in range(9)})
-    path.write_bytes(path.read_bytes().replace(len(RED).to_bytes(4, "little") + (5).to_bytes(2, "little"), (2**31).to_bytes(4, "little") + (5).to_bytes(2, "little")))
+    path.write_bytes(
+        path.read_bytes().replace(
+            len(RED).to_bytes(4, "little") + (5).to_bytes(2, "little"),
+            (2**31).to_bytes(4, "little") + (5).to_bytes(2, "little"),
+        )
+    )
     with pytest.raises(InputError, match=r"z.zip claims to expand from 0.0 MiB to 18,432.0 MiB: images do not"):
         prepared(path, tmp_path / "cache")
     assert not (tmp_path / "cache" / "stores").exists()
@@ -127,7 +142,11 @@ def test_what_is_no_file_is_counted_and_never_waited_for(tmp_path):
     (root / "round.png").symlink_to("round.png")
     made = prepared(root, tmp_path / "cache")
     assert len(made) == 4
-    reasons = {"nowhere.png": "No such file or directory", "pipe.png": "not a regular file", "round.png": "Too many levels"}
+    reasons = {
+        "nowhere.png": "No such file or directory",
+        "pipe.png": "not a regular file",
+        "round.png": "Too many levels",
+    }
     for line, (name, reason) in zip(made.skipped, reasons.items(), strict=True):
         assert line.startswith(name) and reason in line
 
@@ -184,9 +203,21 @@ def tiled(side):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("deep.png", lambda: encoded(Image.new("I;16", (7600, 7600)), "PNG"), "7600 x 7600 pixels would take 523.3 MiB to decode"),
-        ("long.png", lambda: encoded(Image.new("1", (1, 70_000)), "PNG"), "1 x 70000 pixels, more than 65535 along one side"),
-        ("wide.jpg", lambda: encoded(Image.new("L", (8000, 7000)), "JPEG", progressive=True), "8000 x 7000 pixels would take"),
+        (
+            "deep.png",
+            lambda: encoded(Image.new("I;16", (7600, 7600)), "PNG"),
+            "7600 x 7600 pixels would take 523.3 MiB to decode",
+        ),
+        (
+            "long.png",
+            lambda: encoded(Image.new("1", (1, 70_000)), "PNG"),
+            "1 x 70000 pixels, more than 65535 along one side",
+        ),
+        (
+            "wide.jpg",
+            lambda: encoded(Image.new("L", (8000, 7000)), "JPEG", progressive=True),
+            "8000 x 7000 pixels would take",
+        ),
         ("plain.ppm", lambda: b"P1 2001 2000 " + b"0" * 2001 * 2000, "2001 x 2000 pixels of a kind that takes long"),
         ("scans.jpg", lambda: scanned(1000, 1100), r"11\d\d scans of 1000 x 1000 pixels would take too long"),
         ("tile.tif", lambda: tiled(30_000), "16 x 16 pixels would take 11,158.0 MiB to decode"),
@@ -196,7 +227,9 @@ def test_what_would_take_too_much_memory_or_time_is_not_decoded(tmp_path, monkey
     (tmp_path / name).write_bytes(content())
     (tmp_path / "red.png").write_bytes(RED)
     decoded = []
-    monkeypatch.setattr(decode, "to_square", lambda image, config: (decoded.append(image.format), to_square(image, config))[1])
+    monkeypatch.setattr(
+        decode, "to_square", lambda image, config: (decoded.append(image.format), to_square(image, config))[1]
+    )
     made = prepared(tmp_path, tmp_path / "cache")
     assert len(made) == 1 and re.match(f"{name} .{message}", made.skipped[0]), made.skipped
     assert decoded == ["PNG"]
@@ -253,7 +286,9 @@ def test_names_cannot_write_to_the_terminal(tmp_path, capfd):
 def test_nothing_is_ever_unpickled():
     for path in Path(dcgan_jax.__file__).parent.rglob("*.py"):
         code = path.read_text()
-        assert not re.search(r"\b(pickle|dill|joblib|marshal|shelve|eval|exec)\b[.(]|import (pickle|dill|joblib|marshal|shelve)", code), path
+        assert not re.search(
+            r"\b(pickle|dill|joblib|marshal|shelve|eval|exec)\b[.(]|import (pickle|dill|joblib|marshal|shelve)", code
+        ), path
         assert code.count("np.load(") == code.count("allow_pickle=False"), path
 
 
@@ -276,7 +311,9 @@ def pictures():
 
 places, some_bytes = st.floats(0, 1, exclude_max=True), st.binary(max_size=6)
 mutations = st.lists(
-    st.tuples(st.sampled_from(["overwrite", "insert", "delete", "cut", "double"]), places, some_bytes), min_size=1, max_size=6
+    st.tuples(st.sampled_from(["overwrite", "insert", "delete", "cut", "double"]), places, some_bytes),
+    min_size=1,
+    max_size=6,
 )
 
 

@@ -1,6 +1,5 @@
 """Batches follow from the seed and the step."""
 
-
 import jax
 import numpy as np
 from helpers import prepared

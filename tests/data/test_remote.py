@@ -65,7 +65,11 @@ def test_pokemon_is_downloaded_once(pokemon, tmp_path):
     [
         (lambda body: body + b"x", {}, "has SHA-1 .*, not .*: try again, or put the file at"),
         (lambda body: body, {"cut": 7}, "could not be downloaded .*: try again, or put the file at"),
-        (lambda body: body, {"status": 403}, "could not be downloaded .403 .*Forbidden.*: try again, or put the file at"),
+        (
+            lambda body: body,
+            {"status": 403},
+            "could not be downloaded .403 .*Forbidden.*: try again, or put the file at",
+        ),
     ],
 )
 def test_a_failed_download_says_how_and_leaves_nothing(pokemon, tmp_path, change, options, message):
@@ -104,7 +108,7 @@ def dots():
                         "image": tfds.features.Image(shape=(10, 12, 1)),
                         "label": tfds.features.ClassLabel(names=["dark", "light"]),
                     }
-                )
+                ),
             )
 
         def _split_generators(self, _):
@@ -150,7 +154,18 @@ def test_a_published_data_set(tmp_path, monkeypatch):
     with tfds.testing.mock_data(num_examples=7):
         made = prepared("tfds:fashion_mnist:test", tmp_path)
     assert made.shape == (7, 16, 16, 3)
-    assert set(made.label_names) <= {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"}
+    assert set(made.label_names) <= {
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    }
 
 
 def test_an_unknown_data_set(tmp_path):

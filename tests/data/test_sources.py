@@ -1,6 +1,5 @@
 """Where images come from: folders, archives, and what is said when there are none."""
 
-
 import gzip
 import shutil
 import struct
@@ -92,16 +91,21 @@ def test_which_idx_files_of_a_folder_are_learned(tmp_path):
     idx_set(folder, ending=".gz")  # the same again
     assert len(prepared(folder, tmp_path)) == 12
     idx_set(folder, "emnist-letters-train-")
-    with pytest.raises(InputError, match="holds several sets of images: give one of these files as --data: emnist-letters"):
+    with pytest.raises(
+        InputError, match="holds several sets of images: give one of these files as --data: emnist-letters"
+    ):
         prepared(folder, tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize(
-    "changes", [{"count": 13}, {"count": 2**32 - 1}, {"kind": 0x801}, {"width": 4}, {"width": 6}, {"width": 0}, {"height": 2**31}]
+    "changes",
+    [{"count": 13}, {"count": 2**32 - 1}, {"kind": 0x801}, {"width": 4}, {"width": 6}, {"width": 0}, {"height": 2**31}],
 )
 def test_wrong_idx_files_are_refused(tmp_path, ending, changes):
-    with pytest.raises(InputError, match=r"train-images-idx3-ubyte.* cannot be read with its labels .*: get both files again"):
+    with pytest.raises(
+        InputError, match=r"train-images-idx3-ubyte.* cannot be read with its labels .*: get both files again"
+    ):
         prepared(idx_set(tmp_path / "mnist", ending=ending, **changes), tmp_path)
     assert list(tmp_path.glob("stores/*")) == []
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcgan_jax.gan import conv
 from dcgan_jax.config import Config
+from dcgan_jax.gan import conv
 from dcgan_jax.gan.networks import Latent
 from dcgan_jax.gan.state import create_state
 from dcgan_jax.gan.step import train_step
@@ -65,7 +65,11 @@ def from_torch(prefix, like):
 
 def statistics(prefix, kernels_prefix, like):
     """As ``from_torch`` for running statistics that were recorded without the kernels."""
-    layers = sorted(int(k.rsplit("/", 1)[1].split(".")[0]) for k in GOLDEN.files if k.startswith(f"{kernels_prefix}/") and GOLDEN[k].ndim == 4)
+    layers = sorted(
+        int(k.rsplit("/", 1)[1].split(".")[0])
+        for k in GOLDEN.files
+        if k.startswith(f"{kernels_prefix}/") and GOLDEN[k].ndim == 4
+    )
 
     def take(path, leaf):
         names = [p.key for p in path]
@@ -124,7 +128,7 @@ def test_gradients_of_the_first_step():
     state, _ = train_step(recorded_state(), images(0), KEY)
     for name, key in (("generator", "G"), ("discriminator", "D")):
         network = getattr(state, name)
-        ours = jax.tree.map(lambda m: m / 0.5, network.opt_state[0].mu)
+        ours = jax.tree.map(lambda m: m / 0.5, network.opt_state.inner_state[0].mu)
         theirs = from_torch(f"gradient/{key}", network.params)
         jax.tree.map(lambda a, b: close(a, b, 1e-4), ours, theirs)
 

@@ -8,6 +8,7 @@ import pytest
 from dcgan_jax import sample
 from dcgan_jax.gan.state import create_state, generator_params
 from dcgan_jax.gan.step import train_step
+from dcgan_jax.system.errors import InputError
 
 KEY = jax.random.key(5)
 
@@ -21,6 +22,7 @@ def params(tiny):
     return generator_params(state)
 
 
+@pytest.mark.slow
 def test_shapes_and_range_follow_from_the_parameters(tiny):
     for change in ({}, {"channels": 1}, {"image_size": 32, "latent_dim": 3}, {"width": 2}):
         config = dataclasses.replace(tiny, **change)
@@ -50,9 +52,11 @@ def test_the_prior_of_the_run_is_the_prior_of_its_samples(tiny):
 
 
 def test_sampling_can_be_jitted_by_the_caller(params):
-    np.testing.assert_allclose(jax.jit(lambda p, k: sample(p, k, num=3))(params, KEY), sample(params, KEY, num=3), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(lambda p, k: sample(p, k, num=3))(params, KEY), sample(params, KEY, num=3), atol=1e-6
+    )
 
 
 def test_none_is_refused(params):
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(InputError, match="at least 1"):
         sample(params, KEY, num=0)

@@ -1,0 +1,28 @@
+"""List the commands, or call one: ``python -m dcgan_jax train --workdir runs/``, ``dcgan-jax train ...``."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train a DCGAN, or resume a run",
+    "generate": "draw images from a trained run",
+}
+
+
+def main() -> None:
+    """Call the command named by the first argument with the others."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in COMMANDS:
+        sys.argv[:2] = [f"dcgan-jax {name}"]
+        importlib.import_module(f"dcgan_jax.{name}").main()
+        return
+    lines = "\n".join(f"  {command:<10}{what}" for command, what in COMMANDS.items())
+    text = f"usage: dcgan-jax COMMAND ...\n\n{lines}\n\ndcgan-jax COMMAND --help lists the flags of one."
+    if name not in ("--help", "-h"):
+        print(f"error: there is no command {name!r}\n{text}", file=sys.stderr)
+        raise SystemExit(2)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""What a script or a notebook imports, as its user would try it."""
+
+import dataclasses
+import subprocess
+import sys
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import equal
+
+import dcgan_jax
+from dcgan_jax import (
+    Config,
+    Discriminator,
+    DiscriminatorBlock,
+    Generator,
+    GeneratorBlock,
+    InputError,
+    Objective,
+    Stopped,
+    create_state,
+    decode,
+    fit,
+    from_uint8,
+    generator_params,
+    restore,
+    restore_state,
+    sample,
+    show,
+    to_uint8,
+    train_step,
+)
+from dcgan_jax.gan.state import _create
+from dcgan_jax.gan.step import compiled_step
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture
+def images(tiny):
+    return jax.random.uniform(KEY, (tiny.batch_size, 16, 16, 3), minval=-1)
+
+
+def test_every_name_is_listed_and_there():
+    assert set(dcgan_jax.__all__) <= set(dir(dcgan_jax))
+    assert all(getattr(dcgan_jax, name) is not None for name in dcgan_jax.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        dcgan_jax.nonesuch  # noqa: B018
+
+
+def test_train_is_the_module_before_and_after_it_is_imported():
+    code = "from dcgan_jax import train; import dcgan_jax.train as t; import dcgan_jax; assert dcgan_jax.train is t is train, train"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    from dcgan_jax import train
+
+    assert isinstance(train, types.ModuleType)
+
+
+def test_fit_then_restore_sample_decode_show(tiny, photos, tmp_path):
+    state = fit(dataclasses.replace(tiny, data=str(photos)), tmp_path)
+    params = restore(tmp_path)
+    assert equal(params, generator_params(state)) and equal(restore_state(tmp_path), state)
+    images = sample(params, KEY, num=5)
+    np.testing.assert_array_equal(sample(state, KEY, num=5), images)
+    z = jax.random.normal(KEY, (3, 8))
+    assert decode(params, z).shape == (3, 16, 16, 3)
+    assert jax.grad(lambda z: decode(params, z).sum())(z).shape == z.shape
+    picture = show(images)
+    assert picture.size == (3 * 18 + 2, 2 * 18 + 2)
+    np.testing.assert_array_equal(np.asarray(picture)[2:18, 2:18], to_uint8(images[0]))
+    np.testing.assert_array_equal(np.asarray(show(to_uint8(images), columns=5))[2:18, 20:36], to_uint8(images[1]))
+    assert show(images[..., :1]).mode == "L"
+
+
+def test_a_loop_of_ones_own_resumes_from_a_run(tiny, photos, images, tmp_path):
+    fit(dataclasses.replace(tiny, data=str(photos)), tmp_path)
+    state = restore_state(tmp_path, step=3)
+    for _ in range(2):
+        state, metrics = train_step(state, images, KEY)
+    assert state.step == 5 and np.isfinite(metrics["loss_D"])
+
+
+def test_blocks_and_features(images):
+    assert GeneratorBlock(20).init_with_output(KEY, jnp.zeros((2, 16, 16, 3)), train=False)[0].shape == (2, 32, 32, 20)
+    assert DiscriminatorBlock(20).init_with_output(KEY, images, train=False)[0].shape == (4, 8, 8, 20)
+    D = Discriminator(width=4, image_size=16)
+    variables = D.init(KEY, images, train=False)
+    _, seen = D.apply(variables, images, train=False, capture_intermediates=True, mutable="intermediates")
+    assert seen["intermediates"]["DiscriminatorBlock_1"]["__call__"][0].shape == (4, 4, 4, 8)
+
+
+class Mine(nn.Module):
+    """A generator without BatchNorm and of another architecture."""
+
+    @nn.compact
+    def __call__(self, z, *, train):
+        return jnp.tanh(nn.Dense(16 * 16 * 3)(z)).reshape(-1, 16, 16, 3)
+
+
+def test_a_generator_and_a_loss_of_ones_own(tiny, photos, tmp_path):
+    hinge = Objective(
+        discriminator=lambda real, fake: nn.relu(1 - real).mean() + nn.relu(1 + fake).mean(),
+        generator=lambda fake: -fake.mean(),
+    )
+    config = dataclasses.replace(tiny, data=str(photos))
+    state = fit(config, tmp_path, generator=Mine(), objective=hinge)
+    params = restore(tmp_path, generator=Mine())
+    z = jax.random.normal(KEY, (2, 8))
+    dense = state.generator.params["Dense_0"]
+    by_hand = np.tanh(np.asarray(z) @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])).reshape(2, 16, 16, 3)
+    np.testing.assert_allclose(decode(params, z), by_hand, atol=1e-6)
+    # At the start the logits of D are near 0, where the hinge loss is 2 and the cross-entropy log 2.
+    _, metrics = train_step(create_state(config, objective=hinge), jnp.zeros((4, 16, 16, 3)), KEY)
+    assert abs(metrics["loss_D"] - 2) < 0.1
+
+
+def test_seeds_and_rates_compile_once(tiny, images):
+    config = dataclasses.replace(tiny, width=6)  # which no other test has compiled
+    before = _create._cache_size(), compiled_step._cache_size()
+    losses = set()
+    for i in range(10):
+        state = create_state(dataclasses.replace(config, seed=i, learning_rate=1e-4 * (i + 1)))
+        for _ in range(3):
+            state, metrics = train_step(state, images, KEY)
+        losses.add(float(metrics["loss_D"]))
+    assert len(losses) == 10
+    assert (_create._cache_size(), compiled_step._cache_size()) == (before[0] + 1, before[1] + 1)
+
+
+def test_the_learning_rate_of_the_configuration_is_used(tiny, images):
+    moved = []
+    for rate in (1e-4, 2e-4):
+        state = create_state(dataclasses.replace(tiny, learning_rate=rate))
+        before = np.array(state.generator.params["ConvTranspose_0"]["kernel"])
+        state, _ = train_step(state, images, KEY)
+        moved.append(np.abs(np.asarray(state.generator.params["ConvTranspose_0"]["kernel"]) - before).max())
+    np.testing.assert_allclose(moved, [1e-4, 2e-4], rtol=1e-2)  # Adam's first step is its rate
+
+
+def test_a_script_keeps_what_it_compiles(tmp_path):
+    code = """
+import jax
+from dcgan_jax import Config, create_state
+assert jax.config.jax_compilation_cache_dir is None
+create_state(Config(image_size=16, width=4))
+print(jax.config.jax_compilation_cache_dir)
+"""
+    environment = {"DCGAN_JAX_CACHE": str(tmp_path), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "xla"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda state, x: train_step(state, to_uint8(x), KEY), r"floats in \[-1, 1\].*uint8"),
+        (lambda state, x: train_step(state, 127.5 * (x[:3] + 1.01), KEY), r"floats in \[-1, 1\]"),
+        (lambda state, x: train_step(state, x.transpose(0, 3, 1, 2), KEY), r"shape \(batch, \*\(16, 16, 3\)\), not \(4, 3, 16, 16\)"),
+        (lambda state, x: train_step(state, x[:, :8, :8], KEY), r"\(16, 16, 3\)\), not \(4, 8, 8, 3\)"),
+        (lambda state, x: train_step(state, x, 0), r"jax.random.key\(0\), not 0"),
+        (lambda state, x: sample(state, 0), r"jax.random.key\(0\), not 0"),
+        (lambda state, x: sample(state.generator.params, KEY), "restore.workdir. or generator_params.state. returns, not dict"),
+        (lambda state, x: sample(state, KEY, num=0), "num 0 must be at least 1"),
+        (lambda state, x: decode(state, jnp.zeros((2, 9))), r"shape \(N, 8\), not \(2, 9\)"),
+        (lambda state, x: Generator(image_size=48), "image_size 48 .* nearest are 32 and 64"),
+        (lambda state, x: Discriminator(image_size=48), "image_size 48 .* nearest are 32 and 64"),
+        (lambda state, x: show(x[0]), r"shape \(N, H, W, 1 or 3\), not \(16, 16, 3\)"),
+    ],
+)  # fmt: skip
+def test_wrong_inputs_are_refused_with_a_sentence(tiny, images, wrong, message):
+    with pytest.raises(InputError, match=message):
+        wrong(create_state(tiny), images)
+
+
+def test_a_sweep_that_survives_errors_stops_when_it_is_told_to():
+    with pytest.raises(Stopped):
+        try:
+            raise Stopped(15, "stopped")
+        except Exception:
+            pass
+
+
+def test_states_are_shown_in_a_line(tiny):
+    state = create_state(tiny)
+    for thing in (state, state.generator, generator_params(state)):
+        assert len(repr(thing)) < 250 and "parameters" in repr(thing)
+
+
+def test_pixels_go_there_and_back():
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    np.testing.assert_array_equal(to_uint8(from_uint8(pixels)), pixels)
+    assert Config().width == 64
