@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dcgan_jax.system.errors import InputError, Stopped
     from dcgan_jax.views.grid import show
 
-# TensorFlow, which only reads images here, is noisy unless told so before its first import.
+# TensorFlow, which only reads images here, logs a lot unless this is set before its first import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -50,30 +50,23 @@ __all__ = [
     "train_step",
 ]
 
-_HOME = {
-    "Config": "config",
-    "Discriminator": "gan.networks",
-    "DiscriminatorBlock": "gan.networks",
-    "Generator": "gan.networks",
-    "GeneratorBlock": "gan.networks",
-    "InputError": "system.errors",
-    "Objective": "gan.objectives",
-    "Stopped": "system.errors",
-    "create_state": "gan.state",
-    "decode": "gan.sampling",
-    "fit": "run.loop",
-    "from_uint8": "gan.pixels",
-    "generator_params": "gan.state",
-    "restore": "run.checkpoints",
-    "restore_state": "run.checkpoints",
-    "sample": "gan.sampling",
-    "show": "views.grid",
-    "to_uint8": "gan.pixels",
-    "train_step": "gan.step",
+_ROOMS = {
+    "config": "Config",
+    "gan.networks": "Discriminator DiscriminatorBlock Generator GeneratorBlock",
+    "gan.objectives": "Objective",
+    "gan.pixels": "from_uint8 to_uint8",
+    "gan.sampling": "decode sample",
+    "gan.state": "create_state generator_params",
+    "gan.step": "train_step",
+    "run.checkpoints": "restore restore_state",
+    "run.loop": "fit",
+    "system.errors": "InputError Stopped",
+    "views.grid": "show",
 }
+_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
 
-def __getattr__(name):  # PEP 562: `--help` and `import dcgan_jax` pay for nothing they do not use
+def __getattr__(name):  # PEP 562: `--help` and `import dcgan_jax` import only what they use
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

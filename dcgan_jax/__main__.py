@@ -10,14 +10,14 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Call the command named by the first argument with the others."""
+    """Call the command that the first argument names, with the other arguments."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in COMMANDS:
         sys.argv[:2] = [f"dcgan-jax {name}"]
         importlib.import_module(f"dcgan_jax.{name}").main()
         return
     lines = "\n".join(f"  {command:<10}{what}" for command, what in COMMANDS.items())
-    text = f"usage: dcgan-jax COMMAND ...\n\n{lines}\n\ndcgan-jax COMMAND --help lists the flags of one."
+    text = f"usage: dcgan-jax COMMAND ...\n\n{lines}\n\ndcgan-jax COMMAND --help lists its flags."
     if name not in ("--help", "-h"):
         print(f"error: there is no command {name!r}\n{text}", file=sys.stderr)
         raise SystemExit(2)

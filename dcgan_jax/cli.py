@@ -15,9 +15,9 @@ import tyro
 from dcgan_jax.system import cluster
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, first_line, printable
 
-# XLA:CPU asks for its scratch memory anew in every step, and glibc gives blocks of that size back to the
-# kernel each time, which then has to clear and map every page again. Kept, in huge pages, a step takes a
-# fifth less time (experiments/RESULTS.md). glibc reads this only when a process starts.
+# XLA:CPU allocates its scratch memory anew in every step. glibc returns blocks of that size to the kernel,
+# which has to clear and map every page again. When the memory is kept, in huge pages, a step takes a fifth
+# less time (experiments/RESULTS.md). glibc reads this only when a process starts.
 KEEP_MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=137438953472"
 }
@@ -27,7 +27,7 @@ LOST_PEER = 75
 
 
 def keep_memory() -> None:
-    """Start this command over with an allocator that keeps freed memory, where there is one (glibc).
+    """Restart this command with an allocator that keeps freed memory, if the system has one (glibc).
 
     Returns at once if ``GLIBC_TUNABLES`` is set already, by this function or by the user.
     """
@@ -36,9 +36,9 @@ def keep_memory() -> None:
 
 
 def parse(arguments: type, *, description: str | None, **defaults) -> Any:
-    """Build the dataclass ``arguments`` from the command line, with other defaults for the fields named.
+    """Build the dataclass ``arguments`` from the command line, with ``defaults`` in place of its own.
 
-    ``--help`` and mistakes end the program here.
+    ``--help`` and errors end the program here.
     """
     main = sys.modules["__main__"].__spec__
     program = sys.argv[0] if main is None or main.name.endswith("__main__") else f"python -m {main.name}"
@@ -53,7 +53,7 @@ def parse(arguments: type, *, description: str | None, **defaults) -> Any:
 
 
 class _Console:
-    """A standard stream that cannot end a run: Ctrl-C may end ``| tee log`` first, or the disk with the log be full."""
+    """A standard stream whose errors do not end a run: Ctrl-C may end ``| tee log`` first, or its disk may be full."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -71,15 +71,15 @@ class _Console:
     def _try(self, function, *args):
         try:
             function(*args)
-        except OSError:  # from now on to nowhere
+        except OSError:  # discard all later output
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 @contextlib.contextmanager
 def _console():
-    # A stream that was closed at the start is None, and the next file would get its number.
-    out, err = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 - for life
+    # A stream that was closed at the start is None, and the next file opened would get its number.
+    out, err = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 - never closed
     with contextlib.redirect_stdout(_Console(out)), contextlib.redirect_stderr(_Console(err)):
         try:
             yield
@@ -89,14 +89,17 @@ def _console():
 
 @contextlib.contextmanager
 def endings() -> Iterator[None]:
-    """Turn what can be expected to go wrong in the block into its message and exit code."""
+    """Turn the expected errors of the block into a message and an exit code."""
     with _console():
         try:
             yield
         except (InputError, NonFiniteError, Stopped) as error:
             _end(error)
         except KeyboardInterrupt as error:
-            _end(Stopped(error.args[0] if error.args else signal.SIGINT, "stopped: the same command starts again"))
+            number = error.args[0] if error.args else signal.SIGINT
+            print("stopped: the same command starts again", file=sys.stderr)
+            sys.stdout.flush()
+            os._exit(128 + number)  # without waiting for the threads of others, such as downloads
         except Exception as error:
             if not cluster.joined():
                 raise
@@ -104,9 +107,9 @@ def endings() -> Iterator[None]:
 
 
 def run(command: Callable, arguments) -> None:
-    """Call ``command(arguments)``, with ``endings``.
+    """Call ``command(arguments)`` within ``endings``.
 
-    Before training holds the signals, Ctrl-C and SIGTERM end the command at once.
+    Until training holds the signals, Ctrl-C and SIGTERM end the command at once.
     """
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _interrupt)
@@ -121,18 +124,18 @@ def _interrupt(number, _):
 def _end(error) -> NoReturn:
     message = "\n".join(map(printable, str(error).splitlines()))
     print(message if isinstance(error, Stopped) else f"error: {message}", file=sys.stderr)
-    if cluster.joined() and isinstance(error, InputError):  # which the others may not have met
+    if cluster.joined() and isinstance(error, InputError):  # the others may not have this error
         cluster.leave(error.exit_code)
     raise SystemExit(error.exit_code)
 
 
 def _leave(error) -> NoReturn:
-    """End one of several processes by what the others must not wait for: JAX's failure, or a mistake of ours."""
+    """End one of several processes after a failure of JAX or a bug, without waiting for the others."""
     import jax
 
     if not isinstance(error, jax.errors.JaxRuntimeError):
         traceback.print_exception(error)
         cluster.leave(1)
     lost = "if one of them has ended, start all of them again, and they resume from the last checkpoint"
-    print(f"error: the processes cannot go on together ({first_line(error)}): {lost}", file=sys.stderr)
+    print(f"error: the processes cannot continue together ({first_line(error)}): {lost}", file=sys.stderr)
     cluster.leave(LOST_PEER)

@@ -1,4 +1,4 @@
-"""Every knob of a run, in one frozen dataclass that is validated when it is built."""
+"""All settings of a run, in one frozen dataclass that is validated when it is created."""
 
 import dataclasses
 import json
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import parse_json
 
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = ("data", "steps", "sample_every", "checkpoint_every", "keep_newest", "keep_every", "retries")
 """Fields that may differ when a run resumes: no step's result depends on them, unless the run diverges.
 
-Which images ``data`` names is compared by content, not by spelling."""
+The images that ``data`` names are compared by content, not by path."""
 _POSITIVE = (
     "batch_size",
     "width",
@@ -28,16 +29,14 @@ _POSITIVE = (
 
 
 def check_image_size(size: int) -> None:
-    """Refuse a side that the networks cannot have.
+    """Refuse an image size that the networks do not support.
 
     Raises:
       InputError: names the nearest sizes.
     """
     if size not in IMAGE_SIZES:
         near = sorted(IMAGE_SIZES, key=lambda side: abs(math.log(side / max(size, 1))))[:2]
-        raise InputError(
-            f"image_size {size} is not a size this network can have; the nearest are {min(near)} and {max(near)}"
-        )
+        raise InputError(f"image_size {size} is not supported; the nearest are {min(near)} and {max(near)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +44,10 @@ class Config:
     """One training run. Every field is a command-line flag of the same name."""
 
     data: str = "sprites"
-    """What to learn: sprites (embedded), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the
-    path of a folder or .zip of images."""
+    """The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a
+    folder or .zip of images."""
     steps: int = 5000
-    """Training steps in all; raising it later extends the run."""
+    """Total number of training steps; a larger number later extends the run."""
     batch_size: int = 32
     """Real images per step, and as many generated ones."""
     image_size: int = 64
@@ -56,7 +55,7 @@ class Config:
     channels: int = 3
     """3 for RGB, 1 for grayscale."""
     width: int = 64
-    """Channels of the widest feature maps (the last before the image); each halving doubles them."""
+    """Channels of the largest feature maps (those next to the image); each halving of the side doubles them."""
     latent_dim: int = 100
     """Length of the latent vector z."""
     latent: Literal["normal", "uniform"] = "normal"
@@ -64,7 +63,7 @@ class Config:
     learning_rate: float = 4e-4
     """Adam's step size, for both networks."""
     beta1: float = 0.5
-    """Adam's decay of the first moment."""
+    """Adam's decay rate of the first moment."""
     leaky_slope: float = 0.2
     """Slope of the discriminator's LeakyReLU below zero; 0 makes it a ReLU."""
     first_batchnorm: bool = False
@@ -72,14 +71,13 @@ class Config:
     batchnorm_scale_mean: float = 1.0
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
     background: str = "white"
-    """Colour laid under transparent pixels: a name or #rrggbb."""
+    """Colour of transparent pixels and of padding: a name or #rrggbb."""
     resize: Literal["crop", "squash", "pad"] = "crop"
-    """How pictures that are not square become square: their middle is cut out, both sides are resized, or they are
-    laid on the background colour."""
+    """How pictures become square: crop to the centre, change the proportions, or pad with the background colour."""
     seed: int = 0
     """Seed of everything random: weights, noise, the order of the images."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Of the matrix products; weights, optimizer and BatchNorm statistics are always float32."""
+    """Precision of the matrix products; weights, optimizer and BatchNorm statistics are always float32."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 250
@@ -87,11 +85,11 @@ class Config:
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     keep_newest: int = 3
-    """How many of the newest checkpoints stay."""
+    """How many of the newest checkpoints are kept."""
     keep_every: int = 5000
-    """Steps between checkpoints that stay for good."""
+    """Steps between checkpoints that are also kept."""
     retries: int = 3
-    """How often a run that diverges goes back to its last regular checkpoint and tries other noise, before the next."""
+    """How often a run that diverges tries again from the same checkpoint with other noise before it gives up."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -102,6 +100,8 @@ class Config:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.steps >= 2**31:
+            raise InputError(f"steps {self.steps} must be less than 2**31")
         if self.retries < 0:
             raise InputError(f"retries {self.retries} must be at least 0")
         if self.batch_size < 2:
@@ -117,20 +117,24 @@ class Config:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
         if not self.data:
-            raise InputError("data is empty: name sprites, pokemon, tfds:NAME, or a folder or .zip of images")
+            raise InputError("data is empty: give sprites, pokemon, tfds:NAME, or a folder or .zip of images")
 
     def to_json(self) -> str:
+        """Write the settings as the text of a ``config.json``."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def load(cls, path: Path) -> "Config":
-        """Read a ``config.json``, validated as command-line input is.
+        """Read a ``config.json``, validated like the command line.
 
         Raises:
           InputError: the file is missing, is not JSON, or holds an unknown, missing or bad field.
         """
         try:
-            values = json.loads(Path(path).read_text())
+            text = Path(path).read_text()
+            if not text.strip():
+                raise InputError(f"{path} is empty: bring a copy of it back, or give another --workdir")
+            values = parse_json(text)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist: {path.parent} is not the folder of a run") from None
         except (OSError, ValueError) as error:
@@ -157,12 +161,14 @@ class Config:
 
 
 def _typed(field, value):
-    """``value`` if it has the field's type, an int widened where a float is asked for."""
+    """``value`` if it has the field's type, an int becomes a float where one is expected."""
     if typing.get_origin(field.type) is Literal:
         choices = typing.get_args(field.type)
         if value not in choices:
             raise InputError(f"{field.name} {value!r} is unknown: choose {' or '.join(choices)}")
         return value
+    if type(value) is int and abs(value) >= 2**32:
+        raise InputError(f"{field.name} is a number of {value.bit_length()} bits: give a smaller one")
     if field.type is float and type(value) is int:
         return float(value)
     if type(value) is not field.type:

@@ -11,16 +11,18 @@ from dcgan_jax.system.files import user_path, writing
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
+    """The flags of ``generate``."""
+
     workdir: Path
     """Folder of the run."""
     out: Path
     """Folder for the pictures: 00000.png and so on, and grid.png; made if it does not exist."""
     num: int = 64
-    """How many."""
+    """Number of pictures."""
     seed: int = 0
-    """Of the noise. Picture i of a seed is the same whatever --num is."""
+    """Seed of the noise. Picture i does not depend on --num."""
     step: int | None = None
-    """Which checkpoint; the newest by default."""
+    """Step of the checkpoint; the newest by default."""
 
     def __post_init__(self):
         if self.num < 1:
@@ -48,7 +50,7 @@ def generate(arguments: Arguments) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder")
     if out.is_dir() and any(out.glob("*.png")):
-        raise InputError(f"{out} holds pictures already, with which these would mix: give --out another folder")
+        raise InputError(f"{out} already holds pictures: give --out another folder")
     params = restore(arguments.workdir, arguments.step)
     images = to_uint8(sample(params, jax.random.key(arguments.seed), arguments.num))
     with writing(out):
@@ -60,6 +62,7 @@ def generate(arguments: Arguments) -> None:
 
 
 def main() -> None:
+    """Read the command line and generate."""
     cli.run(generate, cli.parse(Arguments, description=__doc__))
 
 

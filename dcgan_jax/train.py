@@ -1,7 +1,7 @@
 """Train a DCGAN: ``python -m dcgan_jax.train --workdir runs/``.
 
-The same command again resumes where the last one stopped; --workdir alone is enough then. Exit codes: 0 done,
-2 something to put right, 3 diverged, 75 another process of the run was lost, 129, 130 and 143 stopped by a
+The same command resumes a run that stopped; --workdir alone is enough then. Exit codes: 0 done, 2 an error that
+you can fix, 3 diverged, 75 another process of the run was lost, 129, 130 and 143 stopped by a
 closed terminal, Ctrl-C and SIGTERM.
 """
 
@@ -15,6 +15,8 @@ from dcgan_jax.system.cluster import Cluster
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
+    """The flags of ``train``."""
+
     workdir: Path
     """Folder of the run: its configuration, metrics, samples and checkpoints."""
     config: Config = Config()
@@ -24,7 +26,7 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train on all devices of all processes of the cluster."""
     arguments.cluster.join()
-    from dcgan_jax.run.loop import fit  # here, so that `--help` and mistakes answer at once
+    from dcgan_jax.run.loop import fit  # here, so that `--help` and wrong flags answer at once
 
     fit(arguments.config, arguments.workdir)
     print(f"look at {arguments.workdir}/progress.png and {arguments.workdir}/samples/; for more pictures:")
@@ -32,7 +34,7 @@ def run(arguments: Arguments) -> None:
 
 
 def main(recipe: Config | None = None, description: str | None = None) -> None:
-    """Read the command line. Flags that are not set have the values of the run in the folder, or of ``recipe``."""
+    """Read the command line and train. Flags not given have the values of the run in the folder, or of ``recipe``."""
     description = description or __doc__
     arguments = cli.parse(Arguments, description=description, config=recipe or Config())
     if recipe is None:

@@ -6,7 +6,6 @@ import numpy as np
 from dcgan_jax.config import Config
 from dcgan_jax.data import sources, store
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.log import read_metrics
 
 
 def prepared(data, cache, **changes):
@@ -17,7 +16,7 @@ def prepared(data, cache, **changes):
 
 def metrics_of(workdir):
     """The lines of a run's metrics.jsonl."""
-    return read_metrics(RunFolder(workdir))
+    return RunFolder(workdir).read_metrics()
 
 
 def equal(a, b):

@@ -16,6 +16,10 @@ from dcgan_jax.system.errors import InputError
         ({"channels": 2}, "1 .grayscale. nor 3"),
         ({"batch_size": 1}, "BatchNorm needs at least 2"),
         ({"steps": 0}, "steps 0 must be at least 1"),
+        ({"steps": 2**31}, r"steps 2147483648 must be less than 2\*\*31"),
+        ({"steps": 10**400}, "steps is a number of 1329 bits: give a smaller one"),
+        ({"learning_rate": 10**400}, "learning_rate is a number of 1329 bits"),
+        ({"learning_rate": 1e400}, "learning_rate inf must be a positive number"),
         ({"learning_rate": float("nan")}, "learning_rate nan must be a positive number"),
         ({"learning_rate": 0}, "must be a positive number"),
         ({"beta1": 1.0}, r"\[0, 1\)"),
@@ -44,6 +48,8 @@ def test_json_round_trip(tmp_path):
     [
         ("{", "cannot be read"),
         ("[]", "not a run's configuration, but a list"),
+        ("", "is empty: bring a copy of it back"),
+        ("[" * 100_000, "nested too deeply"),
         (json.dumps({"stepz": 3}), "unknown stepz"),
         (
             Config().to_json().replace('"retries": 3', '"seed": 0').replace('  "precision": "float32",\n', ""),

@@ -76,7 +76,7 @@ def test_train_resume_generate(photos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nonesuch"], "no such folder or file, nor one of sprites"),
+        (["--data", "nonesuch"], "no such folder or file, and not sprites"),
         (["--data", "~nobody_here/cats"], "'~nobody_here/cats' cannot be used: "),
         (["--data", "x" * 300], "'xxx.*xxx' cannot be used: File name too long"),
         (["--data", "PHOTOS", "--workdir", "x" * 300], "'xxx.*xxx' cannot be used: File name too long"),

@@ -1,4 +1,4 @@
-"""Any picture to a uint8 square, in bounded memory and time."""
+"""Decode any picture to a uint8 square, with bounded memory and time."""
 
 import contextlib
 import ctypes
@@ -14,19 +14,19 @@ from dcgan_jax.config import Config
 from dcgan_jax.system.files import mib
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
-"""What is decoded, whatever it is called: Pillow would run Ghostscript on an EPS file named .png."""
+"""The formats that are decoded, whatever the file is called: Pillow would run Ghostscript on an EPS file named .png."""
 FILE_LIMIT = 128 << 20
-"""Bytes that the file of one picture may have."""
+"""Most bytes that the file of one picture may have."""
 MEMORY_LIMIT = 400 << 20
-"""Bytes that decoding one picture may take."""
+"""Most bytes that decoding one picture may take."""
 SIDE_LIMIT = 65_535
-"""Pixels along one side: the coefficients of a resize take 16 bytes for each."""
+"""Most pixels along one side: a resize takes 16 bytes of coefficients for each."""
 SCAN_LIMIT = 10**9
-"""Scans of a JPEG times its pixels: a few seconds. A usual file has at most ten scans."""
+"""Most scans of a JPEG times its pixels, which take a few seconds. A usual file has at most ten scans."""
 SLOW_LIMIT = 4_000_000
-"""Pixels of a picture that Pillow decodes in Python: a few seconds."""
+"""Most pixels of a picture that Pillow decodes in Python, which take a few seconds."""
 
-_SHARE = 128 << 20  # bytes that each worker may take at any time; what needs more waits for the others
+_SHARE = 128 << 20  # bytes that each worker may take at any time; pictures that need more are decoded one by one
 _alone = threading.RLock()
 # Bytes for each pixel, measured: the decoder's buffers, the picture, and a rotated or premultiplied copy.
 _PER_PIXEL = {"PNG": 9.5, "GIF": 9.5, "TIFF": 13, "WEBP": 20, "AVIF": 20, "JPEG2000": 25}
@@ -46,8 +46,8 @@ def decode(content: bytes | np.ndarray, config: Config) -> np.ndarray:
       uint8 (image_size, image_size, channels).
 
     Raises:
-      ValueError: it is no picture that is read, or needs too much memory or time. On bad bytes decoders
-        raise other exceptions, too.
+      ValueError: it is not a picture of a known format, or needs too much memory or time. On bad bytes
+        decoders raise other exceptions, too.
     """
     if isinstance(content, np.ndarray):
         return to_square(Image.fromarray(content), config)
@@ -74,7 +74,7 @@ def check_size(size: int) -> None:
 
 @contextlib.contextmanager
 def _room(need: int):
-    """Decode what needs more than a worker's share while nothing else that does is being decoded."""
+    """Let pictures that need more than a worker's share be decoded one by one."""
     if need <= _SHARE:
         yield
         return
@@ -82,15 +82,15 @@ def _room(need: int):
         try:
             yield
         finally:
-            if platform.libc_ver()[0] == "glibc":  # which keeps what a thread has freed for that thread
+            if platform.libc_ver()[0] == "glibc":  # which keeps freed memory for the thread that freed it
                 ctypes.CDLL(None).malloc_trim(0)
 
 
 def _memory(image, content: bytes, config: Config) -> int:
-    """Estimate the bytes that decoding takes; has a JPEG decoded at a fraction of its size, where that is enough.
+    """Estimate the bytes that decoding takes. A large JPEG is set to be decoded at a fraction of its size.
 
     Raises:
-      ValueError: too many, or it would take too long.
+      ValueError: decoding would take too much memory or too long.
     """
     size, pixels, need = f"{image.width} x {image.height} pixels", image.width * image.height, 0
     if image.format in ("JPEG", "MPO"):
@@ -104,7 +104,7 @@ def _memory(image, content: bytes, config: Config) -> int:
         pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))  # TileWidth and TileLength
     need += int(pixels * _PER_PIXEL.get(image.format, _PER_PIXEL_OTHERS))
     if image.tile and image.tile[0].codec_name in _SLOW and pixels > SLOW_LIMIT:
-        raise ValueError(f"{size} of a kind that takes long to decode, more than {SLOW_LIMIT}")
+        raise ValueError(f"{size} in a format that is slow to decode, more than {SLOW_LIMIT}")
     if need > MEMORY_LIMIT:
         raise ValueError(f"{size} would take {mib(need)} to decode, more than {mib(MEMORY_LIMIT)}")
     if max(image.size) > SIDE_LIMIT:
@@ -124,9 +124,9 @@ def _scans(content: bytes) -> int:
 
 
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
-    """Convert any picture to uint8 (image_size, image_size, channels), cut, squashed or padded by ``config.resize``.
+    """Convert any picture to uint8 (image_size, image_size, channels), made square as ``config.resize`` says.
 
-    EXIF orientation is honoured, transparency is laid over the background, 16-bit grayscale is
+    EXIF orientation is applied, transparent pixels show the background, 16-bit grayscale is
     scaled to 8 bits, palettes and CMYK become RGB.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Batches as a pure function of (seed, step), by tf.data.
+"""Batches as a pure function of (seed, step), with tf.data.
 
-The images are read in the order of one endless stream: a permutation of the whole set, then a fresh
-one, and so on. Batch ``step`` is the stretch [step·B, (step + 1)·B) of it. So every image appears
-exactly once in each epoch, the remainder of one epoch is carried over into the first batch of the
-next, and resuming needs nothing but the step.
+The images are read in the order of one endless stream: a permutation of the whole set, then a new
+one, and so on. Batch ``step`` is the part [step·B, (step + 1)·B) of it. So every image appears
+exactly once in each epoch, the rest of one epoch goes into the first batch of the next, and resuming
+needs only the step.
 """
 
 import functools
@@ -18,6 +18,7 @@ import tensorflow as tf
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.pixels import from_uint8
+from dcgan_jax.system.errors import InputError, first_line
 
 tf.config.set_visible_devices([], "GPU")  # the accelerator's memory belongs to JAX
 
@@ -28,7 +29,7 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.ndarray:
-    """Which images batch ``step`` (from 0) consists of: (batch_size,) indices below ``count``."""
+    """The images of batch ``step`` (from 0): (batch_size,) indices below ``count``."""
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, offsets = np.divmod(position, count)
     parts = [_permutation(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)]
@@ -38,7 +39,7 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
 def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> tf.data.Dataset:
     """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
 
-    Each batch is cut into ``parts``, and only the stretch ``part`` of it is read.
+    Each batch is cut into ``parts``, and only number ``part`` of them is read.
     """
     size = config.batch_size // parts
 
@@ -46,13 +47,13 @@ def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, part
         indices = batch_indices(int(step), count=len(store), batch_size=config.batch_size, seed=config.seed)
         return from_uint8(store.take(indices[part * size : (part + 1) * size]))
 
-    @tf.autograph.experimental.do_not_convert  # which would write a file, and a killed run leave it
+    @tf.autograph.experimental.do_not_convert  # it would write a file, which a killed run leaves behind
     def load(step):
         pixels = tf.numpy_function(read, [step], tf.float32, stateful=False)
         return tf.ensure_shape(pixels, (size, *store.shape[1:]))
 
     options = tf.data.Options()
-    # It has nothing to choose here, and its thread can hold up the end for a minute.
+    # There is nothing to tune here, and its thread can delay the end by a minute.
     options.autotune.enabled = False
     steps = tf.data.Dataset.counter(start=start)
     return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options)
@@ -63,11 +64,11 @@ def device_batches(
 ) -> Iterator[jax.Array]:
     """``batches`` as JAX arrays, two of them on their way to the device at any time.
 
-    With a ``sharding`` of all devices, each process reads its own part of a batch, and the arrays
-    are the whole ones.
+    With a ``sharding`` of all devices, each process reads its own part of a batch, and each array is
+    the whole batch.
     """
     parts = {"part": jax.process_index(), "parts": jax.process_count()} if sharding else {}
-    source = iter(batches(store, config, start=start, **parts).as_numpy_iterator())
+    source = _read(iter(batches(store, config, start=start, **parts).as_numpy_iterator()), store)
 
     def put(batch):
         return jax.make_array_from_process_local_data(sharding, batch) if sharding else jax.device_put(batch)
@@ -76,3 +77,15 @@ def device_batches(
     for batch in source:
         yield queue.popleft()
         queue.append(put(batch))
+
+
+def _read(batches, store):
+    """
+    Raises:
+      InputError: the store cannot be read any more, of which TensorFlow makes an error of its own.
+    """
+    try:
+        yield from batches
+    except tf.errors.OpError as error:
+        problem = f"{store.path} cannot be read any more ({first_line(error)})"
+        raise InputError(f"{problem}: run the same command again") from error

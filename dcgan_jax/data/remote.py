@@ -1,9 +1,10 @@
-"""What comes from the network: one file by pooch, data sets by tensorflow-datasets."""
+"""Downloads: one file with pooch, data sets with tensorflow-datasets."""
 
 import contextlib
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,18 @@ import pooch
 import requests
 
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import locked, writing
+from dcgan_jax.system.files import locked, write_text, writing
 
 
 def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
-    """Get a file once, from the first of ``urls`` that gives it; ``target`` exists only whole and checked.
+    """Download a file once, from the first of ``urls`` that works; ``target`` exists only complete and checked.
 
     Raises:
       InputError: no network, a broken transfer, or a wrong checksum, also of a file that was put there by hand.
     """
     with locked(target.parent.with_name("locks") / f"{target.name}.lock"), writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial")  # of a killed process, if it is there: written anew
+        partial = target.with_name(f"{target.name}.partial")  # overwritten if a killed process left one
         failure = None
         for url in urls if not target.exists() else ():
             try:
@@ -42,8 +43,12 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
         else:
             if failure:
                 raise InputError(f"{failure}: try again, or put the file at {target} yourself")
-        if (found := _sha1(target)) != sha1:
-            raise InputError(f"{target} has SHA-1 {found}, not {sha1}: delete it, and it is downloaded again")
+        # SHA-1 can be forged. What has passed it once, over https, is recognised by SHA-256 from then on.
+        learned, sha256 = target.with_name(f"{target.name}.sha256"), pooch.file_hash(str(target))
+        if (found := _sha1(target)) != sha1 or (learned.exists() and learned.read_text() != sha256):
+            raise InputError(f"{target} has SHA-1 {found}, not {sha1}, or was changed: delete it and {learned}")
+        if not learned.exists():
+            write_text(learned, sha256)
     return target
 
 
@@ -61,6 +66,24 @@ def _is_reachable(urls: Iterable[str]) -> bool:
     return not hosts
 
 
+def _interruptibly(function: Callable[[], object]) -> None:
+    """Call it in a thread that nobody waits for: Ctrl-C would otherwise wait for its downloads."""
+    failed = []
+
+    def work():
+        try:
+            function()
+        except BaseException as error:  # raised below
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name="tfds", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    if failed:
+        raise failed[0]
+
+
 def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Callable[[], Iterator]]:
     """Open ``NAME[/CONFIG][:VERSION][:SPLIT]`` of tensorflow-datasets, the split ``train`` by default.
 
@@ -69,7 +92,7 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
       function that yields each as uint8 (H, W) or (H, W, C) with its label.
 
     Raises:
-      InputError: there is none of that name or split, it has no images, or it cannot be prepared.
+      InputError: there is no such data set or split, it has no images, or it cannot be prepared.
     """
     import tensorflow_datasets as tfds
 
@@ -80,12 +103,12 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
         raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
     name, split = parts[1], parts[2] or "train"
     try:
-        with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # it has none itself
+        with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # tfds has no lock
             folder = None if "TFDS_DATA_DIR" in os.environ else str(cache / "tfds")
             builder = tfds.builder(name, data_dir=folder)
             if not builder.data_path.exists() and not _is_reachable(builder.url_infos or {}):
                 raise InputError(f"--data tfds:{spec} cannot be downloaded: connect to the network")
-            builder.download_and_prepare()
+            _interruptibly(builder.download_and_prepare)
     except tfds.core.DatasetNotFoundError:
         raise InputError(f"--data tfds:{spec}: tensorflow-datasets has no data set {name!r}") from None
     except (OSError, ValueError, AssertionError, tfds.download.DownloadError) as error:

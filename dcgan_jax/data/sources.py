@@ -31,7 +31,7 @@ EXPANSION_LIMIT = 2000
 """How many times its own size a .zip may expand to: deflate reaches 1032."""
 
 BY_NAME = ("sprites", "pokemon")
-"""Values of ``Config.data`` that mean no file."""
+"""Values of ``Config.data`` that are not paths."""
 
 ENDINGS = set(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
 
@@ -42,8 +42,8 @@ _IDX = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
 class Item(NamedTuple):
     """One picture: its name for messages, its label, and a function that reads its file, or makes its pixels.
 
-    What ``load`` raises says whether to skip it: an OSError with a number comes from the system, and
-    stops all; anything else is a picture that is no good.
+    If ``load`` raises an OSError with a number, the system has failed and all stops. Any other error
+    means a bad picture, which is skipped.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Item(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A set of pictures: what it is called, what its content is recognised by, and the pictures."""
+    """A set of pictures: its name, a fingerprint of its content, and the pictures."""
 
     name: str
     fingerprint: str
@@ -80,7 +80,7 @@ def open_source(config: Config, cache: Path) -> Source:
         return _idx(path)
     if path.is_file():
         return _zip(path)
-    raise InputError(f"--data {data}: no such folder or file, nor one of sprites, pokemon, tfds:NAME[:SPLIT]")
+    raise InputError(f"--data {data}: no such folder or file, and not sprites, pokemon or tfds:NAME[:SPLIT]")
 
 
 def _sprites(seed: int) -> Source:
@@ -112,10 +112,10 @@ def _digest(parts) -> str:
 
 
 def _images_among(names: list[str], where: Path) -> list[str]:
-    """The names that end like images, sorted; says which others there are.
+    """The names with the extension of an image, sorted. Prints which others there are.
 
     Raises:
-      InputError: there are none; says what there is.
+      InputError: there are none; the message says what there is.
     """
     images, others = [], Counter()
     for name in names:
@@ -124,7 +124,7 @@ def _images_among(names: list[str], where: Path) -> list[str]:
         if path.suffix.lower() in ENDINGS and not hidden:
             images.append(name)
         elif not hidden and path.name.lower() not in _LITTER:
-            others[path.suffix.lower() or "without an ending"] += 1
+            others[path.suffix.lower() or "without an extension"] += 1
     commonest = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))
     found = ", ".join(f"{count} {kind}" for kind, count in commonest[:5]) + ", …" * (len(others) > 5)
     if not images:
@@ -153,7 +153,7 @@ def _folder(root: Path) -> Source:
             try:
                 facts = (root / name).stat()
                 yield f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}"
-            except OSError as error:  # a link to nowhere, say: counted and named when it is loaded
+            except OSError as error:  # such as a broken link: counted and named when it is loaded
                 yield f"{name}\0{error.strerror}"
 
     def items():
@@ -168,20 +168,20 @@ def _read_file(path: Path) -> bytes:
         facts = path.stat()
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink():
-            raise ValueError(f"a link to nowhere: {error.strerror}") from None
+            raise ValueError(f"a broken link: {error.strerror}") from None
         raise
     if not stat.S_ISREG(facts.st_mode):
-        raise ValueError("not a regular file")  # opening a pipe would wait for ever
+        raise ValueError("not a regular file")  # opening a pipe would wait forever
     check_size(facts.st_size)
     with open(path, "rb") as file:
         return file.read(facts.st_size)
 
 
 def _zip(path: Path) -> Source:
-    """Pictures straight out of an archive. Nothing is extracted, so no member can land anywhere.
+    """Pictures read directly from an archive. Nothing is extracted, so no member is written anywhere.
 
     Raises:
-      InputError: no archive, or one that claims to expand beyond ``EXPANSION_LIMIT``.
+      InputError: not an archive, or one that claims to expand beyond ``EXPANSION_LIMIT``.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -191,7 +191,7 @@ def _zip(path: Path) -> Source:
     names = _images_among(list(members), path)
     size, declared = path.stat().st_size, sum(members[name].file_size for name in names)
     if declared > EXPANSION_LIMIT * size:
-        raise InputError(f"{path} claims to expand from {mib(size)} to {mib(declared)}: images do not")
+        raise InputError(f"{path} claims to expand from {mib(size)} to {mib(declared)}, more than images do")
     facts = (f"{name}\0{members[name].file_size}\0{members[name].CRC}" for name in names)
 
     def items():
@@ -204,12 +204,12 @@ def _zip(path: Path) -> Source:
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     check_size(member.file_size)
     with archive.open(member) as content:
-        # No more than is declared, whatever is there: a checksum that then fails is a bad file.
+        # Never more than is declared. If the checksum then fails, the file is bad.
         return content.read(member.file_size)
 
 
 def _idx_set(folder: Path) -> Path | None:
-    """The IDX file of images in ``folder`` that has labels beside it: of those for training, if there are any.
+    """The IDX file of images in ``folder`` that has a file of labels beside it, by preference for training.
 
     Raises:
       InputError: there are several.
@@ -217,7 +217,7 @@ def _idx_set(folder: Path) -> Path | None:
     with reading(folder):
         found = [path for path in folder.iterdir() if _IDX.fullmatch(path.name) and path.is_file()]
     found = [path for path in sorted(found, reverse=True) if _labels(path).is_file()]
-    images = {path.name.removesuffix(".gz"): path for path in found}  # a file unpacked before the same as .gz
+    images = {path.name.removesuffix(".gz"): path for path in found}  # the unpacked file rather than the same as .gz
     images = {name: path for name, path in images.items() if "train" in name} or images
     if len(images) > 1:
         names = ", ".join(sorted(path.name for path in images.values()))
@@ -230,7 +230,7 @@ def _labels(images: Path) -> Path:
 
 
 def _idx(path: Path) -> Source:
-    """The files of MNIST and its kin: big-endian headers, then a byte for each pixel or label."""
+    """The files of MNIST and similar sets: big-endian headers, then a byte for each pixel or label."""
     count = next(_idx_stream(path))
 
     def examples():
@@ -246,7 +246,7 @@ def _idx_stream(path: Path) -> Iterator:
     """Yield the number of images, then each with its label.
 
     Raises:
-      InputError: the files are not whole, or not of this kind.
+      InputError: the files are incomplete, or not IDX files.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
@@ -254,7 +254,7 @@ def _idx_stream(path: Path) -> Iterator:
             kind, count, *shape = struct.unpack(">4I", images.read(16))
             size = shape[0] * shape[1]
             if (kind, 0x801, count) != (0x803, *struct.unpack(">2I", labels.read(8))) or not 0 < size < 2**24:
-                raise EOFError("wrong headers, or another number of labels than of images")
+                raise EOFError("wrong headers, or different numbers of images and labels")
             yield count
             lying = path.name.startswith("emnist")  # these are stored by columns
             for _ in range(count):

@@ -2,7 +2,7 @@
 
 It needs no network and no file, so a first run works anywhere. Every picture is a pure function
 of (seed, index). The body plan is the label; palette, proportions, pose, eyes, mouth, markings and
-headgear vary independently, so that a generator which collapses is seen to.
+headgear vary independently, so that a generator's mode collapse is visible.
 """
 
 import colorsys
@@ -215,7 +215,7 @@ def _face(canvas, rng, colours, eye_y, eye_x, size):
 
 
 def draw(seed: int, index: int) -> tuple[np.ndarray, int]:
-    """Creature number ``index`` of the world ``seed``.
+    """Draw creature number ``index`` of ``seed``.
 
     Returns:
       The picture, uint8 of shape (64, 64, 3), and its label, an index into ``PLANS``. Labels take

@@ -1,7 +1,7 @@
 """The decoded store: every image resized once, as uint8, in one file of the cache.
 
 A store is a folder with ``images.u8`` (N·S·S·C bytes), ``labels.npy`` (int32), ``manifest.json`` and
-``SHA256SUMS`` of these. It is written beside its place, synced, and renamed when it is whole.
+``SHA256SUMS`` of these. It is written under another name, synced, and renamed when it is complete.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Store:
       skipped: a line for each file that could not be decoded.
 
     Raises:
-      InputError: the files are not those that were written.
+      InputError: a file is missing or damaged.
     """
 
     def __init__(self, path: Path):
@@ -63,17 +63,21 @@ class Store:
             self._file = open(path / "images.u8", "rb", buffering=0)  # noqa: SIM115 - as long as the store
             weakref.finalize(self, self._file.close)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{path} is no store that can be read ({type(error).__name__}: {error})") from None
+            raise InputError(f"{path} cannot be read as a store ({type(error).__name__}: {error})") from None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.shape[0]
 
+    def close(self) -> None:
+        """Close the file. TensorFlow keeps what reads it for as long as the process lives."""
+        self._file.close()
+
     def take(self, indices: Iterable[int]) -> np.ndarray:
         """Copy images out: uint8 (len(indices), S, S, C).
 
-        Reads the file rather than maps it: a map makes the process grow with the store, and a disk
-        that fails ends it.
+        The file is not memory-mapped: a map makes the process grow with the store, and a failing disk
+        would kill it.
 
         Raises:
           InputError: the file cannot be read, or has become shorter.
@@ -85,7 +89,7 @@ class Store:
             for image, index in zip(batch, indices, strict=True):
                 self._file.seek(int(index) * size)
                 if self._file.readinto(memoryview(image)) != size:  # pyright: ignore[reportArgumentType]
-                    raise InputError(f"{self._file.name} was damaged meanwhile: run the same command again")
+                    raise InputError(f"{self._file.name} was damaged during the run: run the same command again")
         return batch
 
 
@@ -93,13 +97,13 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
     """Open the store of a source; build it first if it is missing or damaged, or the source has changed.
 
     Raises:
-      InputError: the background is no colour, an image cannot be read, more than half of the files are no
-        images, or the cache cannot be written.
+      InputError: the background is not a colour, an image cannot be read, more than half of the files are
+        not images, or the cache cannot be written.
     """
     try:
         Image.new("RGB", (1, 1), config.background)
     except ValueError:
-        colour = f"background {config.background!r} is no colour"
+        colour = f"background {config.background!r} is not a colour"
         raise InputError(f"{colour}: use a name such as white, or #rrggbb") from None
     settings = [_FORMAT, source.name, config.image_size, config.channels, config.resize, config.background]
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
@@ -110,7 +114,7 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
             size = source.count * config.image_size**2 * config.channels
             need_room(path, size, f"the decoded copy of {source.name}")
             partial = path.with_name(f"{path.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed process
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
             try:
                 with writing(partial):
                     partial.mkdir(parents=True)
@@ -126,9 +130,9 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
 
 
 def _existing(path: Path) -> Store | None:
-    """Open the store at ``path`` if its files are those that were written; says so if they are not.
+    """Open the store at ``path`` if its files are undamaged; else print what is wrong.
 
-    They are hashed, unless they are still the same files, untouched, as when they were hashed last.
+    They are hashed, unless they have not changed since they were last hashed.
     """
     try:
         files = [(path / name).stat() for name in (*_FILES, _SUMS)]
@@ -136,7 +140,7 @@ def _existing(path: Path) -> Store | None:
         checked = path / _CHECKED
         if not checked.is_file() or checked.read_bytes() != stamp:
             if (path / _SUMS).read_bytes() != _sums(path):
-                raise ValueError("its files are not as they were written")
+                raise ValueError("its files do not match their checksums")
             with contextlib.suppress(OSError):  # then they are hashed again at the next start
                 write_text(checked, stamp.decode())
         return Store(path)
@@ -170,7 +174,7 @@ def _build(source: Source, config: Config, folder: Path) -> None:
             if isinstance(error, MemoryError) or getattr(error, "errno", None):
                 reason = getattr(error, "strerror", None) or "not enough memory"
                 place = f"{item.name} in {source.name} cannot be read"
-                raise InputError(f"{place}: {reason}: mend this and run the same command again") from error
+                raise InputError(f"{place}: {reason}: fix this and run the same command again") from error
             return item, None, " ".join(str(error).split()) or type(error).__name__
 
     with (
@@ -208,7 +212,7 @@ def _build(source: Source, config: Config, folder: Path) -> None:
 def _ordered_map(function: Callable, items: Iterable) -> Generator:
     """``map`` over threads, in order, with a bounded number of results waiting.
 
-    Who closes it does not wait for what is being computed, nor does the end of the process: a large
+    Closing it does not wait for what is being computed, nor does the end of the process: a large
     picture takes longer than a user waits after Ctrl-C.
     """
     workers = os.cpu_count() or 1

@@ -5,14 +5,14 @@ respect to its input, as in PyTorch's ``ConvTranspose2d`` (whose kernel is store
 
 Three bilinear maps are enough: the convolution, its input gradient and its kernel gradient. Each is the
 gradient of another, so the set is closed under reverse-mode differentiation of any order (forward mode
-is not defined, as for any ``custom_vjp``). Saying so avoids a trap: XLA differentiates a convolution with
+is not defined, as for any ``custom_vjp``). This avoids a trap: XLA differentiates a convolution with
 ``lhs_dilation``, which every transposed convolution is, into one that runs some forty times slower than
 its other passes on a CPU, and was seen to be >30 times slower on GPUs (openxla/xla issue 34273, jax
 issue 31662). Here the kernel gradient of the transpose is that of the ordinary convolution, with input
 and cotangent swapped.
 
-On a CPU, where arithmetic is what limits, layers with enough channels do with 9 products where the
-definition has 16:
+On a CPU, where arithmetic is the limit, layers with enough channels use 9 products where the definition
+has 16:
 
 1. A 4x4 kernel moving by 2 over C channels is a 2x2 kernel moving by 1 over 4C channels, once each
    2x2 square of pixels is read as one pixel ("space to depth").
@@ -22,7 +22,7 @@ definition has 16:
        y0 = d0 k0 + d1 k1 = (d0 + d1) k0 - d1 (k0 - k1)
        y1 = d1 k0 + d2 k1 = (d1 + d2) k1 + d1 (k0 - k1)
 
-   In two dimensions that is 9 for 16. Sums over channels and positions turn the products into nine
+   In two dimensions that is 9 instead of 16. Sums over channels and positions turn the products into nine
    plain matrix products, and everything else into additions (Lavin & Gray 2015, arXiv:1509.09308,
    section 4). The gradients are the same nine products transposed.
 
@@ -46,12 +46,12 @@ _OUTPUT = ((1, 1, 0), (0, -1, 1))
 
 # --- the definition -----------------------------------------------------------------------------
 #
-# Throughout, x is (B, H, W, C), g is (B, H/2, W/2, O) and a kernel is (4, 4, C, O), or (4, 4, O, C) where
-# it is said to be turned: the layout in which the transposed convolution keeps its own.
+# Throughout, x is (B, H, W, C), g is (B, H/2, W/2, O) and a kernel is (4, 4, C, O), or (4, 4, O, C) if it is
+# ``turned``: the layout of the transposed convolution's kernel.
 
 
 def conv_reference(x, kernel, dtype=jnp.float32, turned=False):
-    """The convolution as XLA has it."""
+    """XLA's own convolution."""
     dimensions = ("NHWC", "HWOI" if turned else "HWIO", "NHWC")
     y = lax.conv_general_dilated(
         x.astype(dtype), kernel.astype(dtype), (2, 2), ((1, 1), (1, 1)), dimension_numbers=dimensions
@@ -74,7 +74,7 @@ def _kernel_shape(x, g, turned):
     return (4, 4, g.shape[3], x.shape[3]) if turned else (4, 4, x.shape[3], g.shape[3])
 
 
-# --- nine products for sixteen ---------------------------------------------------------------------
+# --- nine products instead of sixteen ---------------------------------------------------------------------
 
 
 def _combine(matrix, arrays):

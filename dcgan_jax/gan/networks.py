@@ -2,7 +2,7 @@
 
 Images are NHWC. Widths double with every halving of the side: at ``image_size=64, width=64`` the
 generator's maps are 4x4x512, 8x8x256, 16x16x128, 32x32x64 and the image, the discriminator's the
-same backwards. Every field of a network that has the name of a ``Config`` field takes its value.
+same in reverse. A field of a network with the name of a ``Config`` field takes its value.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from jax import lax
 
 from dcgan_jax.config import Config, check_image_size
 from dcgan_jax.gan import conv
+from dcgan_jax.system.errors import InputError
 
 _kernel_init = nn.initializers.normal(0.02)
 
@@ -52,7 +53,7 @@ def _batch_norm(train: bool, scale_mean: float):
 
 
 class ConvTranspose(nn.Module):
-    """4x4 transposed convolution without bias, PyTorch's geometry.
+    """4x4 transposed convolution without bias, with PyTorch's geometry.
 
     ``strides=2, padding=1`` doubles height and width; ``strides=1, padding=0`` adds 3 to them.
     """
@@ -68,7 +69,7 @@ class ConvTranspose(nn.Module):
         if (self.strides, self.padding) == (2, 1):
             return conv.conv_transpose(x, kernel, self.dtype)
         if (self.strides, self.padding) != (1, 0):
-            raise ValueError(f"strides={self.strides}, padding={self.padding}: only (2, 1) and (1, 0) are defined")
+            raise ValueError(f"strides={self.strides}, padding={self.padding}: only (2, 1) and (1, 0) are supported")
         if x.shape[1:3] == (1, 1):  # a plain matrix product
             return jnp.einsum("bi,hwio->bhwo", x[:, 0, 0], kernel)
         return lax.conv_general_dilated(
@@ -129,13 +130,14 @@ class DiscriminatorBlock(nn.Module):
 
 def _widths(image_size: int, width: int) -> list[int]:
     """Channels of the maps of side image_size/2, image_size/4, ..., 4."""
+    # 64, 64 -> [64, 128, 256, 512]
     return [width * image_size // side // 2 for side in (2**n for n in range(image_size.bit_length() - 2, 1, -1))]
 
 
 class Generator(nn.Module):
     """z (B, latent_dim) or (B, 1, 1, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1].
 
-    ``train=True`` normalises by the batch's statistics and moves the running ones (make the
+    ``train=True`` normalises by the batch's statistics and updates the running ones (make the
     collection ``batch_stats`` mutable); ``train=False`` normalises by the running ones, so that no
     image depends on the others of its batch.
     """
@@ -153,6 +155,8 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z, *, train: bool):
+        if z.shape[-1] != self.latent_dim:
+            raise InputError(f"z must have {self.latent_dim} numbers for each image, not the shape {z.shape}")
         block = functools.partial(GeneratorBlock, batchnorm_scale_mean=self.batchnorm_scale_mean, dtype=self.dtype)
         first, *others = reversed(_widths(self.image_size, self.width))
         x = z.reshape(-1, 1, 1, self.latent_dim)

@@ -13,12 +13,12 @@ def _cross_entropy(logits, target):
 
 
 def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """Mean of the cross-entropies of calling real images real and generated ones generated: log 2 at logits of 0."""
+    """Mean of the cross-entropies of real images with target 1 and generated ones with target 0: log 2 at logits 0."""
     return (_cross_entropy(real_logits, 1.0) + _cross_entropy(fake_logits, 0.0)) / 2
 
 
 def generator_loss(fake_logits: jax.Array) -> jax.Array:
-    """The non-saturating loss: cross-entropy of calling generated images real."""
+    """The non-saturating loss: cross-entropy of generated images with target 1."""
     return _cross_entropy(fake_logits, 1.0)
 
 
@@ -36,4 +36,4 @@ class Objective:
 
 
 BCE = Objective()
-"""The chapter's: binary cross-entropy."""
+"""The chapter's losses: binary cross-entropy."""

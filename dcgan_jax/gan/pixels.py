@@ -1,4 +1,4 @@
-"""The one place that knows how pixels map to the networks' range: 0..255 to [-1, 1] and back."""
+"""The map from pixels to the networks' range and back: 0..255 to [-1, 1]."""
 
 import numpy as np
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from dcgan_jax.gan.state import GANState, GeneratorParams, check_key, generator_params
 from dcgan_jax.system.errors import InputError
 
-_CHUNK = 64  # one compilation whatever the number asked for, and memory that does not grow with it
+_CHUNK = 64  # images: one compilation of the network for any number of them
 
 
 @functools.partial(jax.jit, static_argnames="num")
-def _latents(params: GeneratorParams, key, start, num):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(num))
+def _latents(params: GeneratorParams, key, num):
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num))
     return jax.vmap(lambda k: params.latent.draw(k, 1)[0])(keys)
 
 
@@ -23,7 +23,7 @@ def _decode(params: GeneratorParams, z):
     return params.generator.apply(variables, z, train=False)
 
 
-def _generator(params) -> GeneratorParams:
+def _as_params(params) -> GeneratorParams:
     if isinstance(params, GANState):
         return generator_params(params)
     if not isinstance(params, GeneratorParams):
@@ -34,7 +34,7 @@ def _generator(params) -> GeneratorParams:
 
 
 def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
-    """Map latent vectors to their images, BatchNorm in inference mode: no image depends on its neighbours.
+    """Map latent vectors to their images. BatchNorm is in inference mode: no image depends on the others.
 
     Args:
       params: as for ``sample``.
@@ -43,7 +43,7 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
     Returns:
       float32 (N, H, W, C) in [-1, 1].
     """
-    params = _generator(params)
+    params = _as_params(params)
     if z.ndim != 2 or z.shape[1] != params.latent.dim:
         raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
     chunks = []
@@ -57,7 +57,7 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
 def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) -> jax.Array:
     """Draw ``num`` images from a trained generator.
 
-    Image ``i`` is a function of ``params``, ``key`` and ``i`` alone, whatever ``num`` is.
+    Image ``i`` depends only on ``params``, ``key`` and ``i``, not on ``num``.
 
     Args:
       params: what ``dcgan_jax.restore`` returns, or a whole training state.
@@ -68,10 +68,10 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) ->
       float32 (num, H, W, C) in [-1, 1].
 
     Raises:
-      InputError: an argument is of another kind.
+      InputError: an argument has the wrong type or value.
     """
     check_key(key)
-    params = _generator(params)
+    params = _as_params(params)
     if num < 1:
         raise InputError(f"num {num} must be at least 1")
-    return decode(params, _latents(params, key, 0, num))
+    return decode(params, _latents(params, key, num))

@@ -1,4 +1,4 @@
-"""What training carries from step to step."""
+"""The state of training, which each step updates."""
 
 import functools
 from typing import Any
@@ -18,7 +18,7 @@ from dcgan_jax.system.errors import InputError
 
 
 def count_parameters(params: Any) -> int:
-    """How many numbers a tree of parameters holds."""
+    """Count the numbers in a tree of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
@@ -66,7 +66,7 @@ def generator_params(state: GANState) -> GeneratorParams:
 
 
 def check_key(key: jax.Array) -> None:
-    """Refuse what is no JAX random key.
+    """Refuse anything but a JAX random key.
 
     Raises:
       InputError: says how to make one.
@@ -89,7 +89,7 @@ def create_state(
       generator: a network of your own in place of ``Generator``: ``generator(z, train=True)``, z
         (B, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1].
       discriminator: one in place of ``Discriminator``: ``discriminator(images, train=True)`` -> one logit
-        an image, of any shape.
+        per image, of any shape.
       objective: the losses.
     """
     cache_compilations()  # a script's second start compiles nothing
@@ -105,7 +105,7 @@ def create_state(
     )
 
 
-# Seed and learning rate are arrays here and in the state: another of either compiles nothing anew.
+# Seed and learning rate are arrays here and in the state: a new value needs no new compilation.
 @functools.partial(
     jax.jit, static_argnames=("generator", "discriminator", "latent", "objective", "image_shape", "beta1")
 )
@@ -124,7 +124,7 @@ def _create(key, learning_rate, *, generator, discriminator, latent, objective, 
         )
         opt_state: Any = state.opt_state
         opt_state = opt_state._replace(hyperparams={"learning_rate": jnp.float32(learning_rate)})
-        # The step is typed as it is after a step, which is then compiled once, not twice.
+        # The step already has the type that a training step returns: that compiles once, not twice.
         return state.replace(step=jnp.int32(0), opt_state=opt_state)
 
     keys = jax.random.split(key)

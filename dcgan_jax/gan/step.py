@@ -18,7 +18,7 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     """Update both networks once (d2l, section DCGAN: ``update_D``, ``update_G``).
 
     Real and generated images pass through the discriminator as two batches, each normalised by its
-    own statistics. Running statistics move, as in pytorch/examples, with every forward pass in
+    own statistics. Running statistics change, as in pytorch/examples, with every forward pass in
     training mode: the generator's once, the discriminator's three times (real, generated, generated
     again through the updated weights).
 
@@ -29,12 +29,12 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
         nothing that an interruption could lose.
 
     Returns:
-      The new state and scalar metrics: ``loss_D``, ``loss_G``, ``D_x`` (mean probability that D
-      gives real images of being real), ``D_G_z1`` and ``D_G_z2`` (the same of the generated ones,
-      before and after D's update), ``grad_norm_D``, ``grad_norm_G`` (Euclidean, over all weights).
+      The new state and scalar metrics: ``loss_D``, ``loss_G``, ``D_x`` (mean probability, by
+      D, that real images are real), ``D_G_z1`` and ``D_G_z2`` (the same for generated ones, before
+      and after D's update), ``grad_norm_D``, ``grad_norm_G`` (Euclidean, over all weights).
 
     Raises:
-      InputError: the images or the key are not of this kind; their range is looked at before the first step only.
+      InputError: the images or the key are not of this kind; their range is looked at once for each shape.
     """
     check_key(key)
     _check_images(images, state)
@@ -45,12 +45,12 @@ _seen: set[tuple] = set()
 
 
 def _check_images(images, state):
-    kind = images.shape, str(images.dtype), state.discriminator.module
+    kind = images.shape, str(images.dtype), state.image_shape
     if kind in _seen:  # the device is not waited for at every step
         return
     if images.shape[1:] != state.image_shape:
         raise InputError(f"images must be of the shape (batch, *{state.image_shape}), not {images.shape}")
-    if not jnp.issubdtype(images.dtype, jnp.floating) or jnp.abs(images).max() > 1:
+    if not jnp.issubdtype(images.dtype, jnp.floating) or not jnp.abs(images).max() <= 1:
         raise InputError(f"images must be floats in [-1, 1], such as uint8 / 127.5 - 1; these are {images.dtype}")
     _seen.add(kind)
 

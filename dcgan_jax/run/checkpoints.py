@@ -1,11 +1,12 @@
-"""Saving and restoring, by Orbax. The only file that knows it."""
+"""Saving and restoring, by Orbax."""
 
+import contextlib
 import json
 import shutil
+import stat
 import sys
 import tempfile
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,118 +15,120 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
-from orbax.checkpoint.checkpoint_managers import (
-    AnyPreservationPolicy,
-    EveryNSteps,
-    LatestN,
-)
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state, generator_params
-from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.folder import RunFolder, thinned
+from dcgan_jax.system.background import Background
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import reading, reserve, write_text, writing
+from dcgan_jax.system.files import parse_json, reading, reserve, sync, write_text, writing
 
-_MANIFEST = "manifest.json"
+_KEPT = 10  # how many checkpoints at multiples of keep_every stay
 
 
-def _manager(folder: RunFolder, **options) -> ocp.CheckpointManager:
+def _orbax() -> ocp.Checkpointer:
     me = jax.process_index()  # the first process alone reads and writes, or whoever calls ``restore``
-    return ocp.CheckpointManager(
-        folder.checkpoints.absolute(),
-        item_handlers=ocp.PyTreeCheckpointHandler(),
-        options=ocp.CheckpointManagerOptions(
-            create=False,
-            enable_async_checkpointing=False,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}),
-            **options,
-        ),
-    )
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
 
 
 class Checkpoints:
-    """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written by a thread of their own.
+    """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written by a background thread.
 
-    A checkpoint is complete when it has its manifest: the checksum of each file, for Orbax restores a flipped
-    bit without an error. The ``keep_newest`` newest stay, and those at multiples of ``keep_every``. Made by the
-    first process of a run alone.
+    A checkpoint is complete when it has its manifest: run, step, and the checksum of each file, for Orbax restores
+    a flipped bit without an error. The ``keep_newest`` newest stay, and those at multiples of ``keep_every``, which
+    is doubled as often as it takes to keep ten of them at most. Made by the first process of a run alone.
     """
 
-    def __init__(self, folder: RunFolder, config: Config):
+    def __init__(self, folder: RunFolder, config: Config, run: str):
         self._folder = folder
         self._config = config
-        self._writing: Future | None = None
+        self._run = run
 
     def __enter__(self):
-        with writing(self._folder.checkpoints):
-            self._folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            # Whether it can be written is found out now; a kill leaves a name that Orbax removes.
-            prefix = "0.orbax-checkpoint-tmp-"
-            tempfile.TemporaryDirectory(dir=self._folder.checkpoints, prefix=prefix).cleanup()
-        for step in ocp.utils.checkpoint_steps(self._folder.checkpoints.absolute()):
-            if not (place := self._folder.checkpoints / str(step) / _MANIFEST).exists():  # of a killed process
-                shutil.rmtree(place.parent)
-        keep = [LatestN(self._config.keep_newest), EveryNSteps(self._config.keep_every)]
-        self._manager = _manager(
-            self._folder, preservation_policy=AnyPreservationPolicy(keep), cleanup_tmp_directories=True
-        )
-        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        place = self._folder.checkpoints
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+            for entry in list(place.iterdir()):
+                if not entry.name.isdigit():  # what a killed process had begun to write or to delete
+                    with contextlib.suppress(FileNotFoundError):  # Orbax clears up behind a save that failed, too
+                        shutil.rmtree(entry)
+                elif not self._folder.manifest(int(entry.name)).exists():
+                    self._put_aside(int(entry.name), "it has no manifest")
+            # Whether it can be written is found out now.
+            tempfile.TemporaryDirectory(dir=place, prefix="0.trial-").cleanup()
+        self._background = Background()
         return self
 
     def __exit__(self, *error):
-        try:
+        with self._background:
             self.wait()
-        finally:
-            self._thread.shutdown()
-            self._manager.close()
 
     def save(self, step: int, state: GANState, attempt: int) -> None:
         """Write the state while training goes on.
 
         Args:
           step: the number of steps taken.
-          state: as NumPy arrays that nobody else writes to.
+          state: as NumPy arrays that nothing else writes to.
           attempt: how often the run has been rolled back.
 
         Raises:
-          InputError: the checkpoint before this one could not be written; names place and room needed.
+          InputError: the checkpoint before this one could not be written; names the place and the space needed.
         """
         self.wait()
-        self._writing = self._thread.submit(self._write, step, serialization.to_state_dict(state), attempt)
+        self._background.do(self._write, step, serialization.to_state_dict(state), attempt)
 
     def _write(self, step, tree, attempt):
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-        reserve(self._folder.checkpoints, size, f"the checkpoint of step {step}")  # Orbax fails in hundreds of lines
-        self._manager.save(step, args=ocp.args.PyTreeSave(tree))
-        place = self._folder.checkpoints / str(step)
-        files = [path for path in place.rglob("*") if path.is_file()]
-        checksums = {path.relative_to(place).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
-        write_text(place / _MANIFEST, json.dumps({"attempt": attempt, "checksums": checksums}))
+        final = self._folder.manifest(step).parent
+        place = final.with_name(f"{step}.partial")  # renamed when its manifest is in it
+        leaves = dict(_named_leaves(tree))
+        size = sum(leaf.nbytes for leaf in leaves.values())
+        reserve(self._folder.path, size, f"the checkpoint of step {step}")  # Orbax fails in hundreds of lines
+        with _orbax() as orbax:
+            orbax.save(place.absolute(), args=ocp.args.PyTreeSave(tree))
+        checksums = {}
+        for name in _files(place):
+            checksums[name] = zlib.crc32((place / name).read_bytes())
+            sync(place / name)
+        about = {"run": self._run, "step": step, "attempt": attempt, "checksums": checksums}
+        about["shapes"] = {name: list(leaf.shape) for name, leaf in leaves.items()}
+        write_text(place / self._folder.manifest(step).name, json.dumps(about))
+        place.rename(final)
+        sync(final.parent)
+        steps = self._folder.complete_steps()
+        stay = {*steps[: self._config.keep_newest], *thinned(steps, every=self._config.keep_every, most=_KEPT)}
+        for old in set(steps) - stay:
+            place = self._folder.manifest(old).parent
+            shutil.rmtree(place.rename(place.with_name(f"{old}.deleted")))  # never half there under its name
 
     def wait(self) -> None:
-        """Return when what ``save`` was given is on the disk.
+        """Wait until what ``save`` was given is on the disk.
 
         Raises:
-          InputError: it cannot be written; names place and room needed.
+          InputError: it cannot be written; names the place and the space needed.
         """
-        under_way, self._writing = self._writing, None
-        if under_way is None:
-            return
         try:
-            under_way.result()
+            self._background.wait()
         except (InputError, OSError, ValueError, RuntimeError) as error:
-            complete = _steps(self._folder)
-            keeps = f"that of step {complete[0]} is complete" if complete else "there is none before it"
+            keeps = "there is none before it"
+            for step in self._folder.complete_steps():
+                with contextlib.suppress(InputError, _DamagedError):
+                    _checked(self._folder.manifest(step), self._run)
+                    keeps = f"that of step {step} is complete"
+                    break
             raise InputError(
                 f"cannot write a checkpoint to {self._folder.checkpoints}: {first_line(error)}; {keeps}. "
-                "When this is put right, the same command resumes from there"
+                "Fix this and run the same command to resume"
             ) from error
 
-    def newest(self, state: GANState) -> tuple[GANState, int]:
-        """Read the newest complete checkpoint. Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
+    def newest(self, state: GANState, *, logged: int | None = None) -> tuple[GANState, int]:
+        """Read the newest complete checkpoint.
+
+        Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
 
         Args:
           state: gives the shapes, and is the answer when there is no checkpoint.
+          logged: the last step of metrics.jsonl, if there is one: later checkpoints are passed over.
 
         Returns:
           The state, as NumPy arrays, and how often the run had been rolled back by then.
@@ -134,25 +137,27 @@ class Checkpoints:
           InputError: there are checkpoints, and all are damaged; or files cannot be read.
         """
         self.wait()
-        if not (steps := _steps(self._folder)):
+        steps = self._folder.complete_steps()
+        if logged is not None:
+            every = self._config.log_every
+            if late := [step for step in steps if step - step % every > logged]:
+                for step in late:
+                    self._put_aside(step, f"metrics.jsonl ends before it, at step {logged}")
+                steps = [step for step in steps if step not in late]
+        if not steps:
             return state, 0
-        saved, attempt, damaged = _newest_complete(
-            self._manager, self._folder, steps, serialization.to_state_dict(state)
-        )
+        tree = serialization.to_state_dict(state)
+        saved, attempt, damaged = _newest_complete(self._folder, steps, tree, self._run)
         for step, problem in damaged.items():
-            place = _free_name(self._folder.damaged / str(step))
-            with writing(place):
-                place.parent.mkdir(exist_ok=True)
-                (self._folder.checkpoints / str(step)).rename(place)
-            print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
-            self._manager.reload()
+            self._put_aside(step, problem)
         return _filled(state, saved), attempt
 
-    def drop_after(self, step: int) -> None:
-        """Delete the checkpoints of later steps."""
-        for later in self._manager.all_steps():
-            if later > step:
-                self._manager.delete(later)
+    def _put_aside(self, step, problem):
+        place = _free_name(self._folder.damaged / str(step))
+        with writing(place):
+            place.parent.mkdir(exist_ok=True)
+            (self._folder.checkpoints / str(step)).rename(place)
+        print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
 
 
 def _free_name(path: Path) -> Path:
@@ -160,15 +165,8 @@ def _free_name(path: Path) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
-def _steps(folder: RunFolder) -> list[int]:
-    """The steps of the complete checkpoints, newest first."""
-    there = folder.checkpoints
-    complete = (path.parent.name for path in there.glob(f"*/{_MANIFEST}"))
-    return sorted((int(name) for name in complete if name.isdigit()), reverse=True)
-
-
 def restore(workdir: str | Path, step: int | None = None, *, generator: nn.Module | None = None) -> GeneratorParams:
-    """Read the generator of a run, ready for ``sample``, on this process's first device, whatever wrote it.
+    """Read the generator of a run, ready for ``sample``, onto this process's first device.
 
     Args:
       workdir: the folder given to ``--workdir``.
@@ -176,19 +174,19 @@ def restore(workdir: str | Path, step: int | None = None, *, generator: nn.Modul
       generator: the network of your own that was given to ``fit``, if one was.
 
     Raises:
-      InputError: ``workdir`` is no run, has no checkpoint yet, or not the one asked for, or it is damaged.
+      InputError: ``workdir`` is not a run, or the checkpoint does not exist or is damaged.
     """
     state = _restored(workdir, step, ("generator",), {"generator": generator})
     return generator_params(state)
 
 
 def restore_state(workdir: str | Path, step: int | None = None, **networks: Any) -> GANState:
-    """Read all of a run's state: both networks, their optimizers and statistics, and the number of steps.
+    """Read the whole state of a run: both networks, their optimizers and statistics, and the number of steps.
 
     Args:
       workdir: as for ``restore``, like ``step``.
       step: as for ``restore``.
-      networks: those of your own that were given to ``fit``.
+      networks: your own, if they were given to ``fit``.
 
     Raises:
       InputError: as from ``restore``.
@@ -197,21 +195,28 @@ def restore_state(workdir: str | Path, step: int | None = None, **networks: Any)
 
 
 def _restored(workdir, step, parts, networks):
-    """A state with those ``parts`` that were asked for from the checkpoint."""
+    """A state whose ``parts`` are read from the checkpoint."""
     folder = RunFolder(workdir)
-    config, steps = folder.config(), _steps(folder)
-    if not steps:
-        raise InputError(f"{folder.path} has no checkpoint yet: train it first, or name the folder of a run")
-    if step is not None and step not in steps:
-        raise InputError(f"{folder.path} has no checkpoint of step {step}, only {', '.join(map(str, reversed(steps)))}")
-    state: Any = jax.eval_shape(lambda: create_state(config, **networks))
-    tree = serialization.to_state_dict(state)
-    with _manager(folder) as manager:
+    state: Any = None
+    for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
+        config, steps = folder.config(), folder.complete_steps()
+        if not steps:
+            raise InputError(f"{folder.path} has no checkpoint yet: train it first, or name the folder of a run")
+        if step is not None and step not in steps:
+            there = ", ".join(map(str, reversed(steps)))
+            raise InputError(f"{folder.path} has no checkpoint of step {step}, only {there}")
+        state = state or jax.eval_shape(lambda: create_state(config, **networks))  # noqa: B023 - called at once
+        tree = serialization.to_state_dict(state)
         wanted = {name: tree[name] for name in parts}
-        saved, _, damaged = _newest_complete(manager, folder, steps if step is None else [step], wanted)
-    for bad, problem in damaged.items():
-        print(f"the checkpoint of step {bad} is damaged ({problem}); using the one before", file=sys.stderr)
-    return _filled(state, {**tree, **jax.device_put(saved)})
+        steps = steps if step is None else [step]
+        try:
+            saved, _, damaged = _newest_complete(folder, steps, wanted, folder.run(), alone=False)
+        except _GoneError:
+            continue
+        for bad, problem in damaged.items():
+            print(f"the checkpoint of step {bad} is damaged ({problem}); using the one before", file=sys.stderr)
+        return _filled(state, {**tree, **jax.device_put(saved)})
+    raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest")
 
 
 def _filled(state: GANState, saved) -> GANState:
@@ -219,42 +224,99 @@ def _filled(state: GANState, saved) -> GANState:
     return filled
 
 
-def _newest_complete(manager, folder, steps, tree) -> tuple[Any, int, dict[int, str]]:
+class _DamagedError(Exception):
+    pass
+
+
+class _GoneError(Exception):
+    pass
+
+
+def _newest_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, int, dict[int, str]]:
     """Read the first of ``steps`` that is as it was written: its values, its attempt, and those passed over.
+
+    Unless this process is ``alone`` with the folder, Orbax reads a copy of the files: they may be deleted meanwhile.
 
     Raises:
       InputError: none is, or a file cannot be read at all, which does not tell whether it is damaged.
+      _GoneError: one was deleted meanwhile.
     """
     to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     arguments = ocp.args.PyTreeRestore(item=tree, restore_args=to_numpy, partial_restore=True)
     damaged = {}
     for step in steps:
+        manifest = folder.manifest(step)
+        place = manifest.parent.absolute()
         try:
-            attempt = _checked(folder.checkpoints / str(step))
-            return manager.restore(step, args=arguments), attempt, damaged
-        except _DamagedError as error:
+            with contextlib.nullcontext(place) if alone else tempfile.TemporaryDirectory(prefix="dcgan_jax-") as source:
+                about = _checked(manifest, run, copy=None if alone else Path(source))
+                _check_networks(tree, about["shapes"], place)
+                with _orbax() as orbax:
+                    return orbax.restore(Path(source), args=arguments), about["attempt"], damaged
+        except (_DamagedError, InputError, OSError) as error:
+            if not manifest.exists():
+                raise _GoneError from None
+            if not isinstance(error, _DamagedError):
+                raise
             damaged[step] = str(error)
     what = "; ".join(f"step {step} ({problem})" for step, problem in damaged.items())
-    raise InputError(f"no checkpoint asked for in {folder.checkpoints} can be read: {what}")
+    raise InputError(
+        f"no requested checkpoint in {folder.checkpoints} can be read: {what}. "
+        "Bring a copy back, or give another --workdir"
+    )
 
 
-class _DamagedError(Exception):
-    pass
+def _named_leaves(tree):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
-def _checked(place) -> int:
-    """The attempt of a checkpoint whose files are as they were written."""
+def _check_networks(tree, shapes, place):
+    """Orbax would fill with fresh values what a checkpoint does not hold."""
+    wanted = {name: list(leaf.shape) for name, leaf in _named_leaves(tree)}
+    there = {name: shape for name, shape in shapes.items() if name.split("/")[0] in tree}
+    if wanted != there:
+        different = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+        raise InputError(
+            f"{place} holds other networks: {different[0]} differs. Give the generator= and discriminator= "
+            "that the run was started with"
+        )
+
+
+def _files(place):
+    """The names of the files that hold a checkpoint. Orbax keeps times in one that it may write later."""
+    names = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    return names - {"_CHECKPOINT_METADATA"}
+
+
+def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are those that were written, and no others.
+
+    Raises:
+      _DamagedError: they are not, or it is the checkpoint of another run or step.
+    """
+    place = manifest.parent
+    for path in (place, *place.rglob("*")):
+        if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
+            raise _DamagedError(f"{path.name} is no regular file")
     try:
-        about = json.loads((place / _MANIFEST).read_text())
-        checksums, attempt = dict(about["checksums"]), int(about["attempt"])
+        about = parse_json(manifest.read_text())
+        checksums = dict(about["checksums"])
+        about = {**about, "attempt": int(about["attempt"]), "shapes": dict(about["shapes"])}
+        wrong = about["step"] != int(place.name) or run not in (None, about["run"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _DamagedError(f"{_MANIFEST}: {first_line(error)}") from None
+        raise _DamagedError(f"{manifest.name}: {first_line(error)}") from None
+    if wrong:
+        raise _DamagedError(f"it is that of step {about['step']} of another run or place")
+    files = _files(place) - {manifest.name}
+    if files != checksums.keys():
+        raise _DamagedError(f"{min(files ^ checksums.keys())} is missing, or was not saved with it")
     for name, checksum in checksums.items():
         with reading(place / name):
-            try:
-                content = (place / name).read_bytes()
-            except FileNotFoundError:
-                raise _DamagedError(f"{name} is missing") from None
+            content = (place / name).read_bytes()
         if zlib.crc32(content) != checksum:
             raise _DamagedError(f"{name} is not what was saved")
-    return attempt
+        if copy:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy / name).write_bytes(content)
+    return about

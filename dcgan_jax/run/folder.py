@@ -1,8 +1,9 @@
-"""The folder of a run: every name in it, its lock, and the checks of what is there."""
+"""The folder of a run: its file names, its lock, and the checks of its content."""
 
 import contextlib
 import dataclasses
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,14 +11,24 @@ from dcgan_jax.config import Config
 from dcgan_jax.data.sources import BY_NAME
 from dcgan_jax.data.store import Store
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import locked, reading, user_path, write_text, writing
+from dcgan_jax.system.files import locked, parse_json, reading, user_path, write_text, writing
+
+
+def thinned(steps: list[int], *, every: int, most: int) -> list[int]:
+    """Those ``steps`` that are multiples of ``every``, doubled as often as it takes to have at most ``most`` of them.
+
+    Which they are depends on the latest step only, so that a run that was interrupted keeps the same.
+    """
+    while max(steps, default=0) // every > most:
+        every *= 2
+    return [step for step in steps if step % every == 0]
 
 
 class RunFolder:
-    """Where everything of a run lies.
+    """The paths of all files of a run.
 
     Raises:
-      InputError: the path cannot be one.
+      InputError: the path cannot be used.
     """
 
     def __init__(self, path: str | Path):
@@ -51,18 +62,48 @@ class RunFolder:
         """The settings of the run, or None if there is none yet."""
         return self.config() if self.settings.exists() else None
 
-    def check(self) -> None:
-        """Refuse what cannot be the folder of a run.
+    def manifest(self, step: int) -> Path:
+        """The file that makes the checkpoint of a step complete."""
+        return self.checkpoints / str(step) / "manifest.json"
+
+    def complete_steps(self) -> list[int]:
+        """The steps of the complete checkpoints, newest first."""
+        names = (path.parent.name for path in self.checkpoints.glob(f"*/{self.manifest(0).name}"))
+        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+    def read_metrics(self) -> list[dict]:
+        """The lines of ``metrics.jsonl``, oldest first; none if there is no such file.
+
+        A last line without its end, which a killed run can leave, does not count.
 
         Raises:
-          InputError: names what is in the way.
+          InputError: a line is damaged; names it.
+        """
+        path, lines = self.metrics, []
+        with reading(path):
+            texts = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        for number, text in enumerate(texts, 1):
+            try:
+                values = parse_json(text)
+                step = int(values.pop("step"))
+                lines.append({"step": step, **{name: float(value) for name, value in values.items()}})
+            except (ValueError, AttributeError, TypeError, KeyError, OverflowError) as error:
+                problem = f"{path}, line {number} is damaged ({type(error).__name__}: {error}): remove it"
+                raise InputError(problem) from None
+        return lines
+
+    def check(self) -> None:
+        """Refuse a path that cannot be the folder of a run.
+
+        Raises:
+          InputError: names what does not belong there.
         """
         for path in (self.path, self.checkpoints):
             with reading(path):
                 if path.exists() and not path.is_dir():
                     raise InputError(f"{path} is a file, not the folder of a run: give another --workdir")
         with reading(self.checkpoints):
-            # A checkpoint that is being written or deleted goes by another name, and may go while this looks.
+            # A checkpoint that is being written or deleted has another name, and may disappear during this check.
             entries = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
             strange = [p.name for p in entries if not p.name.split(".")[0].isdigit() or p.is_file()]
         if strange:
@@ -72,31 +113,31 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self, config: Config) -> Iterator[Config | None]:
-        """Hold the folder, made if it does not exist, and give the settings of the run that is there, if one is.
+        """Lock the folder, created if it does not exist, and yield the settings of the run in it, if there is one.
 
-        If the block ends before ``begin``, nothing is left of it that was not there.
+        If the block ends before ``begin``, what was created is removed.
 
         Raises:
-          InputError: it is in use, no run's, or holds a run with other settings. A run may differ in the fields of
+          InputError: it is in use, not a run's, or holds a run with other settings. A run may differ in the fields of
             ``config.MAY_CHANGE``; more ``steps`` extend it.
         """
         self.check()
         new = [path for path in (self._lock, self.path, *self.path.absolute().parents) if not path.exists()]
         in_use = f"{self.path} is in use by another process: wait until it ends, or give another --workdir"
-        try:
-            with locked(self._lock, refusal=in_use):
+        with locked(self._lock, refusal=in_use):
+            try:
                 yield self._settings_there(config)
-        finally:
-            if not self.settings.exists():
-                for path in new:
-                    with contextlib.suppress(OSError):  # another run has begun beside it
-                        path.unlink() if path == self._lock else path.rmdir()
+            finally:
+                if not self.settings.exists():
+                    for path in new:
+                        with contextlib.suppress(OSError):  # something else has been put there
+                            path.unlink() if path == self._lock else path.rmdir()
 
     def _settings_there(self, config):
         data = user_path(config.data)
         if config.data not in BY_NAME and data.is_dir() and self.path.resolve().is_relative_to(data.resolve()):
             raise InputError(
-                f"{self.path} lies among the images of {data}, and its pictures would be learned too: "
+                f"{self.path} is inside the image folder {data}, and its pictures would be used for training: "
                 "give another --workdir"
             )
         if self.settings.exists():
@@ -106,28 +147,34 @@ class RunFolder:
                     f"{self.path} holds a run with another configuration: {', '.join(different)}; "
                     "leave these flags out, or give another --workdir"
                 )
-            if self.metrics.exists() and not self.checkpoints.is_dir():
+            saved = 2 * min(there.checkpoint_every, there.keep_every)  # what comes later waits until one is complete
+            lines = self.read_metrics()
+            if lines and not self.complete_steps() and (lines[-1]["step"] > saved or not self.checkpoints.is_dir()):
                 raise InputError(
-                    f"{self.metrics} is there, but no checkpoints: bring {self.checkpoints} back, or delete "
+                    f"{self.metrics} is there, but no checkpoint of the run: bring {self.checkpoints} back, or delete "
                     f"{self.metrics} to start the run anew"
                 )
             return there
         for path in (self.checkpoints, self.metrics, self.samples, self.progress):
             if path.exists():
-                raise InputError(f"{path} is there, but no config.json beside it, as of a run: give another --workdir")
+                raise InputError(f"{path} exists, but no config.json beside it: give another --workdir")
         return None
 
-    def begin(self, config: Config, there: Config | None, store: Store) -> None:
+    def begin(self, config: Config, there: Config | None, store: Store) -> str:
         """Write down the settings and which images they are.
 
+        Returns:
+          The name of the run, which its checkpoints carry.
+
         Raises:
-          InputError: the run has learned other images, or the folder cannot be written.
+          InputError: the run was trained on other images, or the folder cannot be written.
         """
-        about = {"count": len(store), "sha256": store.digest}
-        if self.images.exists() and (then := self._images_then())["sha256"] != store.digest:
+        then = self._images_then()
+        about = {"count": len(store), "sha256": store.digest, "run": self.run() or uuid.uuid4().hex}
+        if there and then and then["sha256"] != store.digest:
             raise InputError(
                 f"{config.data} has other images than when {self.path} was started ({len(store)} now, {then['count']} "
-                f"then): bring those back, give another --workdir, or delete {self.images} to go on with these"
+                f"then): restore those, give another --workdir, or delete {self.images} to continue with these"
             )
         with writing(self.path):
             if store.skipped:
@@ -135,13 +182,24 @@ class RunFolder:
             write_text(self.images, json.dumps(about) + "\n")
             steps = max(config.steps, there.steps if there else 0)
             write_text(self.settings, dataclasses.replace(config, steps=steps).to_json())
+        return about["run"]
+
+    def run(self) -> str | None:
+        """The name of the run, or None if that cannot be told: then as its newest checkpoint says."""
+        if then := self._images_then():
+            return then["run"]
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            return str(parse_json(self.manifest(self.complete_steps()[0]).read_text())["run"])
+        return None
 
     def _images_then(self):
+        if not self.images.exists():
+            return None
         try:
             with reading(self.images):
-                about = json.loads(self.images.read_text())
-            return {"count": about["count"], "sha256": about["sha256"]}
+                about = parse_json(self.images.read_text())
+            return {"count": about["count"], "sha256": about["sha256"], "run": str(about["run"])}
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{self.images} is damaged ({type(error).__name__}: {error}): delete it, if the images are the same"
+                f"{self.images} is damaged ({type(error).__name__}: {error}): delete it if the images have not changed"
             ) from None

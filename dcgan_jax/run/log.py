@@ -1,9 +1,10 @@
-"""What a run tells: metrics.jsonl, TensorBoard, the progress bar, sample grids, loss curves."""
+"""What a run writes and prints: metrics.jsonl, TensorBoard, the progress bar, sample grids, loss curves."""
 
 import contextlib
 import errno
 import json
 import math
+import os
 import re
 
 import numpy as np
@@ -12,31 +13,13 @@ from tqdm import tqdm
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.system.errors import InputError, printable
-from dcgan_jax.system.files import reading, write_text, writing
+from dcgan_jax.run.folder import RunFolder, thinned
+from dcgan_jax.system.errors import printable
+from dcgan_jax.system.files import write_text, writing
 from dcgan_jax.views.curves import save_progress
 from dcgan_jax.views.grid import grid, save_png
 
-
-def read_metrics(folder: RunFolder) -> list[dict]:
-    """The lines of ``metrics.jsonl``, oldest first; none if there is no such file.
-
-    A last line without its end, which a killed run can leave, does not count.
-
-    Raises:
-      InputError: a line is damaged; names it.
-    """
-    path, lines = folder.metrics, []
-    with reading(path):
-        texts = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    for number, text in enumerate(texts, 1):
-        try:
-            values = json.loads(text)
-            lines.append({"step": int(values.pop("step")), **{name: float(value) for name, value in values.items()}})
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise InputError(f"{path}, line {number} is damaged ({type(error).__name__}: {error}): remove it") from None
-    return lines
+_GRIDS = 200  # how many sample grids a run may have
 
 
 def say(message: str) -> None:
@@ -45,18 +28,18 @@ def say(message: str) -> None:
 
 
 class RunLog:
-    """Writes into one run folder; made by the first process of a run alone.
+    """Writes to one run folder; only the first process of a run makes one.
 
-    Opened at ``start``, the number of steps already taken, it first drops what an interrupted run
-    wrote beyond that step.
+    It first removes what an interrupted run wrote after step ``start``, the number of steps already
+    taken.
 
     Raises:
-      InputError: from all of its methods, when something cannot be written.
+      InputError: all methods, when something cannot be written.
     """
 
     def __init__(self, folder: RunFolder, config: Config, *, start: int):
         self._folder, self._config = folder, config
-        self._lines = [line for line in read_metrics(folder) if line["step"] <= start]
+        self._lines = [line for line in folder.read_metrics() if line["step"] <= start]
         with writing(folder.samples):
             folder.samples.mkdir(parents=True, exist_ok=True)
             for path in folder.samples.iterdir():
@@ -86,12 +69,17 @@ class RunLog:
             try:
                 with self._board.as_default(step=step) if hasattr(self, "_board") else contextlib.nullcontext():
                     yield
-            except tf.errors.OpError as error:  # which does not tell its number
+            except tf.errors.OpError as error:  # it has no errno
                 number = errno.ENOSPC if "No space left" in error.message else errno.EIO
                 raise OSError(number, error.message.splitlines()[0]) from error
 
+    def sync(self) -> None:
+        """Have the metrics on the disk: a checkpoint that is saved later has them behind it."""
+        with writing(self._folder.metrics):
+            os.fsync(self._metrics.fileno())
+
     def advance(self, step: int) -> None:
-        """Move the progress bar to ``step``. Its clock starts with the first call, when all is compiled."""
+        """Move the progress bar to ``step``. Its clock starts with the first call, after compilation."""
         size = self._config.batch_size
         if self._bar is None:
             self._bar = tqdm(
@@ -101,8 +89,9 @@ class RunLog:
             self._bar.update(step * size - self._bar.n)
 
     def metrics(self, step: int, values: dict[str, float], images_per_second: float | None) -> None:
-        """Record the metrics of a step. The speed goes to TensorBoard only: metrics.jsonl holds nothing
-        that a second run of the same configuration would not repeat."""
+        """Record the metrics of a step.
+
+        The speed goes to TensorBoard only: metrics.jsonl is the same for every run of a configuration."""
         line = {"step": step, **values}
         with writing(self._folder.metrics):
             self._metrics.write(json.dumps(line) + "\n")
@@ -116,7 +105,7 @@ class RunLog:
                 tf.summary.scalar("images_per_second", images_per_second)
 
     def reals(self, images: np.ndarray) -> None:
-        """Save up to 20 uint8 images of the data set as 4x5: the chapter's first look at its data."""
+        """Save up to 20 uint8 images of the data set as 4x5: the chapter's first plot of its data."""
         with writing(self._folder.reals):
             save_png(self._folder.reals, grid(images[:20], columns=5))
 
@@ -126,10 +115,20 @@ class RunLog:
         path = self._folder.grid(step)
         with writing(path):
             save_png(path, sheet)
+            self._thin_grids()
         with self._writing_board(step):
             tf.summary.image("samples", sheet[None])
         if self._lines:  # no empty axes
             self.progress(step, images)
+
+    def _thin_grids(self):
+        there = {path: int(path.stem.removeprefix("step_")) for path in self._folder.samples.glob("step_*.png")}
+        steps = sorted(there.values())
+        if len(steps) > _GRIDS:
+            stay = {*steps[:5], steps[-1], *thinned(steps, every=self._config.sample_every, most=_GRIDS // 2)}
+            for path, step in there.items():
+                if step not in stay:
+                    path.unlink()
 
     def progress(self, step: int, images) -> None:
         """Save the curves so far above a grid of generated images (N, H, W, C) in [-1, 1]."""

@@ -1,4 +1,4 @@
-"""A run from start to end: the folder, the data, the steps, and what is done when something goes wrong."""
+"""A run from start to end: the folder, the data, the steps, and the handling of errors."""
 
 import contextlib
 import dataclasses
@@ -6,16 +6,16 @@ import math
 import signal
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.store import Store, prepare
+from dcgan_jax.gan.objectives import BCE, Objective
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import (
     GANState,
@@ -27,6 +27,7 @@ from dcgan_jax.gan.step import train_step
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system import cluster
+from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
 from dcgan_jax.system.files import need_room
@@ -35,27 +36,36 @@ from dcgan_jax.system.signals import HeldSignals
 _FIRST_PICTURES = (25, 50, 100, 200)  # so that there is something to look at within a minute
 
 
-def fit(config: Config, workdir: str | Path, **networks: Any) -> GANState:
+def fit(
+    config: Config,
+    workdir: str | Path,
+    *,
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    objective: Objective = BCE,
+) -> GANState:
     """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps are taken.
 
-    On all devices that JAX has, of all processes that were joined. In the main thread, SIGINT, SIGTERM and
-    SIGHUP are held until a step is finished and saved.
+    Uses all devices of all joined processes. In the main thread, SIGINT, SIGTERM and SIGHUP are held until a
+    step is finished and saved.
 
     Args:
       config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was.
       workdir: folder of the run; made if it does not exist. Only the first process writes there.
-      networks: ``generator``, ``discriminator`` and ``objective`` of your own, as for ``create_state``. They are
-        not stored with the run: give the same when it resumes.
+      generator: a network of your own, as for ``create_state``. Not stored with the run: give it when it resumes.
+      discriminator: likewise.
+      objective: losses of your own, likewise; another one at resume is not noticed.
 
     Returns:
       The final state.
 
     Raises:
-      InputError: bad data or folder, and nothing was written to the run folder; or no room to write,
-        and the last checkpoint is complete.
+      InputError: bad data or folder, and nothing was written to the run folder; or no space on the
+        disk, and the last checkpoint is complete.
       NonFiniteError: training diverged, with ``config.retries`` other noise streams too.
-      Stopped: a signal came; the step is saved. Of several processes all stop, and can only end then.
+      Stopped: a signal came; the step is saved. Several processes can only end after this or an error.
     """
+    networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     folder = RunFolder(workdir)
     _check_devices(config)
     cache_compilations()
@@ -64,31 +74,30 @@ def fit(config: Config, workdir: str | Path, **networks: Any) -> GANState:
         first = jax.process_index() == 0
         there = stack.enter_context(folder.held(config)) if first else None
         store = _open_store(config)
+        stack.callback(store.close)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())
         checkpoints = None
         if first:
             _check_room(config, folder, networks)
-            folder.begin(config, there, store)
-            checkpoints = stack.enter_context(Checkpoints(folder, config))
-        state, attempt = _newest(config, checkpoints, networks)
+            run = folder.begin(config, there, store)
+            checkpoints = stack.enter_context(Checkpoints(folder, config, run))
+        state, attempt = _newest(config, folder, checkpoints, networks)
         signals.hold()
         while True:
             try:
                 return _train_from(state, attempt, config, folder, store, checkpoints, signals)
             except NonFiniteError as error:
-                state, before = _newest(config, checkpoints, networks)
-                if attempt - before >= config.retries:
-                    raise NonFiniteError(error.step, error.names, _evidence(error, config)) from error
-                attempt += 1
-                step = int(cluster.local(state.step))
-                if checkpoints:
-                    checkpoints.drop_after(step)
-                print(
-                    f"{error}: going back to step {step} and on with other noise "
-                    f"({attempt - before} of {config.retries} times)",
-                    file=sys.stderr,
-                )
+                diverged = NonFiniteError(error.step, error.names)  # without the frames, which hold the state
+            state, before = _newest(config, folder, checkpoints, networks)
+            if attempt - before >= config.retries:
+                raise NonFiniteError(diverged.step, diverged.names, _evidence(diverged, config))
+            attempt += 1
+            print(
+                f"{diverged}: going back to step {int(cluster.local(state.step))} to try other noise "
+                f"(retry {attempt - before} of {config.retries})",
+                file=sys.stderr,
+            )
 
 
 def _open_store(config: Config) -> Store:
@@ -98,17 +107,18 @@ def _open_store(config: Config) -> Store:
     return store
 
 
-def _newest(config, checkpoints, networks):
+def _newest(config, folder, checkpoints, networks):
     """The newest complete checkpoint, as the first process reads it, on all devices of all; else a new state."""
     state, attempt = create_state(config, **networks), 0
     if checkpoints:
-        state, attempt = checkpoints.newest(state)
+        lines = folder.read_metrics()
+        state, attempt = checkpoints.newest(state, logged=lines[-1]["step"] if lines else None)
     state, attempt = cluster.from_first((state, attempt))
     return cluster.replicated(state), int(attempt)
 
 
 def _train_from(state, attempt, config, folder, store, checkpoints, signals):
-    # TensorFlow takes seconds to load: not before all that can be refused has been.
+    # TensorFlow takes seconds to load: import it only after all checks.
     from dcgan_jax.data.pipeline import device_batches
     from dcgan_jax.run.log import RunLog, say
 
@@ -133,13 +143,13 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
             if start:
                 say(f"resuming from step {start} of {folder.path}")
             if start >= config.steps:
-                say(f"nothing left to do: the run has its {config.steps} steps; --steps N extends it")
+                say(f"nothing left to do: the run has all {config.steps} steps; a larger --steps extends it")
             log.reals(store.take(range(min(20, len(store)))))
             if start == 0:
                 log.samples(0, draw())
         if start >= config.steps:
             return state
-        behind = stack.enter_context(_Behind())
+        behind = stack.enter_context(Background())
         record = _Record(log)
         images = device_batches(store, config, start=start, sharding=cluster.shardings()[1])
         pending, metrics, compiled = [], None, None
@@ -165,9 +175,10 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
                 behind.do(record, pending, line, draw() if pictures else None, rate)
                 pending = []
             if saved:
-                behind.wait()  # what a checkpoint has behind it is not written again
+                behind.wait()  # a resumed run does not log the steps before its checkpoint again
                 copy = finite_copy(step, state)
-                if checkpoints:
+                if log and checkpoints:
+                    log.sync()
                     checkpoints.save(step, copy, attempt)
             if log:
                 log.advance(step)
@@ -182,17 +193,17 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
         values = record.last
         print(
             f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, "
-            f"{f'{rate:.1f} examples/sec on ' if rate else ''}{where}",
+            f"{f'{rate:.1f} examples/sec ' if rate else ''}on {where}",
             flush=True,
         )
     return state
 
 
 def finite_copy(step, state):
-    """The state as NumPy arrays of their own: the next step writes into its memory.
+    """Copy the state to NumPy arrays: the next step overwrites its memory.
 
     Raises:
-      NonFiniteError: something in it is not finite. All processes find it.
+      NonFiniteError: something in it is not finite. All processes raise it.
     """
     copy = jax.tree.map(np.array, cluster.local(state))
     for name in ("generator", "discriminator"):
@@ -201,28 +212,8 @@ def finite_copy(step, state):
     return copy
 
 
-class _Behind:
-    """One thread that does what the loop hands to it, while the loop goes on."""
-
-    def __enter__(self):
-        self._thread = ThreadPoolExecutor(1, "log")
-        self._job: Future | None = None
-        return self
-
-    def __exit__(self, *_):
-        self._thread.shutdown()
-
-    def do(self, function, *args):
-        self._job = self._thread.submit(function, *args)
-
-    def wait(self):
-        """Return when all is done, or raise what it raised."""
-        if self._job is not None:
-            self._job.result()
-
-
 class _Record:
-    """Fetches what steps have computed, and writes it down.
+    """Fetches the results of steps, and logs them.
 
     Attributes:
       last: the newest metrics.
@@ -264,7 +255,7 @@ def _check_count(config, count):
 
 
 def _check_devices(config):
-    """bfloat16 came to NVIDIA's GPUs with compute capability 8.0; CPUs and TPUs all take it."""
+    """NVIDIA GPUs support bfloat16 from compute capability 8.0; CPUs and TPUs all do."""
     devices = jax.devices()
     first = devices[0]
     if config.precision == "bf16" and first.platform == "gpu" and float(first.compute_capability) < 8:
@@ -284,7 +275,7 @@ def _where(devices) -> str:
 def _evidence(error, config) -> str:
     """Why a run is given up, and what to try."""
     return (
-        f"{error}, and so with {config.retries} other noise streams\n"
+        f"{error}; gave up after {config.retries} retries with other noise\n"
         f"  learning rate {config.learning_rate:g}, beta1 {config.beta1:g}, precision {config.precision}\n"
-        "  what is saved is finite; try a lower --learning-rate in another --workdir"
+        "  the saved checkpoints are finite; try a lower --learning-rate in another --workdir"
     )

@@ -1,1 +1,1 @@
-"""What lies beneath: errors, files, signals, processes, the cache."""
+"""Errors, files, signals, processes, the cache."""

@@ -16,10 +16,10 @@ def cache_folder() -> Path:
 
 
 def cache_compilations() -> None:
-    """Let XLA keep what it compiles in the cache folder, unless the user has said where already.
+    """Let XLA store compiled programs in the cache folder, unless the user has set another.
 
-    JAX writes these files in place. A kill at that moment leaves half a file, of which JAX warns by name
-    at each start, and compiles: delete it then.
+    JAX writes these files in place. A kill at that moment leaves half a file. JAX then compiles
+    again and warns with the file's name at each start: delete that file.
     """
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))

@@ -1,8 +1,8 @@
-"""All devices of all processes: joining them, agreeing, and the shardings of a data-parallel run.
+"""All devices of all processes: joining, comparing, and the shardings of a data-parallel run.
 
-Each device has its share of a batch and a copy of the state. XLA adds the sums across devices that
-the program, written for one device, implies: gradients, losses and BatchNorm's statistics are those
-of the whole batch. Only the first process touches the run folder; the others hear from it.
+Each device has its share of a batch and a copy of the state. The program is written for one device, and
+XLA adds the sums across devices: gradients, losses and BatchNorm's statistics are those of the whole
+batch. Only the first process uses the run folder; it sends the others what it reads.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ from dcgan_jax.system.errors import (
 )
 
 HEARTBEAT_SECONDS = 30
-"""A process that is not heard of for so long is given up, and the others end."""
+"""After so long without a sign of one process, the others end."""
 _JOIN_SECONDS = 300
-_START_SECONDS = 24 * 3600  # how long one process may prepare its images: one that dies meanwhile ends all
+_START_SECONDS = 24 * 3600  # how long one process may prepare its images: if it dies, all end
 _TEXT_BYTES = 1 << 14
 
 
@@ -39,13 +39,13 @@ class Cluster:
     """How this process finds the others of its run. By default there are none."""
 
     distributed: bool = False
-    """One of several processes started by SLURM, Open MPI, Kubernetes or a TPU pod, which tells the rest."""
+    """One of several processes started by SLURM, Open MPI, Kubernetes or a TPU pod, which provides the other flags."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, the same in every process, where none of these started them."""
+    """HOST:PORT of process 0, the same in every process, if none of these started them."""
     num_processes: int | None = None
-    """How many processes, with --coordinator."""
+    """Number of processes, with --coordinator."""
     process_id: int | None = None
-    """Which of them this is, from 0, with --coordinator."""
+    """Number of this process, from 0, with --coordinator."""
 
     def __post_init__(self):
         given = [value is not None for value in (self.coordinator, self.num_processes, self.process_id)]
@@ -67,14 +67,14 @@ class Cluster:
         """Connect to the other processes, before JAX is used. Until then Ctrl-C and SIGTERM end this one at once.
 
         Raises:
-          InputError: no cluster was found, or not all came within five minutes.
+          InputError: no cluster was found, or not all processes joined within five minutes.
         """
         if not self.distributed and self.coordinator is None:
             return
         import jax
 
         print(f"waiting for the other processes, {_JOIN_SECONDS // 60} minutes at most", file=sys.stderr)
-        jax.config.update("jax_enable_preemption_service", True)  # takes SIGTERM from here on
+        jax.config.update("jax_enable_preemption_service", True)  # handles SIGTERM from here on
         interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             jax.distributed.initialize(
@@ -94,8 +94,8 @@ class Cluster:
             ) from None
         except RuntimeError as error:
             raise InputError(
-                f"could not join the other processes: {first_line(error)}. Make sure that all were started, with one "
-                "--num-processes and each with its own --process-id"
+                f"could not join the other processes: {first_line(error)}. Make sure that all were started, with the "
+                "same --num-processes and each with its own --process-id"
             ) from None
         finally:
             signal.signal(signal.SIGINT, interrupt)
@@ -112,24 +112,24 @@ _meetings = itertools.count()
 
 
 def meet() -> None:
-    """Wait until all processes have come here. All of them call it equally often."""
+    """Wait until all processes have called this. All must call it equally often."""
     if joined():
         import jax
         import orbax.checkpoint as ocp
 
-        everybody = set(range(jax.process_count()))  # named, they wait without a collective, which gives up soon
+        everybody = set(range(jax.process_count()))  # if named, they wait without a collective, which times out soon
         name = f"dcgan_jax {next(_meetings)}"
         ocp.multihost.sync_global_processes(name, timeout=_START_SECONDS, processes=everybody)
 
 
 def agree(what: dict[str, Any]) -> None:
-    """Wait for all processes, and compare.
+    """Wait for all processes, and check that they agree.
 
     Args:
       what: what must be the same in all; anything that JSON can hold.
 
     Raises:
-      InputError: they differ; names in what.
+      InputError: they differ; the message says in what.
     """
     if not joined():
         return
@@ -149,6 +149,9 @@ def agree(what: dict[str, Any]) -> None:
 
 
 def _refuse(name, values):
+    import jax
+
+    jax.distributed.shutdown()  # all are here: each then ends by itself, with its message and exit code
     theirs = ", ".join(f"{value!r} in process {process}" for process, value in enumerate(values[:8]))
     raise InputError(f"the processes of the run differ in {name}: {theirs}")
 
@@ -167,11 +170,11 @@ _stopping = False
 
 
 def stop_announced() -> bool:
-    """Whether all processes stop after this step, because one of them was sent SIGTERM. Asked after each step."""
+    """Whether all processes stop after this step, because one of them was sent SIGTERM. Call it after each step."""
     from jax.experimental import multihost_utils
 
     global _stopping
-    # JAX counts from 0 and never back, as a run that is resumed or rolled back does not. It says so once.
+    # JAX needs a count from 0 that never goes back, as the steps of a run may. It answers yes only once.
     _stopping = multihost_utils.reached_preemption_sync_point(next(_asked)) or _stopping
     return _stopping
 
@@ -188,19 +191,18 @@ def ending_together() -> Iterator[None]:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process of several at once. JAX would wait for the others first, who wait for this one."""
+    """End this process at once. JAX would first wait for the others, which wait for this one."""
     import jax
 
     sys.stdout.flush()
     sys.stderr.flush()
     if jax.process_index() == 0:
-        time.sleep(1)  # its end ends the others: they may have something to say, too
+        time.sleep(1)  # the others end when it does, and may have messages, too
     os._exit(code)
 
 
 def shardings():
-    """Where arrays live on the mesh of all devices: ``(replicated, split)``, copied to each or split
-    along the first axis."""
+    """The shardings ``(replicated, split)`` on all devices: copied to each, or split along the first axis."""
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -209,7 +211,7 @@ def shardings():
 
 
 def replicated(tree: Any) -> Any:
-    """A copy of each array on all devices of all processes, each of which has it."""
+    """Copy each array to all devices of all processes. Every process must have it."""
     import jax
 
     everywhere = shardings()[0]

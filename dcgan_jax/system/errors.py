@@ -1,8 +1,8 @@
-"""How a command can end other than well, each with its exit code, and errors as text."""
+"""The errors that end a command, each with its exit code, and errors as text."""
 
 
 class InputError(Exception):
-    """Something the user can put right: bad input, a damaged file, a full disk."""
+    """An error that the user can fix: bad input, a damaged file, a full disk."""
 
     exit_code = 2
 
@@ -11,8 +11,8 @@ class NonFiniteError(Exception):
     """A loss, a gradient or something in the state is no longer a finite number.
 
     Attributes:
-      step: the number of the step that made it so.
-      names: what it is, as in the metrics.
+      step: the number of the step that caused it.
+      names: what is not finite, as in the metrics.
     """
 
     exit_code = 3
@@ -26,7 +26,7 @@ class NonFiniteError(Exception):
 class Stopped(BaseException):
     """Training was asked to stop by a signal, and has saved.
 
-    Like ``KeyboardInterrupt`` it is no ``Exception``, so that a sweep which survives errors still stops.
+    Like ``KeyboardInterrupt`` it is not an ``Exception``, so that a sweep which catches errors still stops.
     """
 
     def __init__(self, signal: int, message: str):
@@ -40,5 +40,5 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with what a terminal would obey, or cannot encode, escaped: file names may hold anything."""
+    """Escape control characters and what cannot be encoded: file names may hold anything."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

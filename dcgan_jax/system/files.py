@@ -1,13 +1,15 @@
-"""Files that are whole or not there, locks that die with their process, and room on the disk."""
+"""Atomic writes, locks that end with their process, and free disk space."""
 
 import contextlib
 import errno
 import functools
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -15,17 +17,43 @@ from dcgan_jax.system.errors import InputError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that a kill leaves as it was or as it is to be, never in between."""
+    """Write a file that a kill or a power cut leaves as it was or as it is to be, never in between."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+      ValueError: it is none, or cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, refusal: str | None = None) -> Iterator[None]:
     """Hold the lock file ``path``, which the system frees when the process ends, however it ends.
 
-    Waits for another holder, or, given ``refusal``, refuses at once with these words.
+    Waits for another holder, or, given ``refusal``, fails at once with this message.
 
     Raises:
       InputError: the lock is taken and ``refusal`` is given, or the file cannot be written.
@@ -45,7 +73,7 @@ def locked(path: Path, *, refusal: str | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(verb: str, path: Path) -> Iterator[None]:
-    """Turn what the system refuses in the block into an InputError: the place, what stands in the way, the remedy.
+    """Turn an OSError of the block into an InputError that names the place, the reason and the remedy.
 
     Raises:
       InputError: from any OSError of the block.
@@ -54,7 +82,7 @@ def _explained(verb: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         place, reason = Path(error.filename or path), error.strerror or error
-        remedy = "put this right and run the same command again"
+        remedy = "fix this and run the same command again"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = f"{mib(_free(place))} free, at least 1 MiB needed: make room, and run the same command again"
         raise InputError(f"cannot {verb} {place}: {reason} ({remedy})") from error
@@ -68,7 +96,7 @@ def user_path(text: str | Path) -> Path:
     """A path as a user may write it, with ~ for a home folder. It need not exist.
 
     Raises:
-      InputError: it cannot be the name of a file, or not be looked at.
+      InputError: it cannot be the name of a file, or cannot be accessed.
     """
     try:
         path = Path(text).expanduser()
@@ -86,7 +114,7 @@ def _free(place: Path) -> int:
 
 
 def need_room(folder: Path, size: int, purpose: str) -> None:
-    """Refuse to begin what cannot fit.
+    """Refuse to start what does not fit on the disk.
 
     Raises:
       InputError: the disk of ``folder``, which need not exist yet, has less than ``size`` bytes free.
@@ -99,10 +127,10 @@ def need_room(folder: Path, size: int, purpose: str) -> None:
 
 
 def reserve(folder: Path, size: int, purpose: str) -> None:
-    """Find out whether ``size`` bytes can be written to ``folder``, by taking them and giving them back.
+    """Find out whether ``size`` bytes can be written to ``folder``, by allocating and freeing them.
 
     Raises:
-      InputError: they cannot, whether the disk is full, a quota is used up or a limit is set.
+      InputError: they cannot: the disk is full, a quota is used up or a limit is set.
     """
     need_room(folder, size, purpose)
     if hasattr(os, "posix_fallocate"):

@@ -5,22 +5,25 @@ import os
 import signal
 import threading
 
+_HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
 
 class HeldSignals:
     """From ``hold`` to the end of the block a signal only sets ``received``; a Ctrl-C after that ends the process.
 
-    A thread of its own does this: the interpreter hands signals to the main thread, which does not look
-    while it compiles. A signal that was ignored before still is. Outside the main thread, where Python
-    takes no signals, nothing changes.
+    A separate thread does this: Python handles signals in the main thread, and not while that compiles. A
+    signal that was ignored before still is. Outside the main thread, where Python handles no signals,
+    nothing changes.
 
     Attributes:
       received: the number of the first signal, or None.
     """
 
     def __init__(self, forward: bool = False):
-        """
+        """Prepare; ``hold`` takes the signals.
+
         Args:
-          forward: SIGTERM is left to JAX, which tells the other processes of the run; other signals become one.
+          forward: leave SIGTERM to JAX, which tells the other processes; send one for other signals.
         """
         self.received: int | None = None
         self._forward = forward
@@ -42,7 +45,7 @@ class HeldSignals:
         self._release.callback(os.close, reader)
         self._release.callback(thread.join)
         self._release.callback(os.close, writer)  # ends the thread
-        for number in (signal.SIGINT, signal.SIGHUP, *(() if self._forward else (signal.SIGTERM,))):
+        for number in _HELD - ({signal.SIGTERM} if self._forward else set()):
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._release.callback(signal.signal, number, signal.signal(number, lambda *_: None))
         self._release.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
@@ -51,6 +54,8 @@ class HeldSignals:
     def _watch(self, reader):
         while number := os.read(reader, 1):
             number = ord(number)
+            if number not in _HELD:  # a handler of the script's own
+                continue
             if self.received is None:
                 self.received = number
                 if self._forward:
@@ -62,5 +67,5 @@ class HeldSignals:
 
 
 def _say(message):
-    with contextlib.suppress(OSError):  # Ctrl-C ends a program that reads our output, too
+    with contextlib.suppress(OSError):  # Ctrl-C also ends a program that reads our output
         os.write(2, f"\n{message}\n".encode())

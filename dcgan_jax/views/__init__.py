@@ -1,1 +1,1 @@
-"""Arrays in, pictures out. Knows no run."""
+"""Arrays in, pictures out. Independent of runs."""

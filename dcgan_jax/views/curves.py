@@ -1,4 +1,4 @@
-"""Curves as pictures."""
+"""Loss curves as pictures."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
       path: of the PNG file.
       curves: ``step``, ``loss_D`` and ``loss_G``, of equal length.
       sheet: uint8 (H, W, 1 or 3).
-      step: which the samples belong to.
+      step: the step of the samples.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 

@@ -33,7 +33,7 @@ def show(images, *, columns: int | None = None) -> Image.Image:
       columns: by default as many as make a square.
 
     Raises:
-      InputError: they are of another shape.
+      InputError: they have another shape.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] not in (1, 3):

@@ -4,7 +4,7 @@
 
 40,597 Pokémon sprites, batch 256, learning rate 0.005, 20 epochs (3,171 steps), N(0, 0.02) for every
 weight, BatchNorm's scales included, BatchNorm in the discriminator's first block too. The first start
-downloads the archive; every flag of ``dcgan_jax.train`` overrides.
+downloads the archive. Flags of ``dcgan_jax.train`` override these values.
 """
 
 from dcgan_jax.config import Config

@@ -4,8 +4,8 @@
 
 z uniform on [-1, 1], batch 128, Adam with learning rate 2e-4 and beta1 0.5, kernels N(0, 0.02), BatchNorm
 scales N(1, 0.02), no BatchNorm in the discriminator's first block, LeakyReLU 0.2. The paper trains on
-bedrooms (LSUN), faces and ImageNet; without ``--data`` the embedded sprites stand in. Every flag of
-``dcgan_jax.train`` overrides.
+bedrooms (LSUN), faces and ImageNet; without ``--data`` the built-in sprites are used. Flags of
+``dcgan_jax.train`` override these values.
 """
 
 from dcgan_jax.config import Config

@@ -2,6 +2,10 @@
 
 import hashlib
 import http.server
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +61,7 @@ def test_pokemon_is_downloaded_once(pokemon, tmp_path):
         point_at(server)
         assert len(prepared("pokemon", tmp_path)) == 12
     assert len(prepared("pokemon", tmp_path)) == 12  # the server is gone
-    assert [p.name for p in (tmp_path / "downloads").iterdir()] == ["pokemon.zip"]
+    assert sorted(p.name for p in (tmp_path / "downloads").iterdir()) == ["pokemon.zip", "pokemon.zip.sha256"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +182,20 @@ def test_an_unknown_data_set(tmp_path):
 def test_a_wrong_file_put_there_by_hand_is_refused(pokemon, tmp_path):
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "pokemon.zip").write_bytes(pokemon[1][:-1])
-    with pytest.raises(InputError, match="pokemon.zip has SHA-1 .*: delete it, and it is downloaded again"):
+    with pytest.raises(InputError, match="pokemon.zip has SHA-1 .*, or was changed: delete it and "):
+        prepared("pokemon", tmp_path)
+
+
+def test_a_file_that_was_changed_after_it_was_verified_is_refused(pokemon, tmp_path, monkeypatch):
+    """By the SHA-256 that was learned then, whatever its SHA-1 says."""
+    point_at, body = pokemon
+    with Server(body) as server:
+        point_at(server)
+        prepared("pokemon", tmp_path)
+    forged = body + b"\0"
+    (tmp_path / "downloads" / "pokemon.zip").write_bytes(forged)
+    monkeypatch.setattr(sources, "POKEMON_SHA1", hashlib.sha1(forged).hexdigest())
+    with pytest.raises(InputError, match="or was changed: delete it and .*sha256"):
         prepared("pokemon", tmp_path)
 
 
@@ -207,3 +224,40 @@ def test_data_sets_lie_in_our_cache_unless_told_otherwise(dots, tmp_path, monkey
     monkeypatch.delenv("TFDS_DATA_DIR")
     assert len(prepared("tfds:dots", tmp_path)) == 6
     assert (tmp_path / "tfds" / "dots" / "1.0.0").is_dir()
+
+
+SLOW_BUILDER = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+import tensorflow_datasets as tfds
+
+class Endless(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(10, 12, 1))}))
+
+    def _split_generators(self, _):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        print("preparing", flush=True)
+        time.sleep(600)
+        yield 0, {}
+
+from dcgan_jax.train import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_does_not_wait_for_tensorflow_datasets(tmp_path, number, code):
+    command = [sys.executable, "-c", SLOW_BUILDER, "--workdir", str(tmp_path / "run"), "--data", "tfds:endless"]
+    environment = {**os.environ, "GLIBC_TUNABLES": ""}
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while (line := run.stdout.readline()) and "preparing" not in line:
+        pass
+    run.send_signal(number)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == code and said.splitlines()[-1] == "stopped: the same command starts again", said
+    assert not (tmp_path / "run").exists()

@@ -26,7 +26,7 @@ def test_a_folder_and_its_zip_give_the_same_images(photos, archive, tmp_path):
     ("files", "message"),
     [
         ({}, "found nothing"),
-        ({"a.txt": b"", "b.txt": b"", "c.csv": b"", "Makefile": b""}, "found 2 .txt, 1 .csv, 1 without an ending"),
+        ({"a.txt": b"", "b.txt": b"", "c.csv": b"", "Makefile": b""}, "found 2 .txt, 1 .csv, 1 without an extension"),
         ({".hidden.png": b"", "__MACOSX/x.png": b""}, "found nothing"),
     ],
 )
@@ -42,13 +42,13 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path, files, message):
 
 
 def test_what_does_not_exist_is_refused_with_the_choices(tmp_path):
-    with pytest.raises(InputError, match="no such folder or file, nor one of sprites, pokemon, tfds:NAME"):
+    with pytest.raises(InputError, match="no such folder or file, and not sprites, pokemon or tfds:NAME"):
         prepared("sprite", tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(InputError, match="neither a folder nor a readable .zip"):
         prepared(tmp_path / "notes.txt", tmp_path)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="'mauvish' is no colour"):
+    with pytest.raises(InputError, match="'mauvish' is not a colour"):
         prepared(tmp_path, tmp_path / "cache", background="mauvish")
 
 

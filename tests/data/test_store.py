@@ -127,7 +127,7 @@ def test_a_store_that_nobody_touched_is_hashed_once(photos, tmp_path, monkeypatc
 def test_a_store_that_shrinks_under_a_run_is_an_error(photos, tmp_path):
     made = prepared(photos, tmp_path)
     os.truncate(made.path / "images.u8", 100)
-    with pytest.raises(InputError, match="images.u8 was damaged meanwhile"):
+    with pytest.raises(InputError, match="images.u8 was damaged during the run"):
         made.take([5])
 
 
@@ -158,7 +158,8 @@ def test_each_way_to_a_square_has_its_own_store(photos, tmp_path):
 
 
 STUCK = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from pathlib import Path
 from dcgan_jax.config import Config
 from dcgan_jax.data import sources, store

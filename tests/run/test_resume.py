@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -281,7 +283,9 @@ def test_other_images_than_at_the_start_are_refused(photos, tmp_path):
 
 def test_a_run_does_not_learn_its_own_pictures(photos, tmp_path):
     data = shutil.copytree(photos, tmp_path / "data")
-    with pytest.raises(InputError, match="run lies among the images of .*data, and its pictures would be learned too"):
+    with pytest.raises(
+        InputError, match="run is inside the image folder .*data, and its pictures would be used for training"
+    ):
         fit(Config(data=str(data), batch_size=4), data / "run")
     assert not (data / "run").exists()
 
@@ -410,9 +414,7 @@ def train_step(state, images, key):
     assert re.fullmatch(
         rf"error: cannot write a checkpoint to {tmp_path}/checkpoints: .*File too large.*", said.splitlines()[-1]
     ), said
-    whole = re.search(
-        r"that of step (\d+) is complete. When this is put right, the same command resumes from there", said
-    )
+    whole = re.search(r"that of step (\d+) is complete. Fix this and run the same command to resume", said)
     again = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000)
     assert f"resuming from step {whole[1]} " in again.communicate()[0] and again.returncode == 0
     assert all(name.name.isdigit() for name in (tmp_path / "checkpoints").iterdir())
@@ -424,7 +426,7 @@ mount -t tmpfs none {tmp_path}; mount -o remount,ro {tmp_path}
 rc=0; {sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photos} {" ".join(SMALL)} 2>&1 || rc=$?; echo "rc $rc"
 """)
     assert done.stdout.splitlines()[-2:] == [
-        f"error: cannot write {tmp_path}/run: Read-only file system (put this right and run the same command again)",
+        f"error: cannot write {tmp_path}/run: Read-only file system (fix this and run the same command again)",
         "rc 2",
     ]
 
@@ -515,24 +517,125 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(whole, tmp_path):
         DAMAGE["no manifest"](workdir / "checkpoints" / str(step))
     for use in (lambda: fit(config, workdir), lambda: restore(workdir)):
         with pytest.raises(
-            InputError, match=r"no checkpoint asked for in .* can be read: step 7 .*; step 6 .*; step 3 "
+            InputError, match=r"no requested checkpoint in .* can be read: step 7 .*; step 6 .*; step 3 "
         ):
             use()
     assert saved_steps(workdir) == [3, 6, 7]
 
 
-def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path):
+def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path, monkeypatch):
     config, folder, _ = whole
     workdir = shutil.copytree(folder, tmp_path / "run")
-    for file in data_files(workdir / "checkpoints" / "7"):
-        file.unlink()
-        file.symlink_to(file)  # open() fails, as on a broken disk
+    read = Path.read_bytes
+
+    def broken_disk(path):
+        if path.parent.name == "d" and "/7/" in str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken_disk)
     for use in (lambda: fit(config, workdir), lambda: restore(workdir, step=7)):
         with pytest.raises(
-            InputError, match=f"cannot read {workdir}/.*/d/.*: .*put this right and run the same command again"
+            InputError, match=f"cannot read {workdir}/.*/d/.*: .*fix this and run the same command again"
         ):
             use()
     assert saved_steps(workdir) == [3, 6, 7]
+
+
+def test_special_files_in_a_checkpoint_are_never_opened(whole, tmp_path, capfd):
+    """A pipe would wait for ever, a link may lead anywhere."""
+    config, folder, _ = whole
+    for i, make in enumerate((os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("/"))):
+        for name in ("manifest.json", "d/extra"):
+            workdir = shutil.copytree(folder, tmp_path / f"{i}{name[0]}")
+            place = workdir / "checkpoints" / "7" / name
+            place.parent.mkdir(exist_ok=True)
+            place.unlink(missing_ok=True)
+            make(place)
+            assert equal(restore(workdir), restore(folder, step=6))
+            assert re.search(rf"step 7 is damaged \({place.name} is no regular file\)", capfd.readouterr().err)
+
+
+def test_the_checkpoint_of_another_run_or_step_is_not_taken(whole, tmp_path, capfd):
+    config, folder, _ = whole
+    other = dataclasses.replace(config, seed=1)
+    fit(other, tmp_path / "other")
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / "7")
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "7", workdir / "checkpoints" / "7")
+    assert equal(restore(workdir), restore(folder, step=6)) and "step 7 of another run" in capfd.readouterr().err
+    shutil.rmtree(workdir / "checkpoints" / "7")
+    shutil.copytree(workdir / "checkpoints" / "6", workdir / "checkpoints" / "9")
+    assert equal(restore(workdir), restore(folder, step=6)) and "step 9 is damaged" in capfd.readouterr().err
+    capfd.readouterr()
+    fit(config, workdir)
+    assert "was moved to" in capfd.readouterr().err and saved_steps(workdir) == [3, 6, 7]
+
+
+def test_a_checkpoint_without_a_manifest_is_set_aside_not_deleted(whole, tmp_path, capfd):
+    """It may be that of a killed process, or of an older version."""
+    config, folder, state = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    (workdir / "checkpoints" / "7" / "manifest.json").unlink()
+    assert equal(fit(config, workdir), state)
+    assert "step 7 is damaged (it has no manifest)" in capfd.readouterr().err and (workdir / "damaged" / "7").is_dir()
+
+
+def test_metrics_that_end_before_a_checkpoint_lead_back_to_where_both_are(whole, tmp_path, capfd):
+    """As a power cut may leave them on a disk that orders writes as it likes."""
+    config, folder, state = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_text("".join(lines[:2]))  # steps 2 and 4: the checkpoints are of 3, 6 and 7
+    assert equal(fit(config, workdir), state) and logged(workdir) == logged(folder)
+    said = capfd.readouterr()
+    assert (
+        "step 7 is damaged (metrics.jsonl ends before it, at step 4)" in said.err and "resuming from step 3" in said.out
+    )
+
+
+def test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run(whole, tmp_path, monkeypatch):
+    from dcgan_jax.run import checkpoints, log
+
+    monkeypatch.setattr(checkpoints, "_KEPT", 4)
+    monkeypatch.setattr(log, "_GRIDS", 8)
+    config = dataclasses.replace(whole[0], steps=40, checkpoint_every=2, keep_newest=1, keep_every=2, sample_every=1)
+    fit(config, tmp_path)
+    assert saved_steps(tmp_path) == [16, 32, 40]
+    grids = sorted(int(path.stem.removeprefix("step_")) for path in (tmp_path / "samples").glob("step_*"))
+    assert len(grids) <= 9 and grids[0] == 0 and grids[-1] == 40
+
+
+def test_readers_find_whole_checkpoints_while_a_run_replaces_them(photos, tmp_path):
+    run = start(
+        tmp_path, photos, "--steps", 10**6, "--checkpoint-every", 1, "--keep-newest", 1, "--sample-every", 10**6
+    )
+    wait_for(lambda: saved_steps(tmp_path) if (tmp_path / "checkpoints").exists() else [], run)
+    try:
+        for _ in range(40):
+            params = restore(tmp_path)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+        assert run.poll() is None
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def test_a_closed_terminal_saves(photos, tmp_path):
+    run = start(tmp_path, photos, "--steps", 10**6)
+    wait_for(lambda: metrics_of(tmp_path), run)
+    run.send_signal(signal.SIGHUP)
+    said = run.communicate(timeout=60)[0]
+    assert run.returncode == 129 and "stopped after step" in said
+    patch = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"  # as nohup does
+    before = metrics_of(tmp_path)[-1]["step"]
+    run = start(tmp_path, photos, "--steps", 10**6, patch=patch)
+    wait_for(lambda: metrics_of(tmp_path)[-1]["step"] > before + 10, run)
+    run.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert run.poll() is None
+    run.kill()
+    run.communicate()
 
 
 # --- divergence -----------------------------------------------------------------------------------
@@ -550,7 +653,7 @@ def test_a_run_that_diverges_goes_back_and_tries_other_noise(whole, tmp_path, mo
     with steps_that(monkeypatch, diverge):
         state = fit(config, tmp_path / "mended")
     assert (
-        "step 5: grad_norm_G not finite: going back to step 3 and on with other noise (1 of 3 times)"
+        "step 5: grad_norm_G not finite: going back to step 3 to try other noise (retry 1 of 3)"
         in capfd.readouterr().err
     )
     lines = metrics_of(tmp_path / "mended")
@@ -574,7 +677,7 @@ def test_noise_may_be_changed_so_often_in_each_stretch(whole, tmp_path, monkeypa
 
     with steps_that(monkeypatch, diverge):
         assert fit(config, tmp_path).step == 10
-        with pytest.raises(NonFiniteError, match="step 5: loss_D not finite, and so with 0 other noise streams"):
+        with pytest.raises(NonFiniteError, match="step 5: loss_D not finite; gave up after 0 retries with other noise"):
             fit(dataclasses.replace(config, retries=0), tmp_path / "none")
 
 
@@ -599,8 +702,8 @@ def test_a_run_that_always_diverges_ends_with_the_evidence(photos, tmp_path):
     assert done.returncode == 3
     error = said[said.index("error: ") :].splitlines()
     assert re.fullmatch(
-        r"error: step \d+: .*(loss|grad_norm)_[DG].* not finite, and so with 2 other noise streams", error[0]
+        r"error: step \d+: .*(loss|grad_norm)_[DG].* not finite; gave up after 2 retries with other noise", error[0]
     )
     assert "learning rate 3e+37" in said and "try a lower --learning-rate in another --workdir" in error[-1]
-    assert said.count("going back to step 0 and on with other noise") == 2
+    assert said.count("going back to step 0 to try other noise") == 2
     assert all(np.isfinite(list(line.values())).all() for line in metrics_of(tmp_path))

@@ -271,7 +271,7 @@ def test_when_one_process_dies_the_other_ends_and_the_pair_resumes_exactly(confi
         assert pair[1 - victim].returncode == 75, said
         error = [line for line in said.splitlines() if line.startswith("error: ")]
         assert len(error) == 1 and re.match(
-            "error: the processes cannot go on together .* start all of them again", error[0]
+            "error: the processes cannot continue together .* start all of them again", error[0]
         ), said
     pair[victim].communicate()
     if victim == 0:
@@ -385,7 +385,7 @@ DIFFERENCES = {
     ),
     "other flags": (SET.format(process=1, flag="--seed", value="1"), "differ in seed: 0 in process 0, 1 in process 1"),
     "other images": (
-        "import dcgan_jax.data.store as s\nif process == 1: loop.prepare = lambda *a: type('S', (), {'digest': 'x', '__len__': lambda s: 12})()\n",
+        "import dcgan_jax.data.store as s\nif process == 1: loop.prepare = lambda *a: type('S', (), {'digest': 'x', '__len__': lambda s: 12, 'close': lambda s: None})()\n",
         "differ in images: '[0-9a-f]{64}' in process 0, 'x' in process 1",
     ),
     "other devices": (

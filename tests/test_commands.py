@@ -1,0 +1,143 @@
+"""What new users met: resuming by folder, spelling of paths, pictures early, refusals that lose nothing."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import equal, metrics_of
+from PIL import Image
+
+from dcgan_jax import InputError, fit, restore_state
+from dcgan_jax.config import Config
+
+TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2".split()
+
+
+def dcgan_jax(*arguments, **options):
+    command = [sys.executable, "-m", "dcgan_jax", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_the_commands_are_listed_and_called():
+    listed = dcgan_jax()
+    assert listed.returncode == 0 and {"train", "generate"} <= set(listed.stdout.split())
+    assert "--workdir" in dcgan_jax("generate", "--help").stdout
+    wrong = dcgan_jax("trian")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: there is no command 'trian'")
+
+
+def test_the_folder_alone_resumes_with_its_own_settings_and_the_end_says_where_to_look(photos, tmp_path):
+    first = dcgan_jax("train", "--workdir", tmp_path / "run", "--data", photos, "--steps", 1, *TINY)
+    assert first.returncode == 0, first.stderr
+    loss, look, command = first.stdout.splitlines()[-3:]
+    assert loss.startswith("loss_D ") and loss.endswith(", on cpu:0")  # one step has no speed
+    assert f"{tmp_path}/run/progress.png" in look and f"dcgan_jax.generate --workdir {tmp_path}/run" in command
+    second = dcgan_jax("train", "--workdir", tmp_path / "run", "--steps", 3)
+    assert second.returncode == 0, second.stderr
+    config = Config.load(tmp_path / "run" / "config.json")
+    assert (config.steps, config.width, config.batch_size, config.data) == (3, 4, 4, str(photos))
+    other = dcgan_jax("train", "--workdir", tmp_path / "run", "--width", 8)
+    assert other.returncode == 2 and "width (8, was 4)" in other.stderr
+
+
+def test_images_are_compared_by_content_not_by_how_the_folder_is_spelled(photos, tiny, tmp_path, monkeypatch):
+    shutil.copytree(photos, tmp_path / "pics")
+    monkeypatch.chdir(tmp_path)
+    spellings = ("pics", "pics/", "./pics", str(tmp_path / "pics"), "moved/pics")
+    for steps, spelling in enumerate(spellings, 1):
+        if spelling.startswith("moved"):
+            (tmp_path / "moved").mkdir()
+            (tmp_path / "pics").rename(tmp_path / "moved" / "pics")
+        assert fit(dataclasses.replace(tiny, data=spelling, steps=steps), tmp_path / "run").step == steps
+    (tmp_path / "run").rename(tmp_path / "elsewhere")  # the run may move, too
+    state = fit(dataclasses.replace(tiny, data="moved/pics", steps=6), tmp_path / "elsewhere")
+    assert equal(state, fit(dataclasses.replace(tiny, data=str(photos), steps=6), tmp_path / "whole"))
+
+
+def test_there_is_a_picture_early_and_never_empty_axes(photos, tiny, tmp_path, monkeypatch):
+    from dcgan_jax.run import log
+
+    drawn = []
+    save = log.save_progress
+    monkeypatch.setattr(
+        log,
+        "save_progress",
+        lambda path, curves, *a, **k: (drawn.append(len(curves["step"])), save(path, curves, *a, **k)),
+    )
+    fit(dataclasses.replace(tiny, data=str(photos), steps=60, log_every=10, sample_every=1000), tmp_path)
+    assert len(drawn) == 3 and min(drawn) > 0  # after 25 and 50 steps, and at the end
+    assert {path.name for path in (tmp_path / "samples").glob("step_*")} == {
+        f"step_{step:06d}.png" for step in (0, 25, 50, 60)
+    }
+
+
+def test_pictures_of_two_runs_do_not_mix(photos, tiny, tmp_path):
+    fit(dataclasses.replace(tiny, data=str(photos), steps=1), tmp_path / "run")
+    (tmp_path / "out").mkdir()
+    Image.new("RGB", (1, 1)).save(tmp_path / "out" / "holiday.png")
+    done = dcgan_jax("generate", "--workdir", tmp_path / "run", "--num", 2, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "already holds pictures" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["holiday.png"]
+
+
+@pytest.mark.parametrize("gone", ["the folder", "what is in it"])
+def test_a_run_without_its_checkpoints_is_refused_and_left_alone(photos, tiny, tmp_path, gone):
+    config = dataclasses.replace(tiny, data=str(photos), steps=8)
+    fit(config, tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "samples").iterdir()}
+    shutil.rmtree(tmp_path / "checkpoints")
+    if gone == "what is in it":
+        (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(
+        InputError,
+        match=r"metrics\.jsonl .* no checkpoint.*: bring .*checkpoints back, or delete .*metrics\.jsonl to start",
+    ):
+        fit(config, tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / "samples").iterdir()} == before
+    assert [line["step"] for line in metrics_of(tmp_path)] == [2, 4, 6, 8]
+    (tmp_path / "metrics.jsonl").unlink()
+    assert fit(config, tmp_path).step == 8
+
+
+def test_a_folder_of_something_else_is_left_alone(photos, tiny, tmp_path):
+    for name in ("metrics.jsonl", "progress.png", "samples"):
+        folder = tmp_path / name / "project"
+        folder.mkdir(parents=True)
+        (folder / name).write_text("precious")
+        with pytest.raises(InputError, match="exists, but no config.json"):
+            fit(dataclasses.replace(tiny, data=str(photos)), folder)
+        assert [path.name for path in folder.iterdir()] == [name] and (folder / name).read_text() == "precious"
+
+
+def test_a_refused_start_leaves_no_folder_behind(tiny, tmp_path):
+    with pytest.raises(InputError, match="no such folder or file"):
+        fit(dataclasses.replace(tiny, data="nonesuch"), tmp_path / "deep" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_skipped_files_are_named_in_the_run_folder_and_the_batch_size_is_right_at_once(photos, tiny, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "data")
+    for i in range(5):
+        (data / f"bad{i}.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="larger than the 12 images .*: use --batch-size 12 or less"):
+        fit(dataclasses.replace(tiny, data=str(data), batch_size=14), tmp_path / "run")
+    fit(dataclasses.replace(tiny, data=str(data), steps=1), tmp_path / "run")
+    lines = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
+    assert [line.split(" (")[0] for line in lines] == [f"bad{i}.png" for i in range(5)]
+
+
+def test_restoring_all_of_a_run_needs_no_configuration(photos, tiny, tmp_path):
+    state = fit(dataclasses.replace(tiny, data=str(photos)), tmp_path)
+    assert equal(restore_state(tmp_path), state) and restore_state(tmp_path, step=3).step == 3
+
+
+def test_a_console_script_is_installed():
+    script = Path(sys.executable).with_name("dcgan-jax")
+    if not script.exists():
+        pytest.skip("installed from an older version")
+    done = subprocess.run([script, "train", "--help"], capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0 and "usage: dcgan-jax train" in done.stdout
