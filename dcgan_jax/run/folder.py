@@ -43,6 +43,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.damaged = self.path / "damaged"
         self.skipped = self.path / "skipped.txt"
+        self.evaluation = self.path / "evaluation.json"
+        self.evaluation_picture = self.path / "evaluation.png"
         self._lock = self.path / ".lock"
 
     def grid(self, step: int) -> Path:
@@ -169,7 +171,7 @@ class RunFolder:
         Raises:
           InputError: the run was trained on other images, or the folder cannot be written.
         """
-        then = self._images_then()
+        then = self.images_then()
         about = {"count": len(store), "sha256": store.digest, "run": self.run() or uuid.uuid4().hex}
         if there and then and then["sha256"] != store.digest:
             raise InputError(
@@ -186,13 +188,18 @@ class RunFolder:
 
     def run(self) -> str | None:
         """The name of the run, or None if that cannot be told: then as its newest checkpoint says."""
-        if then := self._images_then():
+        if then := self.images_then():
             return then["run"]
         with contextlib.suppress(OSError, ValueError, LookupError):
             return str(parse_json(self.manifest(self.complete_steps()[0]).read_text())["run"])
         return None
 
-    def _images_then(self):
+    def images_then(self) -> dict | None:
+        """``count`` and ``sha256`` of the images that the run was trained on, and its name; None if it is not known.
+
+        Raises:
+          InputError: ``images.json`` cannot be read, or is damaged.
+        """
         if not self.images.exists():
             return None
         try:

@@ -1,0 +1,1 @@
+"""Two sets of images in, numbers out. Knows no run."""

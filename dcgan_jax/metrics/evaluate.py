@@ -1,0 +1,157 @@
+"""Every metric of a set of generated images, each beside its floor: what real images get at the same n."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dcgan_jax.metrics.distances import (
+    c_t,
+    channel_ratios,
+    disjoint_halves,
+    diversity_ratio,
+    frechet_distance,
+    kernel_distance,
+    nearest,
+    prdc,
+    sliced_wasserstein,
+)
+from dcgan_jax.metrics.features import features
+from dcgan_jax.system.errors import InputError
+
+LABELS = {
+    "fd": ("FD (CIFAR features)", "lower"),
+    "kid": ("KID (CIFAR features)", "lower"),
+    "precision": ("precision", "higher"),
+    "recall": ("recall", "higher"),
+    "density": ("density", "higher"),
+    "coverage": ("coverage", "higher"),
+    "diversity": ("diversity, generated / real", "near 1"),
+    "swd": ("SWD x 1000", "lower"),
+    "mean": ("channel mean, generated / real", "near 1"),
+    "deviation": ("channel deviation, generated / real", "near 1"),
+    "nearest": ("distance to nearest real, generated / held out", "near 1"),
+    "c_t": ("C_T (below -3: copies)", "near 0"),
+}
+"""What each metric is called in words, and which values are good. No "FID": that is a distance in another
+network's features."""
+
+_SWD_IMAGES = 1000  # at most: 128 patches of each are sorted along 512 directions on each level
+
+
+class Figures(NamedTuple):
+    """A metric of several sets of generated images: mean, lowest and highest; the floor; images in each set."""
+
+    value: float
+    floor: float
+    low: float
+    high: float
+    n: int
+
+
+class Reals:
+    """Real images in two disjoint halves. Generated ones are compared with the first; for the floor so is the second.
+
+    The second also stands for images that were held out when it is asked whether samples lie nearer to the first
+    than they should. A generator that was trained on both halves and copies is seen so too, if less clearly.
+
+    Args:
+      take: from indices to images, uint8 (n, H, W, C), such as ``Store.take``.
+      vectors: (N, D), the features of all N images.
+      num: how many images of each half are compared at most.
+      groups: (N,) labels; variants of one thing do not sit on both sides (see ``disjoint_halves``).
+      seed: of the halves and of whatever else is drawn: the same images give the same numbers.
+
+    Attributes:
+      n: how many generated images are to be compared.
+      images: the real images that they are compared with, uint8 (n, H, W, C).
+      floor: the metrics of real images, by their names in ``LABELS``.
+
+    Raises:
+      InputError: fewer than 12 images.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[np.ndarray], np.ndarray],
+        vectors: np.ndarray,
+        *,
+        num: int = 5000,
+        groups: np.ndarray | None = None,
+        seed: int = 0,
+    ):
+        first, second = disjoint_halves(len(vectors), groups, seed)
+        self.n = min(num, len(first), len(second))
+        if self.n < 6:
+            raise InputError(
+                f"at least 6 images must be compared with 6 others, but {len(vectors)} are too few for that"
+            )
+        part, other = first[: self.n], second[: self.n]
+        self.images, self._vectors = take(part), vectors[part]
+        self._take, self._all, self._seed = take, vectors, seed
+        self._first, self._second = vectors[first], vectors[second]
+        self.floor = self._compared(take(other), vectors[other], self._second[::2], self._second[1::2])
+
+    def compare(self, images: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
+        """The metrics of generated images, uint8 (n, H, W, C), and their features (n, D), by their names in ``LABELS``.
+
+        What is not defined, such as a ratio to a spread of 0, is left out.
+        """
+        return self._compared(images, vectors, vectors, self._second)
+
+    def figures(self, sets: Sequence[dict[str, float]]) -> dict[str, Figures]:
+        """What ``compare`` says of several sets of samples of one generator, each metric beside its floor."""
+        found = {}
+        for name, floor in self.floor.items():
+            if values := [values[name] for values in sets if name in values]:
+                n = min(self.n, _SWD_IMAGES) if name == "swd" else self.n
+                found[name] = Figures(float(np.mean(values)), floor, min(values), max(values), n)
+        return found
+
+    def closest(self, images: np.ndarray, vectors: np.ndarray, *, num: int) -> np.ndarray:
+        """The ``num`` generated images that are most like one of all the real ones, each beside it.
+
+        Each is looked for as it is and mirrored, and given as it was found.
+
+        Returns:
+          uint8 (num, 2, H, W, C), the closest pair first.
+        """
+        both = np.stack([images, images[:, :, ::-1]])
+        found = nearest(self._all, np.concatenate([vectors, features(both[1])]))
+        distances, indices = (part.reshape(2, len(images)) for part in found)
+        order = distances.min(0).argsort()[:num]
+        side = distances.argmin(0)[order]
+        return np.stack([both[side, order], self._take(indices[side, order])], axis=1)
+
+    def _compared(self, images, vectors, fresh, held_out):
+        some = slice(min(self.n, len(images), _SWD_IMAGES))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means, deviations = channel_ratios(self.images, images)
+            to_fresh, to_held_out = (np.median(nearest(self._first, x)[0]) for x in (fresh, held_out))
+            found = {
+                "fd": frechet_distance(self._vectors, vectors),
+                "kid": kernel_distance(self._vectors, vectors, seed=self._seed),
+                **prdc(self._vectors, vectors)._asdict(),
+                "diversity": diversity_ratio(self._vectors, vectors),
+                "swd": sliced_wasserstein(self.images[some], images[some], seed=self._seed)["mean"],
+                "mean": _furthest(means),
+                "deviation": _furthest(deviations),
+                "nearest": float(to_fresh / to_held_out),
+                "c_t": self._copying(held_out, fresh),
+            }
+        return {name: found[name] for name in LABELS if math.isfinite(found[name])}
+
+    def _copying(self, held_out, fresh):
+        for cells in (5, 1):  # the global test where there are too few images for each cell
+            try:
+                return c_t(self._first, held_out, fresh, cells=cells, seed=self._seed)
+            except InputError:
+                continue
+        return math.nan
+
+
+def _furthest(ratios):
+    """Of the channels' ratios, the one furthest from 1."""
+    ratios = np.nan_to_num(ratios, nan=1.0)  # a channel that is black in all reals
+    return float(ratios[np.abs(ratios - 1).argmax()])

@@ -1,0 +1,150 @@
+"""Features of images from a small classifier of our own, trained on CIFAR-10
+(experiments/recipes/feature_classifier.py). A comparison in them is a "FD (CIFAR features)", not the FID.
+
+The network is fully convolutional and looks at an image at its own size. Small images are enlarged to 32
+pixels; nothing is shrunk, because that would hide checkerboards.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import unflatten_dict
+from tqdm import tqdm
+
+from dcgan_jax.data.store import Store
+from dcgan_jax.system.files import locked, reading, writing
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SIZE = 32  # what the classifier was trained on
+DIMENSIONS = 128
+_CHUNK = 64  # images at a time: one compilation for each size, and memory that does not grow with N
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Convolution with padding 1: (N, H, W, C) and (k, k, C, F) -> (N, H / stride, W / stride, F)."""
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), [(1, 1)] * 2, dimension_numbers=dimensions)
+
+
+class Block(nn.Module):
+    """Convolution, BatchNorm, ReLU."""
+
+    channels: int
+    conv: Callable
+    size: int = 3
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        shape = (self.size, self.size, x.shape[-1], self.channels)
+        x = self.conv(x, self.param("kernel", nn.initializers.he_normal(), shape), self.stride)
+        return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+
+
+class Classifier(nn.Module):
+    """(N, H, W, 3) in [-1, 1] -> channel means of three depths (N, 256), logits (N, 10).
+
+    ``conv`` stands in for ``convolve``: the training script has one whose gradient is faster.
+    """
+
+    conv: Callable = convolve
+    widths: tuple[int, int, int] = (48, 96, 112)
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        block = functools.partial(Block, conv=self.conv)
+        first, second, third = self.widths
+        x = block(32, size=4, stride=2)(x, train)  # (N, H/2, W/2, 32)
+        x = depth1 = block(first)(x, train)
+        x = block(second, stride=2)(x, train)  # (N, H/4, W/4, 96)
+        x = depth2 = x + block(second)(block(second)(x, train), train)
+        x = block(third, stride=2)(x, train)  # (N, H/8, W/8, 112)
+        x = x + block(third)(x, train)
+        pooled = jnp.concatenate([depth.mean((1, 2)) for depth in (depth1, depth2, x)], axis=-1)
+        return pooled, nn.Dense(len(CLASSES))(pooled)
+
+
+_WEIGHTS = Path(str(resources.files("dcgan_jax.metrics") / "features.npz"))
+
+
+@functools.cache
+def _weights() -> dict:
+    with np.load(_WEIGHTS, allow_pickle=False) as file:
+        return unflatten_dict({name: file[name].astype(np.float32) for name in file.files}, sep="/")
+
+
+@jax.jit
+def _apply(weights, images):
+    """uint8 (N, H, W, C) -> features (N, 128), logits (N, 10)."""
+    x = images.astype(jnp.float32) / 127.5 - 1
+    scale = SIZE / min(x.shape[1:3])
+    if scale > 1:
+        shape = (len(x), round(x.shape[1] * scale), round(x.shape[2] * scale), x.shape[3])
+        x = jax.image.resize(x, shape, "linear")
+    x = jnp.broadcast_to(x, (*x.shape[:3], 3))
+    state = {name: weights[name] for name in ("params", "batch_stats")}
+    pooled, logits = Classifier().apply(state, x)
+    return (pooled - weights["projection"]["mean"][None]) @ weights["projection"]["matrix"], logits
+
+
+def _run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or not len(images):
+        raise ValueError(f"images must be uint8 (N, H, W, 1 or 3), N at least 1, not {images.dtype} {images.shape}")
+    parts = []
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        padded = np.pad(chunk, ((0, _CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)))
+        parts.append([np.asarray(part)[: len(chunk)] for part in _apply(_weights(), padded)])
+    found, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return found, logits
+
+
+def features(images: np.ndarray) -> np.ndarray:
+    """What the metrics compare: uint8 (N, H, W, C), C 1 or 3, any size -> float32 (N, 128).
+
+    Channel means of three depths of the classifier, of its own training images' 128 principal components.
+    No image's features depend on its neighbours. Compiled once for each H, W and C.
+    """
+    return _run(images)[0]
+
+
+def logits(images: np.ndarray) -> np.ndarray:
+    """How likely each of ``CLASSES`` is, unnormalised log: uint8 (N, H, W, C) -> float32 (N, 10)."""
+    return _run(images)[1]
+
+
+def store_features(store: Store, cache: Path) -> np.ndarray:
+    """``features`` of all images of a store, float32 (N, 128), kept in the folder ``cache``.
+
+    They are found again by the content of the images, of the weights and of this file. The file begins with its
+    SHA-256; one that is not as it was written is made again.
+
+    Raises:
+      InputError: the images cannot be read, or the cache cannot be read or written.
+    """
+    parts = (store.digest.encode(), str(store.shape).encode(), _WEIGHTS.read_bytes(), Path(__file__).read_bytes())
+    name = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
+    path = cache / "features" / name
+    with locked(cache / "locks" / f"features-{name}.lock"), writing(path):
+        if path.exists():
+            with reading(path):
+                content = path.read_bytes()
+            checksum, values = content[:32], content[32:]
+            if hashlib.sha256(values).digest() == checksum:
+                return np.frombuffer(values, np.float32).reshape(len(store), DIMENSIONS)
+        starts = tqdm(
+            range(0, len(store), 8 * _CHUNK), desc="features of the images", unit_scale=8 * _CHUNK, unit="img"
+        )
+        found = np.concatenate([features(store.take(range(i, min(i + 8 * _CHUNK, len(store))))) for i in starts])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{name}.partial")
+        partial.write_bytes(hashlib.sha256(found.tobytes()).digest() + found.tobytes())
+        partial.replace(path)
+    return found

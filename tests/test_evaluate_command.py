@@ -1,0 +1,147 @@
+"""``python -m dcgan_jax.evaluate``: what it writes, what it refuses, and that better samples get better numbers."""
+
+import dataclasses
+import json
+import math
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcgan_jax import Config, InputError, fit
+from dcgan_jax.data import sprites
+from dcgan_jax.evaluate import Arguments, evaluate
+from dcgan_jax.metrics.evaluate import LABELS
+
+
+@pytest.fixture(scope="module")
+def creatures(tmp_path_factory):
+    """A folder of 240 creatures of ten kinds, 16x16."""
+    root = tmp_path_factory.mktemp("creatures")
+    for i in range(240):
+        (root / str(i % 10)).mkdir(exist_ok=True)
+        Image.fromarray(sprites.draw(0, i)[0]).resize((16, 16)).save(root / str(i % 10) / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(creatures, tmp_path_factory):
+    """A run of two steps and two checkpoints, which has learned next to nothing."""
+    workdir = tmp_path_factory.mktemp("evaluated") / "run"
+    fit(Config(data=str(creatures), image_size=16, width=4, batch_size=4, steps=2, checkpoint_every=1), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    """evaluation.json of both checkpoints."""
+    evaluate(Arguments(run, step=(2, 1)))
+    return json.loads((run / "evaluation.json").read_text())
+
+
+def badness(name, value):
+    good = LABELS[name][1]
+    return {"lower": value, "higher": -value, "near 1": abs(value - 1), "near 0": abs(value)}[good]
+
+
+def test_every_figure_is_there_beside_its_floor(run, found):
+    assert [(of["step"], of["n"]) for of in found] == [(1, 120), (2, 120)]
+    for checkpoint in found:
+        assert list(checkpoint["metrics"]) == list(LABELS)
+        for name, figure in checkpoint["metrics"].items():
+            assert set(figure) == {"value", "floor", "low", "high", "n"} and figure["n"] == 120
+            assert all(map(math.isfinite, figure.values()))
+            assert figure["low"] <= figure["value"] <= figure["high"]
+            assert figure["floor"] == found[0]["metrics"][name]["floor"]
+        varying = [name for name, figure in checkpoint["metrics"].items() if figure["low"] < figure["high"]]
+        assert {"fd", "kid", "diversity"} <= set(varying)  # the sets of samples are not the same
+    with Image.open(run / "evaluation.png") as picture:
+        assert picture.width > picture.height > 400
+        assert len(np.unique(np.asarray(picture))) > 100
+
+
+def test_the_floor_is_that_of_real_images(found):
+    floor = {name: figure["floor"] for name, figure in found[0]["metrics"].items()}
+    assert min(floor[name] for name in ("precision", "recall", "density", "coverage")) > 0.85
+    assert all(abs(floor[name] - 1) < 0.2 for name in ("diversity", "mean", "deviation", "nearest"))
+    assert abs(floor["c_t"]) < 3
+
+
+@pytest.mark.slow
+def test_a_generator_that_has_learned_nothing_is_worse_than_one_that_has(creatures, tmp_path):
+    config = Config(data=str(creatures), image_size=16, width=16, batch_size=16, steps=300)
+    for steps in (1, 300):
+        fit(dataclasses.replace(config, steps=steps), tmp_path)
+    evaluate(Arguments(tmp_path, step=(1, 300)))
+    untrained, trained = (of["metrics"] for of in json.loads((tmp_path / "evaluation.json").read_text()))
+    for name in ("fd", "kid", "diversity", "swd", "mean", "deviation", "nearest"):
+        values = untrained[name]["low"], trained[name]["high"], trained[name]["floor"]
+        none, some, floor = (badness(name, value) for value in values)
+        assert none > some > floor, name
+
+
+def test_the_command_prints_a_table_and_needs_no_tensorflow(run, found, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "evaluation.json").unlink()
+    code = f"""
+import sys
+sys.argv = ["evaluate", "--workdir", {str(tmp_path / "run")!r}, "--step", "2", "--num", "30"]
+from dcgan_jax.evaluate import main
+assert not {{"jax", "matplotlib"}} & set(sys.modules)
+main()
+assert "tensorflow" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    title, head, *rows = done.stdout.splitlines()
+    assert title == "step 2: 3 sets of 30 samples against 30 real images"
+    assert head.split() == ["value", "low", "high", "floor", "n", "better"]
+    for (label, better), row in zip(LABELS.values(), rows):
+        assert row.startswith(label) and row.endswith(better)
+    assert "FID" not in done.stdout
+    (checkpoint,) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert (checkpoint["step"], checkpoint["n"]) == (2, 30)
+
+
+def test_features_of_the_images_are_kept_and_damaged_ones_made_again(run, found, cache, monkeypatch):
+    from dcgan_jax.metrics import features
+
+    looked_at = []
+    apply = features._apply
+    monkeypatch.setattr(features, "_apply", lambda *args: looked_at.append(len(args[1])) or apply(*args))
+
+    def again():
+        looked_at.clear()
+        evaluate(Arguments(run, num=20))
+        return sum(looked_at), (run / "evaluation.json").read_text()
+
+    (kept,) = [path for path in (cache / "features").iterdir() if path.stat().st_size == 32 + 240 * 128 * 4]
+    whole = kept.read_bytes()
+    count, text = again()
+    for damaged in (whole[:-1], b"", whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]):
+        kept.write_bytes(damaged)
+        more, same = again()
+        assert more >= count + 240 and same == text
+        assert kept.read_bytes() == whole
+
+
+def test_other_images_are_refused(run, found, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    about = json.loads((run / "images.json").read_text())
+    (tmp_path / "run" / "images.json").write_text(json.dumps({**about, "count": 7, "sha256": about["sha256"][::-1]}))
+    with pytest.raises(InputError, match=r"other images than .* was trained on \(240 now, 7 then\)"):
+        evaluate(Arguments(tmp_path / "run"))
+    assert (tmp_path / "run" / "evaluation.json").read_text() == (run / "evaluation.json").read_text()
+
+
+def test_what_cannot_be_evaluated_is_refused_with_a_sentence(run, tmp_path):
+    with pytest.raises(InputError, match="not the folder of a run"):
+        evaluate(Arguments(tmp_path))
+    with pytest.raises(InputError, match="no checkpoint of step 7, only 1, 2"):
+        evaluate(Arguments(run, step=(7,)))
+    for wrong in ({"num": 5}, {"seed": -1}):
+        with pytest.raises(InputError, match="must"):
+            Arguments(run, **wrong)
