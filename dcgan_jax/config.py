@@ -45,7 +45,7 @@ class Config:
 
     data: str = "sprites"
     """The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a
-    folder or .zip of images."""
+    folder or .zip of images, or a folder of IDX files."""
     steps: int = 5000
     """Total number of training steps; a larger number later extends the run."""
     batch_size: int = 32
@@ -75,7 +75,7 @@ class Config:
     resize: Literal["crop", "squash", "pad"] = "crop"
     """How pictures become square: crop to the centre, change the proportions, or pad with the background colour."""
     seed: int = 0
-    """Seed of everything random: weights, noise, the order of the images."""
+    """Seed of everything random: weights, noise, the order of the images, and what sprites draws."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the matrix products; weights, optimizer and BatchNorm statistics are always float32."""
     log_every: int = 10

@@ -31,12 +31,14 @@ def test_the_commands_are_listed_and_called():
 
 
 def test_the_folder_alone_resumes_with_its_own_settings_and_the_end_says_where_to_look(photos, tmp_path):
-    first = dcgan_jax("train", "--workdir", tmp_path / "run", "--data", photos, "--steps", 1, *TINY)
+    first = dcgan_jax(
+        "train", "--workdir", tmp_path / "run", "--data", photos.name, "--steps", 1, *TINY, cwd=photos.parent
+    )
     assert first.returncode == 0, first.stderr
     loss, look, command = first.stdout.splitlines()[-3:]
     assert loss.startswith("loss_D ") and loss.endswith(", on cpu:0")  # one step has no speed
     assert f"{tmp_path}/run/progress.png" in look and f"dcgan_jax.generate --workdir {tmp_path}/run" in command
-    second = dcgan_jax("train", "--workdir", tmp_path / "run", "--steps", 3)
+    second = dcgan_jax("train", "--workdir", "run", "--steps", 3, cwd=tmp_path)  # and from another folder
     assert second.returncode == 0, second.stderr
     config = Config.load(tmp_path / "run" / "config.json")
     assert (config.steps, config.width, config.batch_size, config.data) == (3, 4, 4, str(photos))

@@ -80,7 +80,10 @@ def open_source(config: Config, cache: Path) -> Source:
         return _idx(path)
     if path.is_file():
         return _zip(path)
-    raise InputError(f"--data {data}: no such folder or file, and not sprites, pokemon or tfds:NAME[:SPLIT]")
+    raise InputError(
+        f"--data {data}: no such folder or file, and not sprites, pokemon or tfds:NAME[:SPLIT]. If the images have "
+        "moved, give --data with their new place"
+    )
 
 
 def _sprites(seed: int) -> Source:

@@ -50,8 +50,11 @@ def _check_images(images, state):
         return
     if images.shape[1:] != state.image_shape:
         raise InputError(f"images must be of the shape (batch, *{state.image_shape}), not {images.shape}")
-    if not jnp.issubdtype(images.dtype, jnp.floating) or not jnp.abs(images).max() <= 1:
-        raise InputError(f"images must be floats in [-1, 1], such as uint8 / 127.5 - 1; these are {images.dtype}")
+    low, high = float(images.min()), float(images.max())
+    if not jnp.issubdtype(images.dtype, jnp.floating) or not -1 <= low <= high <= 1:
+        raise InputError(
+            f"images must be floats in [-1, 1], as from_uint8 makes them, not {images.dtype} in [{low:g}, {high:g}]"
+        )
     _seen.add(kind)
 
 

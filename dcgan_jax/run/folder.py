@@ -183,7 +183,9 @@ class RunFolder:
                 write_text(self.skipped, "".join(f"{line}\n" for line in store.skipped))
             write_text(self.images, json.dumps(about) + "\n")
             steps = max(config.steps, there.steps if there else 0)
-            write_text(self.settings, dataclasses.replace(config, steps=steps).to_json())
+            data = user_path(config.data)  # found again from any folder that the run is resumed in
+            data = str(data.resolve()) if config.data not in BY_NAME and data.exists() else config.data
+            write_text(self.settings, dataclasses.replace(config, steps=steps, data=data).to_json())
         return about["run"]
 
     def run(self) -> str | None:

@@ -143,7 +143,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
             if start:
                 say(f"resuming from step {start} of {folder.path}")
             if start >= config.steps:
-                say(f"nothing left to do: the run has all {config.steps} steps; a larger --steps extends it")
+                say(f"nothing left to do: the run is at step {start}; a larger --steps extends it")
             log.reals(store.take(range(min(20, len(store)))))
             if start == 0:
                 log.samples(0, draw())
