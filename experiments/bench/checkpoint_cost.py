@@ -36,7 +36,7 @@ def main():
     )
     state, _ = train_step(create_state(config), images, key)
     seconds, blocked = {True: [], False: []}, []
-    with tempfile.TemporaryDirectory() as workdir, Checkpoints(RunFolder(workdir), config) as checkpoints:
+    with tempfile.TemporaryDirectory() as workdir, Checkpoints(RunFolder(workdir), config, "bench") as checkpoints:
         for stretch in range(2 * arguments.stretches):
             saving = stretch % 2 == 1
             jax.block_until_ready(state)
