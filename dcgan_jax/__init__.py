@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dcgan_jax.config import Config
+    from dcgan_jax.gan.average import generator_params
     from dcgan_jax.gan.networks import Discriminator, DiscriminatorBlock, Generator, GeneratorBlock
     from dcgan_jax.gan.objectives import Objective
     from dcgan_jax.gan.pixels import from_uint8, to_uint8
     from dcgan_jax.gan.sampling import decode, sample
-    from dcgan_jax.gan.state import create_state, generator_params
+    from dcgan_jax.gan.state import create_state
     from dcgan_jax.gan.step import train_step
     from dcgan_jax.run.checkpoints import restore, restore_state
     from dcgan_jax.run.loop import fit
@@ -52,11 +53,12 @@ __all__ = [
 
 _ROOMS = {
     "config": "Config",
+    "gan.average": "generator_params",
     "gan.networks": "Discriminator DiscriminatorBlock Generator GeneratorBlock",
     "gan.objectives": "Objective",
     "gan.pixels": "from_uint8 to_uint8",
     "gan.sampling": "decode sample",
-    "gan.state": "create_state generator_params",
+    "gan.state": "create_state",
     "gan.step": "train_step",
     "run.checkpoints": "restore restore_state",
     "run.loop": "fit",

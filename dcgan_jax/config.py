@@ -11,7 +11,16 @@ from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import parse_json
 
 IMAGE_SIZES = (16, 32, 64, 128, 256)
-MAY_CHANGE = ("data", "steps", "sample_every", "checkpoint_every", "keep_newest", "keep_every", "retries")
+MAY_CHANGE = (
+    "data",
+    "steps",
+    "sample_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "keep_newest",
+    "keep_every",
+    "retries",
+)
 """Fields that may differ when a run resumes: no step's result depends on them, unless the run diverges.
 
 The images that ``data`` names are compared by content, not by path."""
@@ -70,6 +79,9 @@ class Config:
     """BatchNorm in the discriminator's first block too, as in the chapter's code (the paper has none)."""
     batchnorm_scale_mean: float = 1.0
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
+    ema_half_life: float = 8192.0
+    """Half-life, in images, of the running average of the generator's weights that samples are drawn from, at most
+    0.05 of the images seen; 0 for the newest weights."""
     background: str = "white"
     """Colour of transparent pixels and of padding: a name or #rrggbb."""
     resize: Literal["crop", "squash", "pad"] = "crop"
@@ -82,6 +94,10 @@ class Config:
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 250
     """Steps between sample grids."""
+    evaluate_every: int = 16000
+    """Images seen between evaluations, after which the best checkpoint is known and kept; 0 for none."""
+    held_out: int = 200
+    """Images kept out of training, at most a twentieth, to see whether the discriminator knows the others by heart."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     keep_newest: int = 3
@@ -100,6 +116,9 @@ class Config:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 1")
+        for name in ("evaluate_every", "held_out"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} {getattr(self, name)} must be at least 0")
         if self.steps >= 2**31:
             raise InputError(f"steps {self.steps} must be less than 2**31")
         if self.retries < 0:
@@ -112,12 +131,20 @@ class Config:
             raise InputError(f"beta1 {self.beta1} must lie in [0, 1)")
         if not 0 <= self.leaky_slope <= 1:
             raise InputError(f"leaky_slope {self.leaky_slope} must lie in [0, 1]")
+        if not 0 <= self.ema_half_life < math.inf:
+            raise InputError(f"ema_half_life {self.ema_half_life} must be at least 0, such as 8192")
         if not math.isfinite(self.batchnorm_scale_mean):
             raise InputError(f"batchnorm_scale_mean {self.batchnorm_scale_mean} must be finite")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
         if not self.data:
             raise InputError("data is empty: give sprites, pokemon, tfds:NAME, or a folder or .zip of images")
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, and at
+        the end."""
+        seen, every = step * self.batch_size, self.evaluate_every
+        return every > 0 and seen >= every and (step == self.steps or seen % every < self.batch_size)
 
     def to_json(self) -> str:
         """Write the settings as the text of a ``config.json``."""

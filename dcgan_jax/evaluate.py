@@ -30,7 +30,9 @@ class Arguments:
     num: int = 5000
     """Number of samples in each of three sets, compared with as many images: at most half of those there are."""
     step: tuple[int, ...] | None = None
-    """Steps of the checkpoints; the newest by default."""
+    """Steps of the checkpoints; by default the newest, and the one with the lowest KID while training."""
+    ema: bool = True
+    """Average the weights over the last images seen; --no-ema takes the weights of each step."""
     seed: int = 0
     """Seed of the noise and of how the images are split in halves."""
 
@@ -54,14 +56,16 @@ def evaluate(arguments: Arguments) -> None:
     from dcgan_jax.gan.sampling import sample
     from dcgan_jax.metrics.evaluate import Reals
     from dcgan_jax.metrics.features import features, store_features
-    from dcgan_jax.run.checkpoints import restore_state
+    from dcgan_jax.run.checkpoints import restore
+    from dcgan_jax.run.doctor import findings
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.system.cache import cache_compilations, cache_folder
     from dcgan_jax.views.evaluation import save_evaluation
 
     cache_compilations()
     folder = RunFolder(arguments.workdir)
-    states = [restore_state(folder.path, step) for step in dict.fromkeys(arguments.step or (None,))]
+    restored = (restore(folder.path, step, ema=arguments.ema) for step in arguments.step or ("best", "newest"))
+    generators = {int(params.step): params for params in restored}
     store = _images(folder)
     reals = Reals(
         store.take,
@@ -71,16 +75,16 @@ def evaluate(arguments: Arguments) -> None:
         seed=arguments.seed,
     )
 
-    def draw(state, number):
+    def draw(params, number):
         key = jax.random.fold_in(jax.random.key(arguments.seed), number)
         for start in range(0, reals.n, _PIECE):  # as floats they take four times the room
-            yield to_uint8(sample(state, jax.random.fold_in(key, start), min(_PIECE, reals.n - start)))
+            yield to_uint8(sample(params, jax.random.fold_in(key, start), min(_PIECE, reals.n - start)))
 
     found = []
-    for state in sorted(states, key=lambda state: int(state.step)):
-        step, sets = int(state.step), []
+    for step, params in sorted(generators.items()):
+        sets = []
         for number in range(SETS):
-            images = np.concatenate(list(draw(state, number)))
+            images = np.concatenate(list(draw(params, number)))
             vectors = features(images)
             sets.append(reals.compare(images, vectors))
         figures = reals.figures(sets)
@@ -90,6 +94,8 @@ def evaluate(arguments: Arguments) -> None:
     with writing(folder.path):
         write_text(folder.evaluation, json.dumps(found, indent=2) + "\n")
         save_evaluation(folder.evaluation_picture, reals.images[:_SHOWN], images[:_SHOWN], pairs, step=step)
+    for finding in findings(folder.read_metrics(), images=len(store)):
+        print(finding.text)
     print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
@@ -21,8 +22,10 @@ class Arguments:
     """Number of pictures."""
     seed: int = 0
     """Seed of the noise. Picture i does not depend on --num."""
-    step: int | None = None
-    """Step of the checkpoint; the newest by default."""
+    step: int | Literal["best", "newest"] = "best"
+    """Step of the checkpoint, or the one with the lowest KID while training, or the newest."""
+    ema: bool = True
+    """Average the weights over the last images seen; --no-ema takes the weights of that step."""
 
     def __post_init__(self):
         if self.num < 1:
@@ -51,14 +54,14 @@ def generate(arguments: Arguments) -> None:
         raise InputError(f"{out} is a file: give --out a folder")
     if out.is_dir() and any(out.glob("*.png")):
         raise InputError(f"{out} already holds pictures: give --out another folder")
-    params = restore(arguments.workdir, arguments.step)
+    params = restore(arguments.workdir, arguments.step, ema=arguments.ema)
     images = to_uint8(sample(params, jax.random.key(arguments.seed), arguments.num))
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(images):
             save_png(out / f"{i:05d}.png", image)
         save_png(out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
-    print(f"{len(images)} images and grid.png in {out}")
+    print(f"{len(images)} images of step {params.step} and grid.png in {out}")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from dcgan_jax.config import Config
+from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.system.errors import InputError, first_line
@@ -39,13 +40,13 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
 def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> tf.data.Dataset:
     """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
 
-    Each batch is cut into ``parts``, and only number ``part`` of them is read.
+    Each batch is cut into ``parts``, and only number ``part`` of them is read. Those held out are never read.
     """
-    size = config.batch_size // parts
+    size, (train, _) = config.batch_size // parts, held_out(store, config.held_out)
 
     def read(step):
-        indices = batch_indices(int(step), count=len(store), batch_size=config.batch_size, seed=config.seed)
-        return from_uint8(store.take(indices[part * size : (part + 1) * size]))
+        indices = batch_indices(int(step), count=len(train), batch_size=config.batch_size, seed=config.seed)
+        return from_uint8(store.take(train[indices[part * size : (part + 1) * size]]))
 
     @tf.autograph.experimental.do_not_convert  # it would write a file, which a killed run leaves behind
     def load(step):

@@ -5,10 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from dcgan_jax.gan.state import GANState, GeneratorParams, check_key, generator_params
+from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.state import GANState, GeneratorParams, check_key
 from dcgan_jax.system.errors import InputError
 
 _CHUNK = 64  # images: one compilation of the network for any number of them
+_STATISTICS = 1024  # latents for BatchNorm's statistics when a training state is given: fewer than ``restore`` takes
 
 
 @functools.partial(jax.jit, static_argnames="num")
@@ -25,7 +27,7 @@ def _decode(params: GeneratorParams, z):
 
 def _as_params(params) -> GeneratorParams:
     if isinstance(params, GANState):
-        return generator_params(params)
+        return generator_params(params, num=_STATISTICS)
     if not isinstance(params, GeneratorParams):
         raise InputError(
             f"params must be what restore(workdir) or generator_params(state) returns, not {type(params).__name__}"
@@ -60,7 +62,8 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) ->
     Image ``i`` depends only on ``params``, ``key`` and ``i``, not on ``num``.
 
     Args:
-      params: what ``dcgan_jax.restore`` returns, or a whole training state.
+      params: what ``dcgan_jax.restore`` or ``generator_params`` returns, or a whole training state, whose averaged
+        weights are used.
       key: a JAX random key, such as ``jax.random.key(0)``.
       num: how many images, at least 1.
 

@@ -33,36 +33,37 @@ class TrainState(train_state.TrainState):
 
 
 class GANState(struct.PyTreeNode):
-    """Both networks, and the number of steps taken."""
+    """Both networks, the number of steps taken, and the running average of the generator's weights.
+
+    ``ema_half_life`` is in images, ``batch_size`` that of training.
+    """
 
     step: jax.Array
     generator: TrainState
     discriminator: TrainState
+    ema: Any
     latent: Latent = struct.field(pytree_node=False)
     objective: Objective = struct.field(pytree_node=False)
     image_shape: tuple[int, int, int] = struct.field(pytree_node=False)
+    batch_size: int = struct.field(pytree_node=False)
+    ema_half_life: float = struct.field(pytree_node=False)
 
     def __repr__(self):
         return f"GANState(step={self.step}, generator={self.generator!r}, discriminator={self.discriminator!r})"
 
 
 class GeneratorParams(struct.PyTreeNode):
-    """All that sampling needs, as one pytree: weights and running statistics; the network and the prior over z."""
+    """All that sampling needs, as one pytree: weights and statistics; the network and the prior over z; the step."""
 
     params: Any
     batch_stats: Any
     generator: nn.Module = struct.field(pytree_node=False)
     latent: Latent = struct.field(pytree_node=False)
+    step: Any = None
 
     def __repr__(self):
         name = type(self.generator).__name__
-        return f"GeneratorParams({name}, {count_parameters(self.params):,} parameters, {self.latent})"
-
-
-def generator_params(state: GANState) -> GeneratorParams:
-    """The part of a training state that ``sample`` needs."""
-    G = state.generator
-    return GeneratorParams(G.params, G.batch_stats, G.module, state.latent)
+        return f"GeneratorParams({name}, {count_parameters(self.params):,} parameters, {self.latent}, step={self.step})"
 
 
 def check_key(key: jax.Array) -> None:
@@ -101,15 +102,20 @@ def create_state(
         latent=Latent(config.latent_dim, config.latent),
         objective=objective,
         image_shape=(config.image_size, config.image_size, config.channels),
+        batch_size=config.batch_size,
+        ema_half_life=config.ema_half_life,
         beta1=config.beta1,
     )
 
 
 # Seed and learning rate are arrays here and in the state: a new value needs no new compilation.
 @functools.partial(
-    jax.jit, static_argnames=("generator", "discriminator", "latent", "objective", "image_shape", "beta1")
+    jax.jit,
+    static_argnames=(
+        *("generator", "discriminator", "latent", "objective", "image_shape", "batch_size", "ema_half_life", "beta1"),
+    ),
 )
-def _create(key, learning_rate, *, generator, discriminator, latent, objective, image_shape, beta1):
+def _create(key, learning_rate, *, generator, discriminator, latent, objective, image_shape, beta1, **constants):
     adam = optax.inject_hyperparams(optax.adam, static_args=("b1", "b2", "eps", "eps_root"))
     tx = adam(learning_rate=0.0, b1=beta1)
 
@@ -130,4 +136,4 @@ def _create(key, learning_rate, *, generator, discriminator, latent, objective, 
     keys = jax.random.split(key)
     G = network(generator, keys[0], jnp.zeros((1, latent.dim)))
     D = network(discriminator, keys[1], jnp.zeros((1, *image_shape)))
-    return GANState(jnp.int32(0), G, D, latent, objective, image_shape)
+    return GANState(jnp.int32(0), G, D, G.params, latent, objective, image_shape, **constants)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from dcgan_jax.gan.average import ema_decay
 from dcgan_jax.gan.state import GANState, check_key
 from dcgan_jax.system.errors import InputError
 
@@ -96,6 +97,9 @@ def compiled_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[G
 
     (loss_G, (g_stats, d_stats, logits)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(G.params)
 
+    G = G.apply_gradients(grads=g_grads, batch_stats=g_stats)
+    decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
+
     metrics = {
         "loss_D": loss_D,
         "loss_G": loss_G,
@@ -107,6 +111,7 @@ def compiled_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[G
     }
     return state.replace(
         step=state.step + 1,
-        generator=G.apply_gradients(grads=g_grads, batch_stats=g_stats),
+        generator=G,
         discriminator=D.replace(batch_stats=d_stats),
+        ema=jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.ema, G.params),
     ), metrics

@@ -1,6 +1,7 @@
 """Saving and restoring, by Orbax."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import stat
@@ -8,18 +9,21 @@ import sys
 import tempfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
+from jax.flatten_util import ravel_pytree
 
 from dcgan_jax.config import Config
-from dcgan_jax.gan.state import GANState, GeneratorParams, create_state, generator_params
+from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.system.background import Background
+from dcgan_jax.system.cache import cache_folder, kept
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, reading, reserve, sync, write_text, writing
 
@@ -36,8 +40,9 @@ class Checkpoints:
     """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written by a background thread.
 
     A checkpoint is complete when it has its manifest: run, step, and the checksum of each file, for Orbax restores
-    a flipped bit without an error. The ``keep_newest`` newest stay, and those at multiples of ``keep_every``, which
-    is doubled as often as it takes to keep ten of them at most. Made by the first process of a run alone.
+    a flipped bit without an error. The ``keep_newest`` newest stay, the best one, and those at multiples of
+    ``keep_every``, which is doubled as often as it takes to keep ten of them at most. Made by the first process of a
+    run alone.
     """
 
     def __init__(self, folder: RunFolder, config: Config, run: str):
@@ -64,21 +69,22 @@ class Checkpoints:
         with self._background:
             self.wait()
 
-    def save(self, step: int, state: GANState, attempt: int) -> None:
+    def save(self, step: int, state: GANState, attempt: int, kid: float | None = None) -> None:
         """Write the state while training goes on.
 
         Args:
           step: the number of steps taken.
           state: as NumPy arrays that nothing else writes to.
           attempt: how often the run has been rolled back.
+          kid: how good the generator is, if it was evaluated at this step: the lowest is the best.
 
         Raises:
           InputError: the checkpoint before this one could not be written; names the place and the space needed.
         """
         self.wait()
-        self._background.do(self._write, step, serialization.to_state_dict(state), attempt)
+        self._background.do(self._write, step, serialization.to_state_dict(state), attempt, kid)
 
-    def _write(self, step, tree, attempt):
+    def _write(self, step, tree, attempt, kid):
         final = self._folder.manifest(step).parent
         place = final.with_name(f"{step}.partial")  # renamed when its manifest is in it
         leaves = dict(_named_leaves(tree))
@@ -90,13 +96,14 @@ class Checkpoints:
         for name in _files(place):
             checksums[name] = zlib.crc32((place / name).read_bytes())
             sync(place / name)
-        about = {"run": self._run, "step": step, "attempt": attempt, "checksums": checksums}
+        about = {"run": self._run, "step": step, "attempt": attempt, "kid": kid, "checksums": checksums}
         about["shapes"] = {name: list(leaf.shape) for name, leaf in leaves.items()}
         write_text(place / self._folder.manifest(step).name, json.dumps(about))
         place.rename(final)
         sync(final.parent)
         steps = self._folder.complete_steps()
         stay = {*steps[: self._config.keep_newest], *thinned(steps, every=self._config.keep_every, most=_KEPT)}
+        stay.add(self._folder.best_step())
         for old in set(steps) - stay:
             place = self._folder.manifest(old).parent
             shutil.rmtree(place.rename(place.with_name(f"{old}.deleted")))  # never half there under its name
@@ -147,10 +154,10 @@ class Checkpoints:
         if not steps:
             return state, 0
         tree = serialization.to_state_dict(state)
-        saved, attempt, damaged = _newest_complete(self._folder, steps, tree, self._run)
+        saved, about, damaged = _first_complete(self._folder, steps, tree, self._run)
         for step, problem in damaged.items():
             self._put_aside(step, problem)
-        return _filled(state, saved), attempt
+        return _filled(state, saved), about["attempt"]
 
     def _put_aside(self, step, problem):
         place = _free_name(self._folder.damaged / str(step))
@@ -165,57 +172,82 @@ def _free_name(path: Path) -> Path:
     return next(candidate for candidate in candidates if not candidate.exists())
 
 
-def restore(workdir: str | Path, step: int | None = None, *, generator: nn.Module | None = None) -> GeneratorParams:
+Step = int | Literal["best", "newest"]
+"""Which checkpoint: that of a step, the one with the lowest KID, or the newest."""
+
+
+def restore(
+    workdir: str | Path, step: Step = "best", *, ema: bool = True, generator: nn.Module | None = None
+) -> GeneratorParams:
     """Read the generator of a run, ready for ``sample``, onto this process's first device.
 
     Args:
       workdir: the folder given to ``--workdir``.
-      step: which checkpoint; by default the newest that is not damaged (damaged ones are named on stderr).
+      step: which checkpoint. The best is the one with the lowest KID while training, and the newest where none was
+        evaluated. If it is not the newest, this is said on stderr, and so is a damaged one that is passed over.
+      ema: the running average of the weights, with BatchNorm's statistics computed for it from 16,384 latents. The
+        cache folder keeps them: the second time is faster. False restores the weights of that step.
       generator: the network of your own that was given to ``fit``, if one was.
 
     Raises:
       InputError: ``workdir`` is not a run, or the checkpoint does not exist or is damaged.
     """
-    state = _restored(workdir, step, ("generator",), {"generator": generator})
-    return generator_params(state)
+    state, about = _restored(workdir, step, ("step", "generator", "ema"), {"generator": generator})
+    raw = generator_params(state, ema=False)
+    if not ema:
+        return raw
+    if generator is not None:  # whose code may have changed
+        return generator_params(state)
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    _, unravel = ravel_pytree(raw.batch_stats)
+    statistics = kept(
+        cache_folder() / "statistics" / name, lambda: np.array(ravel_pytree(generator_params(state).batch_stats)[0])
+    )
+    return raw.replace(params=state.ema, batch_stats=unravel(statistics))
 
 
-def restore_state(workdir: str | Path, step: int | None = None, **networks: Any) -> GANState:
+def restore_state(workdir: str | Path, step: Step = "newest", **networks: Any) -> GANState:
     """Read the whole state of a run: both networks, their optimizers and statistics, and the number of steps.
 
     Args:
       workdir: as for ``restore``, like ``step``.
-      step: as for ``restore``.
+      step: as for ``restore``; here the newest by default.
       networks: your own, if they were given to ``fit``.
 
     Raises:
       InputError: as from ``restore``.
     """
-    return _restored(workdir, step, ("step", "generator", "discriminator"), networks)
+    return _restored(workdir, step, ("step", "generator", "discriminator", "ema"), networks)[0]
 
 
 def _restored(workdir, step, parts, networks):
-    """A state whose ``parts`` are read from the checkpoint."""
+    """A state whose ``parts`` are read from the checkpoint, and its manifest."""
     folder = RunFolder(workdir)
     state: Any = None
     for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
         config, steps = folder.config(), folder.complete_steps()
         if not steps:
             raise InputError(f"{folder.path} has no checkpoint yet: train it first, or name the folder of a run")
-        if step is not None and step not in steps:
+        if step == "best":
+            best = folder.best_step()
+            wanted_steps = steps if best is None else [best, *(s for s in steps if s != best)]
+        else:
+            wanted_steps = steps if step == "newest" else [step]
+        if wanted_steps[0] not in steps:
             there = ", ".join(map(str, reversed(steps)))
             raise InputError(f"{folder.path} has no checkpoint of step {step}, only {there}")
         state = state or jax.eval_shape(lambda: create_state(config, **networks))  # noqa: B023 - called at once
         tree = serialization.to_state_dict(state)
         wanted = {name: tree[name] for name in parts}
-        steps = steps if step is None else [step]
         try:
-            saved, _, damaged = _newest_complete(folder, steps, wanted, folder.run(), alone=False)
+            saved, about, damaged = _first_complete(folder, wanted_steps, wanted, folder.run(), alone=False)
         except _GoneError:
             continue
         for bad, problem in damaged.items():
-            print(f"the checkpoint of step {bad} is damaged ({problem}); using the one before", file=sys.stderr)
-        return _filled(state, {**tree, **jax.device_put(saved)})
+            print(f"the checkpoint of step {bad} is damaged ({problem}); using another", file=sys.stderr)
+        if step == "best" and about["step"] != steps[0]:
+            print(f"restoring step {about['step']}, the best; the newest is step {steps[0]}", file=sys.stderr)
+        return _filled(state, {**tree, **jax.device_put(saved)}), about
     raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest")
 
 
@@ -232,8 +264,8 @@ class _GoneError(Exception):
     pass
 
 
-def _newest_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, int, dict[int, str]]:
-    """Read the first of ``steps`` that is as it was written: its values, its attempt, and those passed over.
+def _first_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, dict[str, Any], dict[int, str]]:
+    """Read the first of ``steps`` that is as it was written: its values, its manifest, and those passed over.
 
     Unless this process is ``alone`` with the folder, Orbax reads a copy of the files: they may be deleted meanwhile.
 
@@ -252,7 +284,7 @@ def _newest_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, int,
                 about = _checked(manifest, run, copy=None if alone else Path(source))
                 _check_networks(tree, about["shapes"], place)
                 with _orbax() as orbax:
-                    return orbax.restore(Path(source), args=arguments), about["attempt"], damaged
+                    return orbax.restore(Path(source), args=arguments), about, damaged
         except (_DamagedError, InputError, OSError) as error:
             if not manifest.exists():
                 raise _GoneError from None

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.run.doctor import findings
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import write_text, writing
@@ -28,7 +29,7 @@ def say(message: str) -> None:
 
 
 class RunLog:
-    """Writes to one run folder; only the first process of a run makes one.
+    """Writes to one run folder, whose data set has ``images`` images; only the first process of a run makes one.
 
     It first removes what an interrupted run wrote after step ``start``, the number of steps already
     taken.
@@ -37,9 +38,10 @@ class RunLog:
       InputError: all methods, when something cannot be written.
     """
 
-    def __init__(self, folder: RunFolder, config: Config, *, start: int):
-        self._folder, self._config = folder, config
+    def __init__(self, folder: RunFolder, config: Config, *, start: int, images: int):
+        self._folder, self._config, self._images = folder, config, images
         self._lines = [line for line in folder.read_metrics() if line["step"] <= start]
+        self._said = {finding.name for finding in findings(self._lines, images=images)}
         with writing(folder.samples):
             folder.samples.mkdir(parents=True, exist_ok=True)
             for path in folder.samples.iterdir():
@@ -98,11 +100,29 @@ class RunLog:
         self._lines.append(line)
         if self._bar is not None:
             self._bar.set_postfix(loss_D=f"{values['loss_D']:.3f}", loss_G=f"{values['loss_G']:.3f}")
+        if "kid" in values:
+            for finding in findings(self._lines, images=self._images):
+                if finding.name not in self._said:  # once is enough
+                    self._said.add(finding.name)
+                    say(f"step {step}: {finding.text}")
         with self._writing_board(step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
             if images_per_second:
                 tf.summary.scalar("images_per_second", images_per_second)
+
+    def summary(self) -> list[str]:
+        """What there is to say at the end: the best step, and what is wrong with the run."""
+        evaluated = [line for line in self._lines if "kid" in line]
+        if not evaluated:
+            return ["not evaluated: the run is shorter than --evaluate-every, or has too few images"]
+        best = min(evaluated, key=lambda line: line["kid"])
+        kid = f"KID {1e3 * best['kid']:.1f}e-3, real images {1e3 * best['kid_floor']:.1f}e-3"
+        wrong = [finding.text for finding in findings(self._lines, images=self._images)]
+        return [
+            f"best of {len(evaluated)} evaluations: step {best['step']} ({kid}, coverage {best['coverage']:.2f})",
+            *wrong,
+        ]
 
     def reals(self, images: np.ndarray) -> None:
         """Save up to 20 uint8 images of the data set as 4x5: the chapter's first plot of its data."""
@@ -132,6 +152,7 @@ class RunLog:
 
     def progress(self, step: int, images) -> None:
         """Save the curves so far above a grid of generated images (N, H, W, C) in [-1, 1]."""
-        curves = {name: [line.get(name, math.nan) for line in self._lines] for name in ("step", "loss_D", "loss_G")}
+        names = ("step", "loss_D", "loss_G", "kid", "kid_floor")
+        curves = {name: [line.get(name, math.nan) for line in self._lines] for name in names}
         with writing(self._folder.progress):
             save_progress(self._folder.progress, curves, grid(to_uint8(images[:21]), columns=7), step=step)

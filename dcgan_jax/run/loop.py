@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import signal
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import open_source
+from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store, prepare
 from dcgan_jax.gan.objectives import BCE, Objective
 from dcgan_jax.gan.sampling import sample
@@ -21,7 +23,6 @@ from dcgan_jax.gan.state import (
     GANState,
     count_parameters,
     create_state,
-    generator_params,
 )
 from dcgan_jax.gan.step import train_step
 from dcgan_jax.run.checkpoints import Checkpoints
@@ -103,7 +104,7 @@ def fit(
 def _open_store(config: Config) -> Store:
     cache = cache_folder()
     store = prepare(open_source(config, cache), config, cache)
-    _check_count(config, len(store))
+    _check_count(config, len(held_out(store, config.held_out)[0]))
     return store
 
 
@@ -120,6 +121,7 @@ def _newest(config, folder, checkpoints, networks):
 def _train_from(state, attempt, config, folder, store, checkpoints, signals):
     # TensorFlow takes seconds to load: import it only after all checks.
     from dcgan_jax.data.pipeline import device_batches
+    from dcgan_jax.metrics.monitor import LEAST, Monitor
     from dcgan_jax.run.log import RunLog, say
 
     start = int(cluster.local(state.step))
@@ -128,13 +130,17 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
         noise_key = jax.random.fold_in(noise_key, attempt)
     where = _where(jax.devices())
 
+    @functools.cache
+    def monitor():
+        return Monitor(store, held_out_images=config.held_out)
+
     def draw():
-        return sample(cluster.local(generator_params(state)), sample_key)
+        return sample(cluster.local(state), sample_key)
 
     with contextlib.ExitStack() as stack:
         log = None
         if checkpoints:
-            log = stack.enter_context(RunLog(folder, config, start=start))
+            log = stack.enter_context(RunLog(folder, config, start=start, images=len(store)))
             say(
                 f"{len(store):,} images of {store.shape[1]}x{store.shape[2]}x{store.shape[3]} from {config.data}; "
                 f"{count_parameters(state.generator.params):,} + {count_parameters(state.discriminator.params):,} "
@@ -165,21 +171,23 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
             last = step == config.steps
             line = last or step % config.log_every == 0
             pictures = last or step % config.sample_every == 0 or step in _FIRST_PICTURES
-            saved = last or stop or step % config.checkpoint_every == 0 or step % config.keep_every == 0
+            evaluated = config.evaluates(step) and len(store) >= LEAST
+            saved = last or stop or evaluated or step % config.checkpoint_every == 0 or step % config.keep_every == 0
             if line or pictures or saved:
                 behind.wait()
                 if last:
                     jax.block_until_ready(metrics)
                 seconds = time.perf_counter() - compiled
                 rate = (step - start - 1) * config.batch_size / seconds if step > start + 1 else None
-                behind.do(record, pending, line, draw() if pictures else None, rate)
+                quality = monitor()(cluster.local(state)) if log and evaluated else {}
+                behind.do(record, pending, line or evaluated, draw() if pictures else None, rate, quality)
                 pending = []
             if saved:
                 behind.wait()  # a resumed run does not log the steps before its checkpoint again
                 copy = finite_copy(step, state)
                 if log and checkpoints:
                     log.sync()
-                    checkpoints.save(step, copy, attempt)
+                    checkpoints.save(step, copy, attempt, quality.get("kid"))
             if log:
                 log.advance(step)
             if stop and not last:
@@ -189,13 +197,14 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
                 raise Stopped(signals.received or signal.SIGTERM, message)
         if checkpoints:
             checkpoints.wait()
-    if checkpoints:
+    if log:
         values = record.last
         print(
             f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, "
             f"{f'{rate:.1f} examples/sec ' if rate else ''}on {where}",
             flush=True,
         )
+        print("\n".join(log.summary()), flush=True)
     return state
 
 
@@ -206,7 +215,7 @@ def finite_copy(step, state):
       NonFiniteError: something in it is not finite. All processes raise it.
     """
     copy = jax.tree.map(np.array, cluster.local(state))
-    for name in ("generator", "discriminator"):
+    for name in ("generator", "discriminator", "ema"):
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(getattr(copy, name))):
             raise NonFiniteError(step, [f"the state of the {name}"])
     return copy
@@ -223,7 +232,7 @@ class _Record:
         self._log = log
         self.last: dict[str, float] = {}
 
-    def __call__(self, pending, line, images, rate):
+    def __call__(self, pending, line, images, rate, quality):
         """
         Raises:
           NonFiniteError: names the first step with a loss or gradient that is not finite.
@@ -233,10 +242,12 @@ class _Record:
             if bad := [name for name, value in values.items() if not math.isfinite(value)]:
                 raise NonFiniteError(step, bad)
             self.last = values
+        if bad := [name for name, value in quality.items() if not math.isfinite(value)]:
+            raise NonFiniteError(step, bad)
         if images is not None and not np.isfinite(images).all():
             raise NonFiniteError(step, ["images of the generator"])
         if self._log and line:
-            self._log.metrics(step, values, rate)
+            self._log.metrics(step, {**values, **quality}, rate)
         if self._log and images is not None:
             self._log.samples(step, images)
 
@@ -249,7 +260,7 @@ def _check_room(config, folder, networks):
 def _check_count(config, count):
     if count < config.batch_size:
         raise InputError(
-            f"batch_size {config.batch_size} is larger than the {count} images of {config.data}: "
+            f"batch_size {config.batch_size} is larger than the {count} training images of {config.data}: "
             f"use --batch-size {count} or less, or more images"
         )
 

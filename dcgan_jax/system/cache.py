@@ -1,9 +1,13 @@
 """The cache folder: decoded images, downloads, compiled programs."""
 
+import contextlib
+import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from dcgan_jax.system.files import user_path
 
@@ -13,6 +17,24 @@ def cache_folder() -> Path:
     if folder := os.environ.get("DCGAN_JAX_CACHE"):
         return user_path(folder)
     return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dcgan_jax"
+
+
+def kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """A float32 vector (N,) that is computed once and kept in a file, which begins with its SHA-256.
+
+    A file that is not as it was written is computed again, and so is one that could not be written.
+    """
+    if path.exists():
+        content = path.read_bytes()
+        if hashlib.sha256(content[32:]).digest() == content[:32]:
+            return np.frombuffer(content[32:], np.float32)
+    values = np.asarray(compute(), np.float32)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with contextlib.suppress(OSError):  # the next process computes it too
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(hashlib.sha256(values.tobytes()).digest() + values.tobytes())
+        partial.replace(path)
+    return values
 
 
 def cache_compilations() -> None:

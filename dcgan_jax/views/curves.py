@@ -6,23 +6,36 @@ import numpy as np
 
 
 def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray, *, step: int) -> None:
-    """Save loss curves above a sheet of samples: the chapter's picture.
+    """Save loss curves above a sheet of samples: the chapter's picture. Between them KID, once it is known.
 
     Args:
       path: of the PNG file.
-      curves: ``step``, ``loss_D`` and ``loss_G``, of equal length.
+      curves: ``step``, ``loss_D``, ``loss_G``, ``kid`` and ``kid_floor``, of equal length; NaN where not known.
       sheet: uint8 (H, W, 1 or 3).
       step: the step of the samples.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-    figure = Figure(figsize=(7, 8), layout="constrained")
-    above, below = figure.subplots(2, 1, height_ratios=(1, 1.2))
+    known = np.isfinite(curves["kid"])
+    panels = 3 if known.any() else 2
+    figure = Figure(figsize=(7, 3 * panels + 2), layout="constrained")
+    above, *between, below = figure.subplots(panels, 1, height_ratios=(1, *[0.7] * (panels - 2), 1.2))
     above.plot(curves["step"], curves["loss_D"], label="discriminator")
     above.plot(curves["step"], curves["loss_G"], "--", label="generator")
     above.set(xlabel="step", ylabel="loss")
     above.legend()
     above.grid(alpha=0.3)
+    for axes in between:
+        steps, kid, floor = (1e3 * np.array(curves[name])[known] for name in ("step", "kid", "kid_floor"))
+        steps, best = steps / 1e3, kid.argmin()
+        axes.plot(steps, kid, "o-", markersize=3, color="C2", label=f"samples, best at step {steps[best]:.0f}")
+        axes.plot(steps[best], kid[best], "o", color="C2")
+        axes.plot(steps, floor, ":", color="C7", label="real images")
+        axes.set(xlabel="step", ylabel="KID × 1000")
+        axes.set_xlim(above.get_xlim())
+        axes.set_ylim(bottom=min(0, kid.min(), floor.min()))
+        axes.legend()
+        axes.grid(alpha=0.3)
     below.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     below.set_title(f"step {step}")
     below.axis("off")

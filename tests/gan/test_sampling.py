@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dcgan_jax import sample
-from dcgan_jax.gan.state import create_state, generator_params
+from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.state import create_state
 from dcgan_jax.gan.step import train_step
 from dcgan_jax.system.errors import InputError
 

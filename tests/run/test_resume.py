@@ -21,7 +21,7 @@ from helpers import equal, metrics_of
 
 from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
-from dcgan_jax.gan.state import generator_params
+from dcgan_jax.gan.average import generator_params
 from dcgan_jax.run import loop
 from dcgan_jax.run.loop import fit
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
@@ -61,7 +61,7 @@ def whole(photos, tmp_path_factory):
     """An uninterrupted run of 7 steps over an epoch of 3: its configuration, folder and final state."""
     config = Config(
         data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4,
-        steps=7, log_every=2, sample_every=3, checkpoint_every=3,
+        steps=7, log_every=2, sample_every=3, checkpoint_every=3, evaluate_every=12,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("whole")
     return config, folder, fit(config, folder)
@@ -94,18 +94,19 @@ def test_an_interrupted_run_is_bit_identical_to_one_that_never_stopped(whole, tm
 
 def test_a_run_that_is_extended_goes_on_as_if_it_had_been_longer(whole, tmp_path):
     config, folder, state = whole
-    fit(dataclasses.replace(config, steps=3, checkpoint_every=2, keep_newest=1), tmp_path)
+    fit(dataclasses.replace(config, steps=5, checkpoint_every=2, keep_newest=1), tmp_path)
     assert equal(fit(config, tmp_path), state)
     steps = [line["step"] for line in metrics_of(tmp_path)]
-    assert steps == [2, 3, 4, 6, 7]  # and the last line of the shorter run
-    assert [line for line in metrics_of(tmp_path) if line["step"] != 3] == metrics_of(folder)
+    assert steps == [2, 3, 4, 5, 6, 7]  # and the last line of the shorter run
+    assert [line for line in metrics_of(tmp_path) if line["step"] != 5] == metrics_of(folder)
 
 
 def test_checkpoints_hold_everything(whole):
     config, folder, state = whole
     assert equal(restore_state(folder), state)
-    assert equal(restore(folder), generator_params(state))
+    assert equal(restore(folder, "newest"), generator_params(state))
     assert not equal(restore(folder, step=3), generator_params(state))
+    assert equal(restore(folder, "newest", ema=False), generator_params(state, ema=False))
 
 
 def test_the_newest_checkpoints_stay_and_one_every_so_often(whole, tmp_path):
@@ -493,9 +494,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, tmp_pat
     config, folder, state = whole
     workdir = shutil.copytree(folder, tmp_path / "run")
     DAMAGE[kind](workdir / "checkpoints" / "7")
-    generator = restore(workdir)
+    generator = restore(workdir, "newest")
     if said := capfd.readouterr().err:
-        assert re.fullmatch(r"the checkpoint of step 7 is damaged \(.+\); using the one before\n", said)
+        assert re.fullmatch(r"the checkpoint of step 7 is damaged \(.+\); using another\n", said)
         assert equal(generator, restore(folder, step=6))
         with pytest.raises(InputError, match=r"can be read: step 7 \("):
             restore(workdir, step=7)
@@ -510,12 +511,28 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, tmp_pat
     assert logged(workdir) == logged(folder)
 
 
+def test_the_best_checkpoint_is_kept_and_restored(whole, tmp_path, monkeypatch, capfd):
+    """Wherever a run is cut, the KIDs are those of the undisturbed one, and the lowest stays on the disk."""
+    config, folder, _ = whole
+    kids = {line["step"]: line["kid"] for line in metrics_of(folder) if "kid" in line}
+    assert list(kids) == [3, 6, 7]
+    best = min(kids, key=kids.get)
+    assert int(restore(folder).step) == best
+    assert ("the newest is step 7" in capfd.readouterr().err) == (best != 7)
+    invented = iter([0.0, 0.1, 0.3, 0.2])  # the floor, steps 3, 6 and 7
+    monkeypatch.setattr("dcgan_jax.metrics.monitor.kernel_distance", lambda *_, **__: next(invented))
+    fit(dataclasses.replace(config, keep_newest=1), tmp_path)
+    assert saved_steps(tmp_path) == [3, 7] and int(restore(tmp_path).step) == 3
+    assert "restoring step 3, the best; the newest is step 7" in capfd.readouterr().err
+    assert int(restore(tmp_path, "newest").step) == int(restore_state(tmp_path).step) == 7
+
+
 def test_only_damaged_checkpoints_are_an_error_not_a_new_start(whole, tmp_path):
     config, folder, _ = whole
     workdir = shutil.copytree(folder, tmp_path / "run")
     for step in (3, 6, 7):
         DAMAGE["no manifest"](workdir / "checkpoints" / str(step))
-    for use in (lambda: fit(config, workdir), lambda: restore(workdir)):
+    for use in (lambda: fit(config, workdir), lambda: restore(workdir, "newest")):
         with pytest.raises(
             InputError, match=r"no requested checkpoint in .* can be read: step 7 .*; step 6 .*; step 3 "
         ):
@@ -552,7 +569,7 @@ def test_special_files_in_a_checkpoint_are_never_opened(whole, tmp_path, capfd):
             place.parent.mkdir(exist_ok=True)
             place.unlink(missing_ok=True)
             make(place)
-            assert equal(restore(workdir), restore(folder, step=6))
+            assert equal(restore(workdir, "newest"), restore(folder, step=6))
             assert re.search(rf"step 7 is damaged \({place.name} is no regular file\)", capfd.readouterr().err)
 
 
@@ -563,10 +580,12 @@ def test_the_checkpoint_of_another_run_or_step_is_not_taken(whole, tmp_path, cap
     workdir = shutil.copytree(folder, tmp_path / "run")
     shutil.rmtree(workdir / "checkpoints" / "7")
     shutil.copytree(tmp_path / "other" / "checkpoints" / "7", workdir / "checkpoints" / "7")
-    assert equal(restore(workdir), restore(folder, step=6)) and "step 7 of another run" in capfd.readouterr().err
+    assert (
+        equal(restore(workdir, "newest"), restore(folder, step=6)) and "step 7 of another run" in capfd.readouterr().err
+    )
     shutil.rmtree(workdir / "checkpoints" / "7")
     shutil.copytree(workdir / "checkpoints" / "6", workdir / "checkpoints" / "9")
-    assert equal(restore(workdir), restore(folder, step=6)) and "step 9 is damaged" in capfd.readouterr().err
+    assert equal(restore(workdir, "newest"), restore(folder, step=6)) and "step 9 is damaged" in capfd.readouterr().err
     capfd.readouterr()
     fit(config, workdir)
     assert "was moved to" in capfd.readouterr().err and saved_steps(workdir) == [3, 6, 7]

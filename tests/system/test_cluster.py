@@ -19,7 +19,7 @@ from helpers import equal, metrics_of
 
 from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
-from dcgan_jax.gan.state import generator_params
+from dcgan_jax.gan.average import generator_params
 from dcgan_jax.run.loop import fit
 from dcgan_jax.system.cluster import HEARTBEAT_SECONDS, Cluster
 from dcgan_jax.system.errors import InputError

@@ -1,0 +1,57 @@
+"""The generator with averaged weights (Yazici et al. 2019), ready to sample from."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from dcgan_jax.gan.state import GANState, GeneratorParams
+
+
+def ema_decay(step: jax.Array, *, batch_size: int, half_life: float) -> jax.Array:
+    """The weight of the old average in step ``step`` (from 1): 0.5 after ``half_life`` images.
+
+    The half-life grows with the run: it is 0.05 of the images seen at most, so that the first weights are forgotten.
+    """
+    return 0.5 ** (batch_size / jnp.maximum(jnp.minimum(half_life, 0.05 * batch_size * step), 1e-6))
+
+
+def generator_params(state: GANState, *, ema: bool = True, num: int = 16384) -> GeneratorParams:
+    """The part of a training state that ``sample`` needs.
+
+    Args:
+      state: of training.
+      ema: the running average of the weights; False takes the newest ones, with their running statistics.
+      num: latents from which BatchNorm's statistics of the averaged weights are computed, in batches of the size of
+        training. Those of the newest weights do not fit them.
+    """
+    G = state.generator
+    params = GeneratorParams(G.params, G.batch_stats, G.module, state.latent, state.step)
+    return _fitted(params.replace(params=state.ema), -(-num // state.batch_size), state.batch_size) if ema else params
+
+
+@functools.partial(jax.jit, static_argnames="batch_size")
+def _fitted(params: GeneratorParams, batches, batch_size):
+    """Give BatchNorm the mean and the variance of ``batches`` batches, which counts the spread of their means too."""
+
+    def updated(old, i):
+        z = params.latent.draw(jax.random.fold_in(jax.random.key(0), i), batch_size)
+        variables = {"params": params.params, "batch_stats": old}
+        return params.generator.apply(variables, z, train=True, mutable=["batch_stats"])[1].get("batch_stats", {})
+
+    zeros, ones = (jax.tree.map(of, params.batch_stats) for of in (jnp.zeros_like, jnp.ones_like))
+    # new = momentum * old + (1 - momentum) * batch, whatever the momentum of the network is
+    share = jax.tree.map(lambda one, zero: 1 - (one - zero), updated(ones, 0), updated(zeros, 0))
+
+    def moments(i):
+        batch = flatten_dict(jax.tree.map(jnp.divide, updated(zeros, i), share))
+        return {path: x + batch[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in batch.items()}
+
+    def add(i, total):
+        return jax.tree.map(jnp.add, total, moments(i))
+
+    total = jax.lax.fori_loop(1, batches, add, moments(0))
+    found = {path: x / batches for path, x in total.items()}
+    found = {path: x - found[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in found.items()}
+    return params.replace(batch_stats=unflatten_dict(found))

@@ -1,0 +1,80 @@
+"""A few metrics of a generator while it trains, cheap enough to be taken often."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_jax.data.split import held_out
+from dcgan_jax.data.store import Store
+from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.pixels import from_uint8, to_uint8
+from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.state import GANState
+from dcgan_jax.metrics.distances import disjoint_halves, diversity_ratio, frechet_distance, kernel_distance, prdc
+from dcgan_jax.metrics.features import features
+
+_REALS, _FAKES = 2048, 1024
+LEAST = 12
+"""How many images a store must have to be compared with."""
+
+
+class Monitor:
+    """Compares a generator with the half of the real images that ``Reals`` does not compare with.
+
+    So a checkpoint that was chosen by these numbers is judged by others. The noise is always the same: two steps
+    differ by their weights alone.
+
+    Args:
+      store: the images, at least ``LEAST``.
+      held_out_images: how many were kept out of training, as in ``Config``.
+
+    Attributes:
+      floor: ``kid_floor``, ``fd_floor`` and so on: what real images of the other half get in place of samples.
+    """
+
+    def __init__(self, store: Store, *, held_out_images: int):
+        other, half = disjoint_halves(len(store), store.labels)
+        self._reals = features(store.take(half[:_REALS]))
+        self._n = min(_FAKES, len(other))
+        floor = self._compared(features(store.take(other[: self._n])))
+        self.floor = {f"{name}_floor": value for name, value in floor.items()}
+        train, kept = held_out(store, held_out_images)
+        pick = np.random.default_rng(0).choice(len(train), min(len(kept), len(train)), replace=False)
+        self._trained, self._kept = store.take(train[pick]), store.take(kept)
+
+    def __call__(self, state: GANState) -> dict[str, float]:
+        """``kid``, ``fd``, ``precision``, ``recall``, ``coverage`` and ``diversity`` of the averaged weights.
+
+        Also each one's floor, and ``memory`` where images are held out: how far the discriminator tells them from
+        those that it was trained on, as a share of how far it tells generated ones from these. 0 is healthy, at 1
+        it takes held-out images for generated ones.
+        """
+        images = sample(generator_params(state, num=_FAKES), jax.random.key(0), self._n)
+        values = {**self._compared(features(to_uint8(images))), **self.floor}
+        if len(self._kept):
+            values["memory"] = self._memory(state, np.asarray(images[: len(self._kept)]))
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    def _compared(self, fakes):
+        found = prdc(self._reals, fakes)
+        return {
+            "kid": kernel_distance(self._reals, fakes, subsets=20),
+            "fd": frechet_distance(self._reals, fakes),
+            "precision": found.precision,
+            "recall": found.recall,
+            "coverage": found.coverage,
+            "diversity": diversity_ratio(self._reals, fakes),
+        }
+
+    def _memory(self, state, fakes):
+        sets = (from_uint8(self._trained), from_uint8(self._kept), fakes)
+        trained, kept, fake = (float(_judge(state.discriminator, images)) for images in sets)
+        return (trained - kept) / (trained - fake) if trained > fake else math.nan
+
+
+@jax.jit
+def _judge(discriminator, images):
+    variables = {"params": discriminator.params, "batch_stats": discriminator.batch_stats}
+    return jnp.mean(discriminator.apply_fn(variables, images, train=False))

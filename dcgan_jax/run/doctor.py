@@ -1,0 +1,108 @@
+"""What the metrics of a run say about its health."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+LINES = 50
+"""How many of the newest lines of metrics.jsonl are looked at for losses and gradients."""
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong: its name, whether it needs action, the step, a sentence with what to try."""
+
+    name: str
+    alarm: bool
+    step: int
+    text: str
+
+
+def findings(lines: list[dict], *, images: int) -> list[Finding]:
+    """What is wrong with a run, the worst first; nothing for a healthy one.
+
+    Args:
+      lines: of metrics.jsonl, oldest first. Those of an evaluation also have ``kid``, ``diversity`` and so on.
+      images: how many it is trained on.
+    """
+    evaluated = [line for line in lines if "kid" in line]
+    recent = lines[-LINES:]
+    found = [_collapse(evaluated), _worse(evaluated), _won(recent, evaluated), _memory(evaluated)]
+    found += [_gradients(recent), _plateau(evaluated), _few(evaluated, images)]
+    return sorted((finding for finding in found if finding), key=lambda finding: not finding.alarm)
+
+
+def _best(evaluated):
+    return min(evaluated, key=lambda line: line["kid"])
+
+
+def _median(lines, name):
+    return float(np.median([line[name] for line in lines]))
+
+
+def _collapse(evaluated):
+    """Mean distance between samples over that between reals (Naeem et al. 2020 measure its parts)."""
+    if evaluated and (ratio := evaluated[-1].get("diversity", 1.0)) < 0.5:
+        step = evaluated[-1]["step"]
+        what = f"the samples of step {step} hardly differ: their diversity is {ratio:.2f} of the images'"
+        return Finding("collapse", ratio < 0.2, step, f"{what}. Use the best checkpoint, or start again with --seed 1")
+    return None
+
+
+def _worse(evaluated):
+    """Three evaluations in a row that got worse, and are worse than the best by more than noise."""
+    kids = [line["kid"] for line in evaluated[-4:]]
+    if len(kids) < 4 or not kids[0] < kids[1] < kids[2] < kids[3]:
+        return None
+    best, now = _best(evaluated), evaluated[-1]
+    if now["kid"] < 1.2 * best["kid"] + now.get("kid_floor", 0.0):
+        return None
+    what = f"the images get worse: KID {1e3 * now['kid']:.1f}e-3 at step {now['step']}"
+    best_was = f"the best was step {best['step']} with {1e3 * best['kid']:.1f}e-3"
+    return Finding("worse", True, now["step"], f"{what}, {best_was}. Stop here: restore and generate take the best")
+
+
+def _won(recent, evaluated):
+    """A low loss alone is no alarm: the generator may still learn."""
+    if len(recent) < LINES or len(evaluated) < 3 or _median(recent, "loss_D") > 0.05:
+        return None
+    newest = [line["kid"] for line in evaluated[-3:]]
+    if min(newest[1:]) < 0.95 * newest[0]:
+        return None
+    what = f"the discriminator has won: its loss is {_median(recent, 'loss_D'):.3f} and KID does not fall"
+    remedy = "Start again with half the --learning-rate, or another --seed"
+    return Finding("won", True, recent[-1]["step"], f"{what}. {remedy}")
+
+
+def _memory(evaluated):
+    known = [line["memory"] for line in evaluated[-3:] if "memory" in line]
+    if len(known) < 3 or min(known) < 0.5:
+        return None
+    what = f"the discriminator knows its images by heart: {min(known):.0%} of the way, it takes others for generated"
+    return Finding("memory", False, evaluated[-1]["step"], f"{what}. Use more images, or stop at the best step")
+
+
+def _gradients(recent):
+    names = [f"grad_norm_{network}" for network in "DG"]
+    worst = max(((_median(recent, name), name) for name in names if recent and name in recent[-1]), default=(0.0, ""))
+    if worst[0] <= 100:
+        return None
+    what = f"the gradients are large: {worst[1]} is {worst[0]:.0f} in the middle of the last {len(recent)} lines"
+    return Finding("gradients", False, recent[-1]["step"], f"{what}. Start again with a lower --learning-rate")
+
+
+def _plateau(evaluated):
+    """No evaluation of the newest six is better than the best before them, by a twentieth."""
+    if len(evaluated) < 10 or _worse(evaluated):
+        return None
+    before, newest = _best(evaluated[:-6]), _best(evaluated[-6:])
+    if newest["kid"] < 0.95 * before["kid"]:
+        return None
+    what = f"nothing has improved since step {before['step']}"
+    return Finding("plateau", False, evaluated[-1]["step"], f"{what}: more steps will not help")
+
+
+def _few(evaluated, images):
+    if images >= 1000 or not evaluated:
+        return None
+    what = f"{images} images are few: the discriminator soon knows them all"
+    return Finding("few", False, evaluated[-1]["step"], f"{what}. Use 1,000 or more, or stop at the best step")
