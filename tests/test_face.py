@@ -65,7 +65,8 @@ def test_fit_then_restore_sample_decode_show(tiny, photos, tmp_path):
     params = restore(tmp_path)
     assert equal(params, generator_params(state)) and equal(restore_state(tmp_path), state)
     images = sample(params, KEY, num=5)
-    np.testing.assert_array_equal(sample(state, KEY, num=5), images)
+    np.testing.assert_array_equal(sample(generator_params(state), KEY, num=5), images)
+    np.testing.assert_allclose(sample(state, KEY, num=5), images, atol=0.02)  # BatchNorm from fewer latents
     z = jax.random.normal(KEY, (3, 8))
     assert decode(params, z).shape == (3, 16, 16, 3)
     assert jax.grad(lambda z: decode(params, z).sum())(z).shape == z.shape
@@ -110,7 +111,7 @@ def test_a_generator_and_a_loss_of_ones_own(tiny, photos, tmp_path):
     state = fit(config, tmp_path, generator=Mine(), objective=hinge)
     params = restore(tmp_path, generator=Mine())
     z = jax.random.normal(KEY, (2, 8))
-    dense = state.generator.params["Dense_0"]
+    dense = state.ema["Dense_0"]
     by_hand = np.tanh(np.asarray(z) @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])).reshape(2, 16, 16, 3)
     np.testing.assert_allclose(decode(params, z), by_hand, atol=1e-6)
     # At the start the logits of D are near 0, where the hinge loss is 2 and the cross-entropy log 2.

@@ -115,7 +115,7 @@ class RunLog:
         """What there is to say at the end: the best step, and what is wrong with the run."""
         evaluated = [line for line in self._lines if "kid" in line]
         if not evaluated:
-            return ["not evaluated: the run is shorter than --evaluate-every, or has too few images"]
+            return []
         best = min(evaluated, key=lambda line: line["kid"])
         kid = f"KID {1e3 * best['kid']:.1f}e-3, real images {1e3 * best['kid_floor']:.1f}e-3"
         wrong = [finding.text for finding in findings(self._lines, images=self._images)]

@@ -198,13 +198,14 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
         if checkpoints:
             checkpoints.wait()
     if log:
+        for line in log.summary():
+            print(line)
         values = record.last
         print(
             f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, "
             f"{f'{rate:.1f} examples/sec ' if rate else ''}on {where}",
             flush=True,
         )
-        print("\n".join(log.summary()), flush=True)
     return state
 
 
@@ -260,7 +261,7 @@ def _check_room(config, folder, networks):
 def _check_count(config, count):
     if count < config.batch_size:
         raise InputError(
-            f"batch_size {config.batch_size} is larger than the {count} training images of {config.data}: "
+            f"batch_size {config.batch_size} is larger than the {count} images of {config.data} to train on: "
             f"use --batch-size {count} or less, or more images"
         )
 

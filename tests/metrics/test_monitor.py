@@ -40,7 +40,7 @@ def test_an_untrained_generator_is_far_from_the_images_and_always_as_far(store, 
     assert set(values) == {
         name + end for name in ("kid", "fd", "precision", "recall", "coverage", "diversity") for end in ("", "_floor")
     }
-    assert values["kid"] > 10 * values["kid_floor"] and values["fd"] > 10 * values["fd_floor"]
+    assert values["kid"] > 5 * values["kid_floor"] and values["fd"] > 5 * values["fd_floor"]
     assert values["coverage"] < 0.2 and values["diversity"] < 0.5
     assert Monitor(store, held_out_images=0)(state) == values
 
