@@ -40,8 +40,9 @@ def _median(lines, name):
 
 
 def _collapse(evaluated):
-    """Mean distance between samples over that between reals (Naeem et al. 2020 measure its parts)."""
-    if evaluated and (ratio := evaluated[-1].get("diversity", 1.0)) < 0.5:
+    """Mean distance between samples over that between reals. It is low at first, and then rises, in a healthy run."""
+    ratios = [line.get("diversity", 1.0) for line in evaluated]
+    if len(ratios) >= 3 and (ratio := ratios[-1]) < min(0.5, 1.1 * max(ratios[:-1])):
         step = evaluated[-1]["step"]
         what = f"the samples of step {step} hardly differ: their diversity is {ratio:.2f} of the images'"
         return Finding("collapse", ratio < 0.2, step, f"{what}. Use the best checkpoint, or start again with --seed 1")
@@ -56,8 +57,8 @@ def _worse(evaluated):
     best, now = _best(evaluated), evaluated[-1]
     if now["kid"] < 1.2 * best["kid"] + now.get("kid_floor", 0.0):
         return None
-    what = f"the images get worse: KID {1e3 * now['kid']:.1f}e-3 at step {now['step']}"
-    best_was = f"the best was step {best['step']} with {1e3 * best['kid']:.1f}e-3"
+    what = f"the images get worse: KID {now['kid']:.3g} at step {now['step']}"
+    best_was = f"the best was step {best['step']} with {best['kid']:.3g}"
     return Finding("worse", True, now["step"], f"{what}, {best_was}. Stop here: restore and generate take the best")
 
 

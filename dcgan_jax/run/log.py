@@ -117,7 +117,7 @@ class RunLog:
         if not evaluated:
             return []
         best = min(evaluated, key=lambda line: line["kid"])
-        kid = f"KID {1e3 * best['kid']:.1f}e-3, real images {1e3 * best['kid_floor']:.1f}e-3"
+        kid = f"KID {best['kid']:.3g}, real images {best['kid_floor']:.2g}"
         wrong = [finding.text for finding in findings(self._lines, images=self._images)]
         return [
             f"best of {len(evaluated)} evaluations: step {best['step']} ({kid}, coverage {best['coverage']:.2f})",

@@ -26,14 +26,14 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
     above.legend()
     above.grid(alpha=0.3)
     for axes in between:
-        steps, kid, floor = (1e3 * np.array(curves[name])[known] for name in ("step", "kid", "kid_floor"))
-        steps, best = steps / 1e3, kid.argmin()
+        steps, kid, floor = (np.array(curves[name])[known] for name in ("step", "kid", "kid_floor"))
+        best = kid.argmin()
         axes.plot(steps, kid, "o-", markersize=3, color="C2", label=f"samples, best at step {steps[best]:.0f}")
         axes.plot(steps[best], kid[best], "o", color="C2")
         axes.plot(steps, floor, ":", color="C7", label="real images")
-        axes.set(xlabel="step", ylabel="KID × 1000")
+        axes.set(xlabel="step", ylabel="KID")
         axes.set_xlim(above.get_xlim())
-        axes.set_ylim(bottom=min(0, kid.min(), floor.min()))
+        axes.set_yscale("symlog", linthresh=np.abs(kid).min() / 5 or 1)  # real images score about 0
         axes.legend()
         axes.grid(alpha=0.3)
     below.imshow(sheet, cmap="gray", vmin=0, vmax=255)

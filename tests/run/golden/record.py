@@ -30,12 +30,12 @@ BASE = {
 }
 RUNS = {  # images, settings
     "healthy": (20_000, {"steps": 1000}),
-    "collapse": (20_000, {"steps": 600, "learning_rate": 0.05, "beta1": 0.9}),
-    "memory": (700, {"steps": 3000}),
-    "won": (60, {"steps": 3000, "learning_rate": 2e-3}),
-    "gradients": (20_000, {"steps": 600, "learning_rate": 0.5}),
     "few": (300, {"steps": 1000}),
-    "plateau": (20_000, {"steps": 6000, "width": 4, "evaluate_every": 12800}),
+    "won": (20_000, {"steps": 600, "learning_rate": 0.05, "beta1": 0.9}),
+    "collapse": (20_000, {"steps": 600, "learning_rate": 0.5}),
+    "plateau": (60, {"steps": 3000, "learning_rate": 2e-3}),
+    "memory": (660, {"steps": 2500, "width": 48, "learning_rate": 1e-3}),
+    "gradients": (20_000, {"steps": 300, "batchnorm_scale_mean": 10.0}),
 }
 
 
