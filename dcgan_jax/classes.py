@@ -47,14 +47,14 @@ def evaluate_classes(
     from dcgan_jax.views.classes import REALS, SAMPLES, Row, save_classes
 
     names = _names(store.label_names, names)
-    judge = classifier(store, cache_folder())
+    judge, vectors = classifier(store, cache_folder()), store_features(store, cache_folder())
     sets, shown = [], {}
     for draw in draws:
         images = draw()
         named, sure = judge.name(images)
         sets.append(Sorted(features(images), named, sure < judge.threshold))
         shown = shown or {label: images[named == label][:SAMPLES] for label in range(len(names))}
-    junk, ranked = compare(judge, store_features(store, cache_folder()), sets)
+    junk, ranked = compare(judge, vectors, sets)
 
     rows = []
     for label, figures in ranked:
