@@ -1,4 +1,4 @@
-"""Plain shapes, 16x16 gray, for what needs labelled images that are easy to tell apart."""
+"""Plain gray shapes, 16x16 RGB, for what needs labelled images that are easy to tell apart."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,7 @@ SHAPES = ["cross", "disc", "stripes"]
 
 
 def shape(kind, number):
-    """One shape, uint8 (16, 16, 1), of another place, size and brightness for each number."""
+    """One shape, uint8 (16, 16, 3), of another place, size and brightness for each number."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:16, :16] - rng.integers(6, 10, (2, 1, 1))
     size = rng.integers(3, 6)
@@ -16,7 +16,8 @@ def shape(kind, number):
         "disc": x**2 + y**2 < size**2,
         "stripes": (x + y) % 6 < 3,
     }.get(kind, x > 0)
-    return np.where(inside, rng.integers(150, 250), rng.integers(0, 60)).astype(np.uint8)[..., None]
+    gray = np.where(inside, rng.integers(150, 250), rng.integers(0, 60)).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=-1)
 
 
 def write_shapes(root, each, kinds=SHAPES):
@@ -24,5 +25,5 @@ def write_shapes(root, each, kinds=SHAPES):
     for kind in kinds:
         (root / kind).mkdir(parents=True)
         for i in range(each):
-            Image.fromarray(shape(kind, i)[..., 0]).save(root / kind / f"{i}.png")
+            Image.fromarray(shape(kind, i)).save(root / kind / f"{i}.png")
     return root

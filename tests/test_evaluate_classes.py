@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     write_shapes(root / "shapes", 60)
     for number, kind in enumerate(SHAPES):
         (root / "shapes" / kind).rename(root / "shapes" / str(number))
-    config = Config(data=str(root / "shapes"), image_size=16, channels=1, width=4, batch_size=4, steps=2)
+    config = Config(data=str(root / "shapes"), image_size=16, width=4, batch_size=4, steps=2)
     fit(config, root / "run")
     return root / "run"
 
