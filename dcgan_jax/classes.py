@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COLUMNS = {
     "share": ("share %", 100),
     "junk": ("junk %", 100),
-    "kid": ("KID x 1000", 1000),
+    "kid": ("KID", 1),
     "fd": ("FD", 1),
     "precision": ("precision", 1),
     "coverage": ("coverage", 1),
@@ -61,7 +61,7 @@ def evaluate_classes(
         reals = judge.train[judge.labels[judge.train] == label]
         reals = store.take(np.random.default_rng(label).choice(reals, REALS, replace=False))
         share, kid = figures["share"], figures.get("kid")
-        excess = (kid.value - kid.floor, kid.low - kid.floor, kid.high - kid.floor) if kid else (np.nan,) * 3
+        excess = (kid.value - kid.floor, kid.low - kid.floor, kid.high - kid.floor) if kid else (np.nan, np.nan, np.nan)
         span = share.value, share.low, share.high
         rows.append(Row(names[label], reals, shown[label], span, share.floor, excess))
     sentence = _sentence(names, ranked)
@@ -127,7 +127,7 @@ def _sentence(names: tuple[str, ...], ranked: "list[ClassFigures]") -> str:
     if len(known) < 2:
         return "Too few samples of each class to tell which works best: train longer, or give a larger --num."
     best, worst = (
-        f"{names[of.label]} (KID {1000 * of.excess():.3g} x 10^-3 over its floor, FD "
+        f"{names[of.label]} (KID {of.excess():.3g} over its floor, FD "
         f"{of.figures['fd'].value / of.figures['fd'].floor:.3g} times its floor)"
         for of in (known[0], known[-1])
     )

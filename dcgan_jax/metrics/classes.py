@@ -78,6 +78,8 @@ def compare(classifier: Classifier, vectors: np.ndarray, sets: Sequence[Sorted])
     """Compare sets of samples of one generator with real images, class by class.
 
     Samples named c stand against as many training images of the label c. For the floor, held-out images named c do.
+    KID's kernel grows with the distance from the origin, and some classes lie further off than others. So that their
+    KIDs can be compared, features are shifted to mean 0 of the class's reals and divided by the spread within classes.
 
     Args:
       classifier: knows which real images it was trained on.
@@ -94,27 +96,30 @@ def compare(classifier: Classifier, vectors: np.ndarray, sets: Sequence[Sorted])
     real = confusion.sum(1) / confusion.sum()
     everything = _figures([some.junk.mean() for some in sets], classifier.junk.mean(), len(sets[0].named))
     found = []
+    labels, of_train = classifier.labels[classifier.train], vectors[classifier.train]
+    spread = np.sqrt(np.mean([of_train[labels == label].var(0).mean() for label in range(len(confusion))]))
     for label in range(len(confusion)):
         value = float(np.mean([estimate[label] for estimate in estimates]))
         share = Figures(value, float(real[label]), float(low[label]), float(high[label]), len(sets[0].named))
-        found.append(ClassFigures(label, {"share": share, **_of_class(classifier, vectors, sets, label)}))
+        found.append(ClassFigures(label, {"share": share, **_of_class(classifier, vectors, spread, sets, label)}))
     return everything, sorted(found, key=ClassFigures.excess)
 
 
-def _of_class(classifier, vectors, sets, label):
+def _of_class(classifier, vectors, spread, sets, label):
     reals = vectors[classifier.train[classifier.labels[classifier.train] == label]]
     others = classifier.named == label
     parts = [some.named == label for some in sets]
     n = min(len(reals), others.sum(), *(part.sum() for part in parts))
     if n <= _NEIGHBOURS:
         return {}
+    centre = reals.mean(0)
     reals = np.random.default_rng(label).permutation(reals)[:n]  # they need not lie there in a random order
 
     def distances(some):
         some = some[:n]
         near = prdc(reals, some, k=_NEIGHBOURS)
         return {
-            "kid": kernel_distance(reals, some, size=n),
+            "kid": kernel_distance((reals - centre) / spread, (some - centre) / spread, size=n),
             "fd": frechet_distance(reals, some),
             "precision": near.precision,
             "coverage": near.coverage,

@@ -9,6 +9,7 @@ import numpy as np
 REALS, SAMPLES = 4, 12
 """Images in a row."""
 _PADDING = 2
+_NAMES, _ROW, _BARS, _MARGIN = 1.4, 0.5, 1.9, 0.4  # inches
 
 
 class Row(NamedTuple):
@@ -35,30 +36,36 @@ def save_classes(path: Path, rows: Sequence[Row], *, step: int) -> None:
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-    positions, names = np.arange(len(rows)), [row.name for row in rows]
-    figure = Figure(figsize=(14, 1.2 + 0.5 * len(rows)), layout="constrained")
-    images, often, well = figure.subplots(1, 3, width_ratios=(5, 1.3, 1.3))
     sheet = np.concatenate([_strip(row) for row in rows])
-    images.imshow(
-        np.broadcast_to(sheet, (*sheet.shape[:2], 3)),
-        extent=(0, sheet.shape[1] / sheet.shape[0] * len(rows), len(rows) - 0.5, -0.5),
-    )
-    images.set_title(f"{REALS} real images and {SAMPLES} random samples of step {step}", fontsize=10)
-    images.set(xticks=[], frame_on=False)
-    for axes, title, of in (
-        (often, "share of the samples in %", np.array([row.share for row in rows]) * 100),
-        (well, "KID over its floor, x 1000", np.array([row.excess for row in rows]) * 1000),
-    ):
-        value, low, high = of.T
-        error = np.maximum([value - low, high - value], 0)
-        axes.barh(positions, value, xerr=error, color="tab:blue", ecolor="black", capsize=2)
+    height = _ROW * len(rows)
+    width = height * sheet.shape[1] / sheet.shape[0]
+    size = np.array([_NAMES + width + 2 * (_BARS + _MARGIN), height + 2 * _MARGIN])
+    figure = Figure(figsize=tuple(size))
+
+    def panel(left, width, title):  # of the same height, so that rows and bars lie side by side
+        left, bottom, width, top = np.array([left, _MARGIN, width, height]) / np.tile(size, 2)
+        axes = figure.add_axes((left, bottom, width, top))
         axes.set_title(title, fontsize=10)
+        axes.set_yticks(np.arange(len(rows)), [])
         axes.set_ylim(len(rows) - 0.5, -0.5)
+        return axes
+
+    def bars(number, title, values):
+        axes = panel(_NAMES + width + _MARGIN / 2 + number * (_BARS + _MARGIN), _BARS, title)
+        value, low, high = np.array(values).T
+        error = np.maximum([value - low, high - value], 0)
+        axes.barh(np.arange(len(rows)), value, xerr=error, color="tab:blue", ecolor="black", capsize=2)
         axes.grid(axis="x", alpha=0.3)
-    often.plot([100 * row.share_of_reals for row in rows], positions, "|", color="tab:red", ms=14, label="real images")
-    often.legend(fontsize=7)
-    for axes in (images, often, well):
-        axes.set_yticks(positions, names if axes is images else [])
+        return axes
+
+    images = panel(_NAMES, width, f"{REALS} real images, {SAMPLES} random samples of step {step}")
+    extent = (0, 1, len(rows) - 0.5, -0.5)
+    images.imshow(np.broadcast_to(sheet, (*sheet.shape[:2], 3)), extent=extent, aspect="auto")
+    images.set_yticks(np.arange(len(rows)), [row.name[:18] for row in rows])
+    images.set(xticks=[], frame_on=False)
+    often = bars(0, "% of samples (red: reals)", [100 * np.array(row.share) for row in rows])
+    often.plot([100 * row.share_of_reals for row in rows], np.arange(len(rows)), "|", color="tab:red", ms=14)
+    bars(1, "KID over its floor", [row.excess for row in rows])
     figure.savefig(path, dpi=100)
 
 

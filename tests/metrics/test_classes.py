@@ -108,3 +108,6 @@ def test_a_class_that_is_drawn_badly_comes_last_and_one_that_is_not_drawn_has_no
     assert badly["kid"].value > 10 * abs(well["kid"].value) and badly["fd"].value > 3 * well["fd"].value
     assert well["precision"].value > 0.5 > badly["precision"].value and well["coverage"].value > 0.5
     assert badly["coverage"].value < 0.2 and badly["fd"].floor < 2 * well["fd"].value
+    further = compare(judge, features(images) + 9, [Sorted(vectors + 9, named, named == 1)] * 3)[1]
+    for before, after in zip(ranked, further):  # where a class lies in the features does not count
+        assert after.excess() == pytest.approx(before.excess(), rel=1e-3)
