@@ -11,8 +11,10 @@ from pictures import SHAPES, write_shapes
 from PIL import Image
 
 from dcgan_jax import Config, InputError, fit
-from dcgan_jax.classes import _names
+from dcgan_jax.classes import _names, _sentence
 from dcgan_jax.evaluate import Arguments, evaluate
+from dcgan_jax.metrics.classes import ClassFigures
+from dcgan_jax.metrics.evaluate import Figures
 
 FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
 
@@ -57,6 +59,19 @@ def test_the_command_answers_which_class_works_best(run):
         assert picture.height == 230 and picture.width > 1000
         assert len(np.unique(np.asarray(picture))) > 100
     assert not (run / "evaluation.json").exists()
+
+
+def test_the_finding_names_the_best_the_worst_and_what_is_hardly_drawn():
+    def figures(label, kid, share):
+        values = {"share": (share, 0.3), "kid": (kid, 0.05), "fd": (8, 4)}
+        return ClassFigures(label, {name: Figures(*pair, pair[0], pair[0], 90) for name, pair in values.items()})
+
+    ranked = [figures(2, 0.1, 0.6), figures(0, 0.5, 0.3), figures(1, 0.9, 0.1)]
+    assert _sentence(("a", "b", "c"), ranked) == (
+        "c (KID 0.05 over its floor, FD 2 times its floor) works best, b (KID 0.85 over its floor, FD 2 times its floor) "
+        "works worst. Drawn less than half as often as among the images: b."
+    )
+    assert _sentence(("a", "b", "c"), ranked[:1]).startswith("Too few samples of each class")
 
 
 def test_names_follow_the_numbers_not_the_order_in_which_the_labels_were_found():
