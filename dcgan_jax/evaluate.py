@@ -3,6 +3,7 @@
 Samples are compared with the images that the run was trained on. The floor is what real images get in their place."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 SETS = 3
 """Sets of samples for each checkpoint, which give the range of a figure."""
-_SHOWN, _PIECE = 64, 512
+_SHOWN, _PIECE, _NUM, _NUM_CLASSES = 64, 512, 5000, 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +28,28 @@ class Arguments:
 
     workdir: Path
     """Folder of the run. Overwrites evaluation.json and evaluation.png in it."""
-    num: int = 5000
-    """Number of samples in each of three sets, compared with as many images: at most half of those there are."""
+    num: int | None = None
+    """Number of samples in each of three sets, by default 5000, compared with as many images: at most half of those
+    there are. With --classes by default 10000, all of them sorted."""
     step: tuple[int, ...] | None = None
     """Steps of the checkpoints; by default the newest, and the one with the lowest KID while training."""
     ema: bool = True
     """Average the weights over the last images seen; --no-ema takes the weights of each step."""
     seed: int = 0
     """Seed of the noise and of how the images are split in halves."""
+    classes: bool = False
+    """Which class works best, which worst? For images with 2 to 20 labels: trains a classifier on them once, and
+    writes classes.json and classes.png instead."""
+    class_names: tuple[str, ...] = ()
+    """What the labels 0, 1, ... are called, as those of IDX files have no names."""
 
     def __post_init__(self):
-        if self.num < 6:
+        if self.num is not None and self.num < 6:
             raise InputError(f"num {self.num} must be at least 6")
+        if self.classes and len(self.step or ()) > 1:
+            raise InputError(f"step {' '.join(map(str, self.step or ()))} must be one step with --classes")
+        if self.class_names and not self.classes:
+            raise InputError("class_names must come with --classes")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
 
@@ -52,6 +63,7 @@ def evaluate(arguments: Arguments) -> None:
     import jax
     import numpy as np
 
+    from dcgan_jax.classes import evaluate_classes
     from dcgan_jax.gan.pixels import to_uint8
     from dcgan_jax.gan.sampling import sample
     from dcgan_jax.metrics.evaluate import Reals
@@ -64,27 +76,34 @@ def evaluate(arguments: Arguments) -> None:
 
     cache_compilations()
     folder = RunFolder(arguments.workdir)
-    restored = (restore(folder.path, step, ema=arguments.ema) for step in arguments.step or ("best", "newest"))
+    steps = arguments.step or (("best",) if arguments.classes else ("best", "newest"))
+    restored = (restore(folder.path, step, ema=arguments.ema) for step in steps)
     generators = {int(params.step): params for params in restored}
     store = _images(folder)
+
+    def draw(params, number, num):
+        key, starts = jax.random.fold_in(jax.random.key(arguments.seed), number), range(0, num, _PIECE)
+        pieces = (sample(params, jax.random.fold_in(key, start), min(_PIECE, num - start)) for start in starts)
+        return np.concatenate([to_uint8(piece) for piece in pieces])  # as floats they take four times the room
+
+    if arguments.classes:
+        ((step, params),) = generators.items()
+        draws = [functools.partial(draw, params, number, arguments.num or _NUM_CLASSES) for number in range(SETS)]
+        evaluate_classes(folder, store, draws, step=step, names=arguments.class_names)
+        return
     reals = Reals(
         store.take,
         store_features(store, cache_folder()),
-        num=arguments.num,
+        num=arguments.num or _NUM,
         groups=store.labels,
         seed=arguments.seed,
     )
-
-    def draw(params, number):
-        key = jax.random.fold_in(jax.random.key(arguments.seed), number)
-        for start in range(0, reals.n, _PIECE):  # as floats they take four times the room
-            yield to_uint8(sample(params, jax.random.fold_in(key, start), min(_PIECE, reals.n - start)))
 
     found = []
     for step, params in sorted(generators.items()):
         sets = []
         for number in range(SETS):
-            images = np.concatenate(list(draw(params, number)))
+            images = draw(params, number, reals.n)
             vectors = features(images)
             sets.append(reals.compare(images, vectors))
         figures = reals.figures(sets)
@@ -131,7 +150,10 @@ def _table(figures: "dict[str, Figures]") -> str:
 
 
 def main() -> None:
-    cli.run(evaluate, cli.parse(Arguments, description=__doc__))
+    arguments = cli.parse(Arguments, description=__doc__)
+    if arguments.classes:
+        cli.keep_memory()  # training a classifier is several times as fast
+    cli.run(evaluate, arguments)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class RunFolder:
         self.skipped = self.path / "skipped.txt"
         self.evaluation = self.path / "evaluation.json"
         self.evaluation_picture = self.path / "evaluation.png"
+        self.classes = self.path / "classes.json"
+        self.classes_picture = self.path / "classes.png"
         self._lock = self.path / ".lock"
 
     def grid(self, step: int) -> Path:

@@ -1,0 +1,195 @@
+"""A small classifier, trained on labelled images when it is first asked for: which class does a sample belong to?"""
+
+import functools
+import hashlib
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+from tqdm import trange
+
+from dcgan_jax.data.store import Store
+from dcgan_jax.metrics import features
+from dcgan_jax.metrics.features import Block
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import locked, reading, writing
+
+MOST, FEWEST = 20, 50
+"""Labels at most, and images of each at least."""
+JUNK = 0.05
+"""A sample is junk if the classifier is less sure of it than of all but this share of the held-out images."""
+_HELD_OUT, _SIZE, _BATCH, _CHUNK = 5, 32, 64, 256  # every fifth image; pixels; images of a step; images at a time
+_SEEN, _EPOCHS, _RATE = 300_000, 40, 4e-3  # images seen at most, passes at most, Adam's largest step size
+
+
+def convolve_by_matrix(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """``features.convolve`` as one matrix product: on a CPU, XLA's gradient of that is faster."""
+    size, _, _, out = kernel.shape
+    height, width = (n + 3 - size for n in x.shape[1:3])
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [x[:, i : i + height : stride, j : j + width : stride] for i in range(size) for j in range(size)]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, out)
+
+
+class _Network(nn.Module):
+    """(N, H, W, C) in [-1, 1] -> logits (N, classes)."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        block = functools.partial(Block, conv=convolve_by_matrix)
+        x = block(32, size=4, stride=2)(x, train)  # (N, H/2, W/2, 32)
+        x = block(64, stride=2)(x, train)  # (N, H/4, W/4, 64)
+        x = x + block(64)(x, train)
+        x = block(128, stride=2)(x, train)  # (N, H/8, W/8, 128)
+        return nn.Dense(self.classes)(x.mean((1, 2)))
+
+
+def _scaled(images):
+    """uint8 -> [-1, 1]; what is larger than 32 pixels by means of squares: a class shows in its shape."""
+    n, height, width, channels = images.shape
+    f = max(1, min(height, width) // _SIZE)
+    squares = images.astype(jnp.float32).reshape(n, height // f, f, width // f, f, channels)
+    return squares.mean((2, 4)) / 127.5 - 1
+
+
+class Classifier(NamedTuple):
+    """A trained classifier, and what it makes of the images that it has not been trained on.
+
+    Attributes:
+      classes: K, how many there are.
+      variables: of the network.
+      labels: int (N,), of all real images.
+      train, held_out: indices of the two disjoint parts of the real images.
+      named: int (M,): the class that it names for each held-out image.
+      threshold: confidence that 5 % of the held-out images do not reach. A sample below it is junk.
+      junk: bool (M,): whether a held-out image is below it.
+    """
+
+    classes: int
+    variables: Any
+    labels: np.ndarray
+    train: np.ndarray
+    held_out: np.ndarray
+    named: np.ndarray
+    threshold: float
+    junk: np.ndarray
+
+    def confusion(self) -> np.ndarray:
+        """Counts of held-out images, int (K, K): rows are labels, columns what the classifier names."""
+        k = self.classes
+        return np.bincount(self.labels[self.held_out] * k + self.named, minlength=k * k).reshape(k, k)
+
+    def accuracy(self) -> float:
+        """Share of the held-out images that are named rightly."""
+        return float((self.labels[self.held_out] == self.named).mean())
+
+    def name(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The class of each image, uint8 (N, H, W, C), and how sure that is: int (N,), float (N,) in [0, 1]."""
+        return _name(self.variables, self.classes, images)
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _apply(variables, images, classes):
+    logits: Any = _Network(classes).apply(variables, _scaled(images))
+    probabilities = jax.nn.softmax(logits)
+    return probabilities.argmax(-1), probabilities.max(-1)
+
+
+def _name(variables, classes, images):
+    parts = []
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        padded = np.pad(chunk, ((0, _CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)))
+        parts.append([np.asarray(part)[: len(chunk)] for part in _apply(variables, padded, classes)])
+    named, sure = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return named, sure
+
+
+def classifier(store: Store, cache: Path) -> Classifier:
+    """Train a classifier on four fifths of each class of ``store``, or read it from the folder ``cache``.
+
+    It is found again by the images, their labels and this code. Always the same seed.
+
+    Raises:
+      InputError: fewer than 2 or more than 20 labels, fewer than 50 images of one, or files cannot be used.
+    """
+    names, labels = store.label_names, store.labels
+    counts = np.bincount(labels, minlength=len(names))
+    if not 2 <= len(names) <= MOST:
+        raise InputError(
+            f"classes: the images have {len(names)} label{'s' * (len(names) != 1)}, but 2 to {MOST} are needed: put "
+            "them in a folder for each class, or use a data set with labels"
+        )
+    if counts.min() < FEWEST:
+        raise InputError(
+            f"classes: {names[counts.argmin()]} has {counts.min()} images, but each class needs at least {FEWEST}: "
+            "add some, or put its images into another class's folder"
+        )
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(np.flatnonzero(labels == label)) for label in range(len(names))]
+    held_out = np.sort(np.concatenate([order[: len(order) // _HELD_OUT] for order in orders]))
+    train = np.setdiff1d(np.arange(len(labels)), held_out)
+    variables = _kept(store, cache, lambda: _trained(store, train))
+    starts = range(0, len(held_out), 4096)
+    found = [_name(variables, len(names), store.take(held_out[i : i + 4096])) for i in starts]
+    named, sure = (np.concatenate(part) for part in zip(*found))
+    threshold = float(np.quantile(sure, JUNK))
+    return Classifier(len(names), variables, labels, train, held_out, named, threshold, sure < threshold)
+
+
+def _kept(store, cache, make):
+    """Weights from ``cache``, or from ``make`` if there are none, or if they are not as they were written."""
+    code = (Path(__file__).read_bytes(), Path(features.__file__).read_bytes())
+    parts = (store.digest.encode(), str(store.shape).encode(), store.labels.tobytes(), *code)
+    name = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
+    path = cache / "classifiers" / name
+    with locked(cache / "locks" / f"classifier-{name}.lock"), writing(path):
+        if path.exists():
+            with reading(path):
+                content = path.read_bytes()
+            if hashlib.sha256(content[32:]).digest() == content[:32]:
+                with np.load(io.BytesIO(content[32:]), allow_pickle=False) as file:
+                    return unflatten_dict({name: file[name] for name in file.files}, sep="/")
+        variables = make()
+        buffer = io.BytesIO()
+        arrays: Any = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
+        np.savez(buffer, **arrays)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{name}.partial")
+        partial.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+        partial.replace(path)
+    return variables
+
+
+def _trained(store, train):
+    network = _Network(len(store.label_names))
+    steps = min(_SEEN, _EPOCHS * len(train)) // _BATCH
+    optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, _RATE), weight_decay=1e-3)
+    variables: Any = network.init(jax.random.key(0), _scaled(jnp.zeros((1, *store.shape[1:]), jnp.uint8)))
+    moments = optimizer.init(variables["params"])
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(variables, moments, images, labels):
+        def loss(params):
+            state = {"params": params, "batch_stats": variables["batch_stats"]}
+            logits, changed = network.apply(state, _scaled(images), True, mutable=["batch_stats"])
+            targets = optax.smooth_labels(jax.nn.one_hot(labels, network.classes), 0.1)
+            return optax.softmax_cross_entropy(logits, targets).mean(), changed
+
+        gradients, changed = jax.grad(loss, has_aux=True)(variables["params"])
+        updates, moments = optimizer.update(gradients, moments, variables["params"])
+        return {"params": optax.apply_updates(variables["params"], updates), **changed}, moments
+
+    for i in trange(steps, desc="training a classifier", unit_scale=_BATCH, unit="img"):
+        epoch, start = divmod(i * _BATCH, len(train) // _BATCH * _BATCH)
+        some = train[np.random.default_rng((0, epoch)).permutation(len(train))[start : start + _BATCH]]
+        variables, moments = step(variables, moments, store.take(some), store.labels[some])
+    return variables

@@ -1,0 +1,87 @@
+"""``python -m dcgan_jax.evaluate --classes``: what it writes and prints, and what it refuses."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pictures import SHAPES, write_shapes
+from PIL import Image
+
+from dcgan_jax import Config, InputError, fit
+from dcgan_jax.classes import _names, _sentence
+from dcgan_jax.evaluate import Arguments, evaluate
+from dcgan_jax.metrics.classes import ClassFigures
+from dcgan_jax.metrics.evaluate import Figures
+
+FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two steps on shapes in folders 0, 1 and 2, which has learned nothing."""
+    root = tmp_path_factory.mktemp("classes")
+    write_shapes(root / "shapes", 60)
+    for number, kind in enumerate(SHAPES):
+        (root / "shapes" / kind).rename(root / "shapes" / str(number))
+    config = Config(data=str(root / "shapes"), image_size=16, width=4, batch_size=4, steps=2)
+    fit(config, root / "run")
+    return root / "run"
+
+
+def test_the_command_answers_which_class_works_best(run):
+    command = [sys.executable, "-m", "dcgan_jax.evaluate", "--workdir", str(run), "--classes", "--num", "300"]
+    done = subprocess.run([*command, "--class-names", *SHAPES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((run / "classes.json").read_text())
+    assert (found["step"], found["n"]) == (2, 300)
+    assert sorted(of["name"] for of in found["classes"]) == sorted(SHAPES) == sorted(found["classifier"]["labels"])
+    assert np.sum(found["classifier"]["confusion"]) == found["classifier"]["held_out"] == 36
+    right = np.trace(found["classifier"]["confusion"]) / 36
+    assert found["classifier"]["accuracy"] == pytest.approx(right) and right > 0.9
+    assert sum(of["share"]["value"] for of in found["classes"]) == pytest.approx(1)
+    assert found["junk"]["low"] <= found["junk"]["value"] <= found["junk"]["high"]
+    known = [of for of in found["classes"] if "kid" in of]
+    assert known and known == found["classes"][: len(known)]
+    for of in known:
+        assert set(of) == {"name", *FIGURES} and all(math.isfinite(x) for name in FIGURES for x in of[name].values())
+    excess = [of["kid"]["value"] - of["kid"]["floor"] for of in known]
+    assert excess == sorted(excess) and excess[0] > 0
+    title, heads, *lines = done.stdout.splitlines()[1:]
+    assert heads.split()[:3] == ["share", "%", "reals"] and title.startswith("36 held-out images rightly")
+    assert [line.split()[0] for line in lines[:3]] == [of["name"] for of in found["classes"]]
+    assert lines[3] == found["finding"] and lines[4].startswith("classes.json and classes.png in")
+    if len(known) > 1:
+        assert f"{known[0]['name']} (KID" in found["finding"] and f"{known[-1]['name']} (KID" in found["finding"]
+    with Image.open(run / "classes.png") as picture:
+        assert picture.height == 230 and picture.width > 1000
+        assert len(np.unique(np.asarray(picture))) > 100
+    assert not (run / "evaluation.json").exists()
+
+
+def test_the_finding_names_the_best_the_worst_and_what_is_hardly_drawn():
+    def figures(label, kid, share):
+        values = {"share": (share, 0.3), "kid": (kid, 0.05), "fd": (8, 4)}
+        return ClassFigures(label, {name: Figures(*pair, pair[0], pair[0], 90) for name, pair in values.items()})
+
+    ranked = [figures(2, 0.1, 0.6), figures(0, 0.5, 0.3), figures(1, 0.9, 0.1)]
+    assert _sentence(("a", "b", "c"), ranked) == (
+        "c (KID 0.05 over its floor, FD 2 times its floor) works best, b (KID 0.85 over its floor, FD 2 times its floor) "
+        "works worst. Drawn less than half as often as among the images: b."
+    )
+    assert _sentence(("a", "b", "c"), ranked[:1]).startswith("Too few samples of each class")
+
+
+def test_names_follow_the_numbers_not_the_order_in_which_the_labels_were_found():
+    assert _names(("9", "0", "10", *"12345678"), tuple("abcdefghijk")) == tuple("jakbcdefghi")
+
+
+def test_what_makes_no_sense_is_refused(run):
+    with pytest.raises(InputError, match="class_names: 2 names for the labels 0, 1, 2: give one name for each"):
+        evaluate(Arguments(run, classes=True, class_names=("a", "b")))
+    with pytest.raises(InputError, match="class_names must come with --classes"):
+        Arguments(run, class_names=("a",))
+    with pytest.raises(InputError, match="step 1 2 must be one step with --classes"):
+        Arguments(run, classes=True, step=(1, 2))
