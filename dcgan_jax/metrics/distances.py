@@ -102,6 +102,13 @@ def _radii(x, k):
     return np.concatenate([np.partition(squared, k, axis=1)[:, k] for _, squared in _squared_distances(x, x)])
 
 
+def principal_components(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,) and the ``count`` directions of the largest variance, (D, count), of ``vectors``, (N, D)."""
+    mean = vectors.mean(0, np.float64)
+    _, directions = np.linalg.eigh(np.cov(vectors, rowvar=False, dtype=np.float64))
+    return mean, directions[:, : -count - 1 : -1]
+
+
 def diversity_ratio(real: np.ndarray, fake: np.ndarray) -> float:
     """Mean distance between two generated samples over that between two real ones, (N, D) and (M, D).
 

