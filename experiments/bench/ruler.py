@@ -1,0 +1,287 @@
+"""Can the metrics be trusted? Damage real images more and more, and see what each metric says.
+
+    python experiments/bench/ruler.py [--data tfds:cifar10 sprites] [--sizes 1000 2000 5000 10000] [--agreement-only]
+
+Half of the images stand for the reals, damaged images of the other half for samples. Five kinds of damage, four
+strengths each. Prints three Markdown tables and draws ruler.png beside RESULTS.md:
+
+1. the weakest strength that each metric tells from the floor, for each n: worse than the mean of five floors (other
+   halves) by three deviations of them, as are all stronger ones; and whether the metric grows with every step;
+2. Spearman's rank correlation of each metric in the classifier's features with the same in ImageNet features, over
+   the 20 damaged sets and the undamaged one, n = 1,000;
+3. the same for other features from the same weights: depths, with each channel scaled to deviation 1 or not, fitted
+   on the first data set (CIFAR-10).
+
+KID takes 20 subsets here. SWD looks at 500 images whatever n is.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from scipy.ndimage import gaussian_filter1d
+from scipy.stats import spearmanr
+
+from dcgan_jax.cli import endings
+from dcgan_jax.config import Config
+from dcgan_jax.data.sources import open_source
+from dcgan_jax.data.store import prepare
+from dcgan_jax.metrics import features as ours
+from dcgan_jax.metrics.distances import (
+    disjoint_halves,
+    diversity_ratio,
+    frechet_distance,
+    kernel_distance,
+    prdc,
+    principal_components,
+    sliced_wasserstein,
+)
+from dcgan_jax.metrics.imagenet import imagenet
+from dcgan_jax.system.cache import cache_folder
+
+DAMAGE = {
+    "noise, deviation in levels of 255": (2, 5, 12, 30),
+    "blur, deviation in pixels": (0.3, 0.5, 0.8, 1.3),
+    "checkerboard, ± levels": (2, 5, 12, 30),
+    "kinds left out, share": (0.1, 0.3, 0.5, 0.7),
+    "copies, share of images": (0.1, 0.3, 0.6, 0.9),
+}
+BETTER = {"precision": -1, "recall": -1, "density": -1, "coverage": -1, "diversity": 0, "fd": 1, "kid": 1, "swd": 1}
+FLOORS, SWD_IMAGES, AGREE = 5, 500, 1000
+
+
+def damage(kind, strength, images, rng):
+    """Damage pixels: uint8 (N, H, W, C), or None where images are left out or repeated instead."""
+    part = images.astype(np.float32)
+    if kind.startswith("noise"):
+        part += strength * rng.standard_normal(part.shape, np.float32)
+    elif kind.startswith("blur"):
+        for axis in (1, 2):
+            part = gaussian_filter1d(part, strength, axis=axis, mode="nearest")
+    elif kind.startswith("checkerboard"):
+        part += strength * (np.indices(part.shape[1:3]).sum(0) % 2 * 2 - 1)[:, :, None].astype(np.float32)
+    else:
+        return None
+    return np.clip(np.round(part), 0, 255).astype(np.uint8)
+
+
+def kept(kind, strength, labels, n):
+    """Which images make up a set of n."""
+    if kind.startswith("kinds"):
+        kinds = np.unique(labels)
+        return np.resize(np.flatnonzero(labels >= kinds[round(strength * len(kinds))]), n)
+    return np.resize(np.arange(round(n * (1 - strength) if kind.startswith("copies") else n)), n)
+
+
+class Bench:
+    """One data set in halves: reals, and others that are damaged.
+
+    Attributes:
+      sets: the 21 sets by (kind, strength): their damaged images, or None.
+    """
+
+    def __init__(self, data, n):
+        config = Config(data=data, image_size=32 if "cifar" in data else 64)
+        store = prepare(open_source(config, cache_folder()), config, cache_folder())
+        first, second = disjoint_halves(len(store), store.labels)
+        self.n = min(n, len(first) // 2)  # of twice as many, some kinds can be left out
+        self.name, self.labels = Path(data).stem.removeprefix("tfds:"), store.labels[second]
+        self.reals, self.others = store.take(first[: self.n]), store.take(second[: 4 * self.n])
+        self.sets = {("none", 0): None}
+        for kind, strengths in DAMAGE.items():
+            for strength in strengths:
+                rng = np.random.default_rng(len(self.sets))
+                self.sets[kind, strength] = damage(kind, strength, self.others[: self.n], rng)
+
+    def see(self, vectors, n):
+        """What ``vectors`` makes of n reals, of the others, and of each damaged set."""
+        plain = vectors(self.others[: 4 * n])
+        seen = {key: plain if images is None else vectors(images[:n]) for key, images in self.sets.items()}
+        return vectors(self.reals[:n]), seen
+
+    def measured(self, seen, n, swd=False):
+        """The metrics of each set at n, and of the floors."""
+        reals, sets = seen
+        found = {}
+        for key, vectors in sets.items():
+            indices = kept(*key, self.labels[: len(sets["none", 0])], n)
+            found[key] = measure(reals[:n], vectors[indices])
+            if swd:
+                images = self.others if self.sets[key] is None else self.sets[key]
+                found[key]["swd"] = swd_of(self.reals, images[indices])
+        both = np.concatenate([reals[:n], sets["none", 0][:n]])
+        images = np.concatenate([self.reals[:n], self.others[:n]]) if swd else None
+        floors = [found["none", 0]]
+        for seed in range(1, FLOORS):
+            order = np.random.default_rng(seed).permutation(len(both))
+            floors.append(measure(both[order[:n]], both[order[n:]]))
+            if images is not None:
+                floors[-1]["swd"] = swd_of(images[order[:n]], images[order[n:]])
+        return found, floors
+
+
+def measure(reals, fakes):
+    return {
+        "fd": frechet_distance(reals, fakes),
+        "kid": kernel_distance(reals, fakes, subsets=20),
+        **prdc(reals, fakes)._asdict(),
+        "diversity": diversity_ratio(reals, fakes),
+    }
+
+
+def swd_of(reals, fakes):
+    return sliced_wasserstein(reals[:SWD_IMAGES], fakes[:SWD_IMAGES])["mean"]
+
+
+def badness(name, value):
+    return BETTER[name] * value if BETTER[name] else abs(value - 1)
+
+
+def pooled(weights):
+    """From images to the channel means of the three depths, (N, 256)."""
+    state = {name: weights[name] for name in ("params", "batch_stats")}
+    apply = jax.jit(lambda chunk: ours.Classifier().apply(state, ours.enlarged(chunk, ours.SIZE))[0])
+    return lambda images: ours.in_chunks(apply, images)
+
+
+def through(function, seen):
+    reals, sets = seen
+    return function(reals), {key: function(vectors) for key, vectors in sets.items()}
+
+
+def variants(plain, weights):
+    """Other features from the pooled ones, by name: functions, fitted on ``plain``, (N, 256) of CIFAR-10."""
+    first, second, _ = ours.Classifier.widths
+    depths = {
+        "first two depths": slice(0, first + second),
+        "last two depths": slice(first, None),
+        "last depth": slice(first + second, None),
+        "all three depths": slice(None),
+    }
+    matrix, mean = (weights["projection"][name] for name in ("matrix", "mean"))
+    found = {"as installed": lambda x: (x - mean) @ matrix}
+    for name, part in depths.items():
+        for scaled in (True, False):
+            deviation = plain[:, part].std(0) + 1e-6 if scaled else 1.0
+            count = min(ours.DIMENSIONS, plain[:, part].shape[1])
+            centre, directions = principal_components(plain[:, part] / deviation, count)
+            found[f"{name}, {'scaled' if scaled else 'not scaled'}"] = (
+                lambda x, part=part, deviation=deviation, centre=centre, directions=directions: (
+                    (x[:, part] / deviation - centre) @ directions
+                )
+            )
+    return found
+
+
+def correlation(a, b, name):
+    a, b = ([badness(name, found[name]) for found in one.values()] for one in (a, b))
+    return spearmanr(a, b).statistic
+
+
+def agreement(bench, seen, theirs, weights, plain):
+    """Rows (features, correlation of each metric with that in ImageNet features, mean)."""
+    n = AGREE
+    centre, directions = principal_components(theirs[0], ours.DIMENSIONS)
+    theirs = bench.measured(through(lambda x: (x - centre) @ directions, theirs), n)[0]
+    for name, function in variants(plain, weights).items():
+        mine = bench.measured(through(function, seen), n)[0]
+        found = [correlation(mine, theirs, metric) for metric in BETTER if metric != "swd"]
+        yield name, [*found, np.mean(found)]
+
+
+def sensitivity(found, floors):
+    """For each metric and kind: (the weakest strength that is seen, or None; does it grow at each step)."""
+    for name in BETTER:
+        if name not in found["none", 0]:
+            continue
+        floor = [badness(name, of[name]) for of in floors]
+        limit = np.mean(floor) + 3 * np.std(floor, ddof=1)
+        for kind, strengths in DAMAGE.items():
+            values = [badness(name, found[kind, strength][name]) for strength in strengths]
+            unseen = [i for i, value in enumerate(values) if value <= limit]
+            first = unseen[-1] + 1 if unseen else 0
+            seen = strengths[first] if first < len(strengths) else None
+            yield name, kind, seen, bool(np.all(np.diff([np.mean(floor), *values]) > 0))
+
+
+def draw(results, path):
+    """Each metric against the strength of each kind of damage; the grey band is the floor."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.1 * len(BETTER), 2.2 * len(results)), layout="constrained")
+    grid = figure.subplots(len(results), len(BETTER), squeeze=False)
+    for row, (name, (found, floors)) in zip(grid, results.items()):
+        for axes, metric in zip(row, BETTER):
+            floor = [of[metric] for of in floors]
+            axes.axhspan(min(floor), max(floor), color="0.8")
+            for kind, strengths in DAMAGE.items():
+                values = [np.mean(floor), *(found[kind, strength][metric] for strength in strengths)]
+                axes.plot(values, marker=".", linewidth=1, markersize=3, label=kind.split(",")[0])
+            if metric in ("fd", "kid", "swd"):
+                axes.set_yscale("symlog", linthresh=max(abs(np.mean(floor)), 1e-3))
+            axes.set_title(f"{metric}, {name}", fontsize=8)
+            axes.tick_params(labelsize=6)
+            axes.set_xticks(range(5))
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(DAMAGE), fontsize=8)
+    figure.savefig(path, dpi=75)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", default=["tfds:cifar10", "sprites"], help="CIFAR-10 first")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1000, 2000, 5000, 10000])
+    parser.add_argument("--weights", type=Path, default=ours._WEIGHTS, help="a features.npz")
+    parser.add_argument("--agreement-only", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "ruler.png")
+    args = parser.parse_args()
+    with np.load(args.weights, allow_pickle=False) as file:
+        weights = unflatten_dict({name: file[name].astype(np.float32) for name in file.files}, sep="/")
+    vectors, plain, results = pooled(weights), None, {}
+    for data in args.data:
+        bench = Bench(data, AGREE if args.agreement_only else max(args.sizes))
+        seen = bench.see(vectors, bench.n)
+        plain = seen[1]["none", 0] if plain is None else plain
+        print(f"\nagreement with ImageNet features, {bench.name}, n = {AGREE}\n", flush=True)
+        print("| features | " + " | ".join(name for name in BETTER if name != "swd") + " | mean |")
+        print("|---" * (len(BETTER) + 1) + "|")
+        for name, values in agreement(bench, seen, imagenet_of(bench), weights, plain):
+            print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |", flush=True)
+        if args.agreement_only:
+            continue
+        seen = through(variants(plain, weights)["as installed"], seen)
+        table = {}
+        for n in [n for n in args.sizes if n <= bench.n]:
+            found, floors = bench.measured(seen, n, swd=n == min(args.sizes))
+            if n == min(args.sizes):
+                results[bench.name] = found, floors
+            for name, kind, strength, grows in sensitivity(found, floors):
+                table.setdefault((name, kind), []).append(
+                    ("–" if strength is None else f"{strength:g}") + "" * grows + "*" * (not grows)
+                )
+        print(f"\nweakest damage seen, {bench.name}, n = {', '.join(str(n) for n in args.sizes if n <= bench.n)}\n")
+        print("| metric | " + " | ".join(DAMAGE) + " |")
+        print("|---" * (len(DAMAGE) + 1) + "|")
+        for name in BETTER:
+            print(f"| {name} | " + " | ".join(", ".join(table[name, kind]) for kind in DAMAGE) + " |", flush=True)
+    if results:
+        draw(results, args.out)
+
+
+def imagenet_of(bench):
+    """ImageNet features, which are kept: they do not change when ours do."""
+    features = imagenet()
+    path = cache_folder() / "features" / f"ruler-{bench.name}-{features.digest.hex()[:16]}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reals, sets = bench.see(features.vectors, AGREE)
+        np.savez(path, reals, *sets.values())
+    with np.load(path) as file:
+        reals, *sets = (file[name] for name in file.files)
+    return reals, dict(zip(bench.sets, sets, strict=True))
+
+
+if __name__ == "__main__":
+    with endings():
+        main()
