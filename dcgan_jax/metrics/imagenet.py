@@ -91,7 +91,8 @@ class _Tensors(pickle.Unpickler):
 
 
 def _tensor(numbers, offset, shape, strides, *_):
-    if offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) >= len(numbers):
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if min(offset, *shape, *strides, 0) < 0 or last >= len(numbers):
         raise pickle.UnpicklingError("a tensor reaches beyond its numbers")
     strides = [stride * numbers.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(numbers[offset:], shape, strides)
