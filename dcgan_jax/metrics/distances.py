@@ -251,11 +251,17 @@ def _patches(images, level, rng):
         of = np.repeat(np.arange(len(part)), _PATCHES)[:, None, None]
         top, left = (rng.integers(0, side - _PATCH + 1, len(of))[:, None, None] for side in part.shape[1:3])
         parts.append(part[of, top + np.arange(_PATCH)[:, None], left + np.arange(_PATCH)])
-    patches = np.concatenate(parts)
-    patches -= patches.mean((0, 1, 2), np.float64).astype(np.float32)
-    deviation = patches.std((0, 1, 2), np.float64)
-    patches /= np.where(deviation > 0, deviation, 1).astype(np.float32)
-    return patches.reshape(len(patches), -1)
+    patches = np.concatenate(parts).reshape(len(images) * _PATCHES, -1)
+    channels = images.shape[3]  # of a row, where they alternate: as rows they are summed ten times as fast
+
+    def spread(means):
+        return np.tile(means.reshape(-1, channels).mean(0), patches.shape[1] // channels).astype(np.float32)
+
+    patches -= spread(patches.mean(0, np.float64))
+    squares = np.einsum("np,np->p", patches, patches, dtype=np.float64, casting="same_kind")
+    deviation = np.sqrt(spread(squares / len(patches)))
+    patches /= np.where(deviation > 0, deviation, 1)
+    return patches
 
 
 def _laplacian(images, level, levels):

@@ -16,6 +16,9 @@ KID takes 20 subsets here. SWD looks at 500 images whatever n is.
 """
 
 import argparse
+import hashlib
+import json
+import sys
 from pathlib import Path
 
 import jax
@@ -47,6 +50,7 @@ DAMAGE = {
     "checkerboard, ± levels": (2, 5, 12, 30),
     "kinds left out, share": (0.1, 0.3, 0.5, 0.7),
     "copies, share of images": (0.1, 0.3, 0.6, 0.9),
+    "halves of two images joined, share": (0.1, 0.3, 0.6, 1.0),
 }
 BETTER = {"precision": -1, "recall": -1, "density": -1, "coverage": -1, "diversity": 0, "fd": 1, "kid": 1, "swd": 1}
 FLOORS, SWD_IMAGES, AGREE = 5, 500, 1000
@@ -62,6 +66,9 @@ def damage(kind, strength, images, rng):
             part = gaussian_filter1d(part, strength, axis=axis, mode="nearest")
     elif kind.startswith("checkerboard"):
         part += strength * (np.indices(part.shape[1:3]).sum(0) % 2 * 2 - 1)[:, :, None].astype(np.float32)
+    elif kind.startswith("halves"):
+        joined, half = np.arange(len(part)) % 10 < 10 * strength, part.shape[2] // 2
+        part[joined, :, half:] = np.roll(part, 5, axis=0)[joined, :, half:]
     else:
         return None
     return np.clip(np.round(part), 0, 255).astype(np.uint8)
@@ -89,11 +96,10 @@ class Bench:
         self.n = min(n, len(first) // 2)  # of twice as many, some kinds can be left out
         self.name, self.labels = Path(data).stem.removeprefix("tfds:"), store.labels[second]
         self.reals, self.others = store.take(first[: self.n]), store.take(second[: 4 * self.n])
-        self.sets = {("none", 0): None}
-        for kind, strengths in DAMAGE.items():
-            for strength in strengths:
-                rng = np.random.default_rng(len(self.sets))
-                self.sets[kind, strength] = damage(kind, strength, self.others[: self.n], rng)
+        self.sets = {}
+        for kind, strength in keys():
+            rng = np.random.default_rng(len(self.sets))
+            self.sets[kind, strength] = damage(kind, strength, self.others[: self.n], rng)
 
     def see(self, vectors, n):
         """What ``vectors`` makes of n reals, of the others, and of each damaged set."""
@@ -112,12 +118,12 @@ class Bench:
                 images = self.others if self.sets[key] is None else self.sets[key]
                 found[key]["swd"] = swd_of(self.reals, images[indices])
         both = np.concatenate([reals[:n], sets["none", 0][:n]])
-        images = np.concatenate([self.reals[:n], self.others[:n]]) if swd else None
+        images = np.concatenate([self.reals[:n], self.others[:n]])
         floors = [found["none", 0]]
         for seed in range(1, FLOORS):
             order = np.random.default_rng(seed).permutation(len(both))
             floors.append(measure(both[order[:n]], both[order[n:]]))
-            if images is not None:
+            if swd:
                 floors[-1]["swd"] = swd_of(images[order[:n]], images[order[n:]])
         return found, floors
 
@@ -180,12 +186,12 @@ def correlation(a, b, name):
     return spearmanr(a, b).statistic
 
 
-def agreement(bench, seen, theirs, weights, plain):
+def agreement(bench, seen, theirs, functions):
     """Rows (features, correlation of each metric with that in ImageNet features, mean)."""
     n = AGREE
     centre, directions = principal_components(theirs[0], ours.DIMENSIONS)
     theirs = bench.measured(through(lambda x: (x - centre) @ directions, theirs), n)[0]
-    for name, function in variants(plain, weights).items():
+    for name, function in functions.items():
         mine = bench.measured(through(function, seen), n)[0]
         found = [correlation(mine, theirs, metric) for metric in BETTER if metric != "swd"]
         yield name, [*found, np.mean(found)]
@@ -212,7 +218,8 @@ def draw(results, path):
 
     figure = Figure(figsize=(2.1 * len(BETTER), 2.2 * len(results)), layout="constrained")
     grid = figure.subplots(len(results), len(BETTER), squeeze=False)
-    for row, (name, (found, floors)) in zip(grid, results.items()):
+    for row, (name, (sets, floors)) in zip(grid, results.items()):
+        found = dict(zip(keys(), sets))
         for axes, metric in zip(row, BETTER):
             floor = [of[metric] for of in floors]
             axes.axhspan(min(floor), max(floor), color="0.8")
@@ -228,6 +235,46 @@ def draw(results, path):
     figure.savefig(path, dpi=75)
 
 
+def study(data, sizes, weights, agreement_only, cifar):
+    """What is measured on one data set, as JSON: rows of the agreement, and for each n the sets and the floors."""
+    bench = Bench(data, AGREE if agreement_only else max(sizes))
+    seen = bench.see(pooled(weights), bench.n)
+    functions = variants(seen[1]["none", 0] if cifar is None else cifar, weights)
+    found = {"agreement": dict(agreement(bench, seen, imagenet_of(bench), functions)), "sizes": {}}
+    seen = through(functions["as installed"], seen)
+    for n in [] if agreement_only else [n for n in sizes if n <= bench.n]:
+        sets, floors = bench.measured(seen, n, swd=n == min(sizes))
+        found["sizes"][str(n)] = [list(sets.values()), floors]
+        print(f"{data}: n = {n} measured", file=sys.stderr)
+    return found
+
+
+def rows(head, lines):
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+
+
+def tell(name, found):
+    """The tables of one data set."""
+    print(f"\n{name}: rank correlation with ImageNet features, n = {AGREE}\n")
+    metrics = [metric for metric in BETTER if metric != "swd"]
+    rows(["features", *metrics, "mean"], [[k, *(f"{v:.2f}" for v in row)] for k, row in found["agreement"].items()])
+    if not found["sizes"]:
+        return
+    table = {}
+    for sets, floors in found["sizes"].values():
+        for metric, kind, strength, grows in sensitivity(dict(zip(keys(), sets)), floors):
+            cell = "–" if strength is None else f"{strength:g}"
+            table.setdefault((metric, kind), []).append(cell + "*" * (not grows))
+    print(f"\n{name}: weakest damage seen at n = {', '.join(found['sizes'])}\n")
+    rows(["metric", *DAMAGE], [[metric, *(" ".join(table[metric, kind]) for kind in DAMAGE)] for metric in BETTER])
+
+
+def keys():
+    return [("none", 0), *((kind, strength) for kind, strengths in DAMAGE.items() for strength in strengths)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=["tfds:cifar10", "sprites"], help="CIFAR-10 first")
@@ -238,33 +285,19 @@ def main() -> None:
     args = parser.parse_args()
     with np.load(args.weights, allow_pickle=False) as file:
         weights = unflatten_dict({name: file[name].astype(np.float32) for name in file.files}, sep="/")
-    vectors, plain, results = pooled(weights), None, {}
+    digest = hashlib.sha256(args.weights.read_bytes() + repr((args.sizes, args.agreement_only, DAMAGE)).encode())
+    cifar, results = None, {}
     for data in args.data:
-        bench = Bench(data, AGREE if args.agreement_only else max(args.sizes))
-        seen = bench.see(vectors, bench.n)
-        plain = seen[1]["none", 0] if plain is None else plain
-        print(f"\nagreement with ImageNet features, {bench.name}, n = {AGREE}\n", flush=True)
-        print("| features | " + " | ".join(name for name in BETTER if name != "swd") + " | mean |")
-        print("|---" * (len(BETTER) + 1) + "|")
-        for name, values in agreement(bench, seen, imagenet_of(bench), weights, plain):
-            print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |", flush=True)
-        if args.agreement_only:
-            continue
-        seen = through(variants(plain, weights)["as installed"], seen)
-        table = {}
-        for n in [n for n in args.sizes if n <= bench.n]:
-            found, floors = bench.measured(seen, n, swd=n == min(args.sizes))
-            if n == min(args.sizes):
-                results[bench.name] = found, floors
-            for name, kind, strength, grows in sensitivity(found, floors):
-                table.setdefault((name, kind), []).append(
-                    ("–" if strength is None else f"{strength:g}") + "" * grows + "*" * (not grows)
-                )
-        print(f"\nweakest damage seen, {bench.name}, n = {', '.join(str(n) for n in args.sizes if n <= bench.n)}\n")
-        print("| metric | " + " | ".join(DAMAGE) + " |")
-        print("|---" * (len(DAMAGE) + 1) + "|")
-        for name in BETTER:
-            print(f"| {name} | " + " | ".join(", ".join(table[name, kind]) for kind in DAMAGE) + " |", flush=True)
+        name = Path(data).stem.removeprefix("tfds:")
+        kept = cache_folder() / f"ruler-{name}-{digest.hexdigest()[:16]}.json"
+        if not kept.exists():
+            if data != args.data[0] and cifar is None:
+                cifar = pooled(weights)(Bench(args.data[0], AGREE).others)
+            kept.write_text(json.dumps(study(data, args.sizes, weights, args.agreement_only, cifar)))
+        found = json.loads(kept.read_text())
+        tell(name, found)
+        if found["sizes"]:
+            results[name] = found["sizes"][str(min(args.sizes))]
     if results:
         draw(results, args.out)
 
