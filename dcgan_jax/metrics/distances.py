@@ -102,6 +102,13 @@ def _radii(x, k):
     return np.concatenate([np.partition(squared, k, axis=1)[:, k] for _, squared in _squared_distances(x, x)])
 
 
+def principal_components(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,) and the ``count`` directions of the largest variance, (D, count), of ``vectors``, (N, D)."""
+    mean = vectors.mean(0, np.float64)
+    _, directions = np.linalg.eigh(np.cov(vectors, rowvar=False, dtype=np.float64))
+    return mean, directions[:, : -count - 1 : -1]
+
+
 def diversity_ratio(real: np.ndarray, fake: np.ndarray) -> float:
     """Mean distance between two generated samples over that between two real ones, (N, D) and (M, D).
 
@@ -244,11 +251,17 @@ def _patches(images, level, rng):
         of = np.repeat(np.arange(len(part)), _PATCHES)[:, None, None]
         top, left = (rng.integers(0, side - _PATCH + 1, len(of))[:, None, None] for side in part.shape[1:3])
         parts.append(part[of, top + np.arange(_PATCH)[:, None], left + np.arange(_PATCH)])
-    patches = np.concatenate(parts)
-    patches -= patches.mean((0, 1, 2), np.float64).astype(np.float32)
-    deviation = patches.std((0, 1, 2), np.float64)
-    patches /= np.where(deviation > 0, deviation, 1).astype(np.float32)
-    return patches.reshape(len(patches), -1)
+    patches = np.concatenate(parts).reshape(len(images) * _PATCHES, -1)
+    channels = images.shape[3]  # of a row, where they alternate: as rows they are summed ten times as fast
+
+    def spread(means):
+        return np.tile(means.reshape(-1, channels).mean(0), patches.shape[1] // channels).astype(np.float32)
+
+    patches -= spread(patches.mean(0, np.float64))
+    squares = np.einsum("np,np->p", patches, patches, dtype=np.float64, casting="same_kind")
+    deviation = np.sqrt(spread(squares / len(patches)))
+    patches /= np.where(deviation > 0, deviation, 1)
+    return patches
 
 
 def _laplacian(images, level, levels):

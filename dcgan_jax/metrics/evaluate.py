@@ -15,14 +15,15 @@ from dcgan_jax.metrics.distances import (
     kernel_distance,
     nearest,
     prdc,
+    principal_components,
     sliced_wasserstein,
 )
-from dcgan_jax.metrics.features import features
+from dcgan_jax.metrics.features import CIFAR, FeatureSet
 from dcgan_jax.system.errors import InputError
 
 LABELS = {
-    "fd": ("FD (CIFAR features)", "lower"),
-    "kid": ("KID (CIFAR features)", "lower"),
+    "fd": (f"FD ({CIFAR.name} features)", "lower"),
+    "kid": (f"KID ({CIFAR.name} features)", "lower"),
     "precision": ("precision", "higher"),
     "recall": ("recall", "higher"),
     "density": ("density", "higher"),
@@ -36,6 +37,12 @@ LABELS = {
 }
 """What each metric is called in words, and which values are good. No "FID": that is a distance in another
 network's features."""
+
+
+def labels(features: FeatureSet = CIFAR) -> dict[str, tuple[str, str]]:
+    """``LABELS`` as they are when images are compared by ``features``."""
+    return {name: (text.replace(CIFAR.name, features.name), better) for name, (text, better) in LABELS.items()}
+
 
 _SWD_IMAGES = 1000  # at most: 128 patches of each are sorted along 512 directions on each level
 
@@ -59,11 +66,13 @@ class Reals:
     Args:
       take: from indices to images, uint8 (n, H, W, C), such as ``Store.take``.
       vectors: (N, D), the features of all N images.
+      features: which features they are.
       num: how many images of each half are compared at most.
       groups: (N,) labels; variants of one thing do not sit on both sides (see ``disjoint_halves``).
       seed: of the halves and of whatever else is drawn: the same images give the same numbers.
 
     Attributes:
+      features: which features the images are compared by.
       n: how many generated images are to be compared.
       images: the real images that they are compared with, uint8 (n, H, W, C).
       floor: the metrics of real images, by their names in ``LABELS``.
@@ -77,10 +86,14 @@ class Reals:
         take: Callable[[np.ndarray], np.ndarray],
         vectors: np.ndarray,
         *,
+        features: FeatureSet = CIFAR,
         num: int = 5000,
         groups: np.ndarray | None = None,
         seed: int = 0,
     ):
+        self.features = features
+        self._components = principal_components(vectors, features.components) if features.components else None
+        vectors = self._reduced(vectors)
         first, second = disjoint_halves(len(vectors), groups, seed)
         self.n = min(num, len(first), len(second))
         if self.n < 6:
@@ -98,6 +111,7 @@ class Reals:
 
         What is not defined, such as a ratio to a spread of 0, is left out.
         """
+        vectors = self._reduced(vectors)
         return self._compared(images, vectors, vectors, self._second)
 
     def figures(self, sets: Sequence[dict[str, float]]) -> dict[str, Figures]:
@@ -118,11 +132,15 @@ class Reals:
           uint8 (num, 2, H, W, C), the closest pair first.
         """
         both = np.stack([images, images[:, :, ::-1]])
-        found = nearest(self._all, np.concatenate([vectors, features(both[1])]))
+        both_vectors = np.concatenate([vectors, self.features.vectors(both[1])])
+        found = nearest(self._all, self._reduced(both_vectors))
         distances, indices = (part.reshape(2, len(images)) for part in found)
         order = distances.min(0).argsort()[:num]
         side = distances.argmin(0)[order]
         return np.stack([both[side, order], self._take(indices[side, order])], axis=1)
+
+    def _reduced(self, vectors):
+        return vectors if self._components is None else (vectors - self._components[0]) @ self._components[1]
 
     def _compared(self, images, vectors, fresh, held_out):
         some = slice(min(self.n, len(images), _SWD_IMAGES))

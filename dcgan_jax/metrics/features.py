@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +72,22 @@ class Classifier(nn.Module):
         return pooled, nn.Dense(len(CLASSES))(pooled)
 
 
+class FeatureSet(NamedTuple):
+    """What images are compared by.
+
+    Attributes:
+      name: what its classifier was trained on, for tables and files.
+      vectors: from images, uint8 (N, H, W, 1 or 3), to features, float32 (N, D).
+      digest: of its weights and code; features that are kept belong to it.
+      components: the features are compared in this many principal components of the real ones; None: as they are.
+    """
+
+    name: str
+    vectors: Callable[[np.ndarray], np.ndarray]
+    digest: bytes
+    components: int | None = None
+
+
 _WEIGHTS = Path(str(resources.files("dcgan_jax.metrics") / "features.npz"))
 
 
@@ -80,30 +97,38 @@ def _weights() -> dict:
         return unflatten_dict({name: file[name].astype(np.float32) for name in file.files}, sep="/")
 
 
-@jax.jit
-def _apply(weights, images):
-    """uint8 (N, H, W, C) -> features (N, 128), logits (N, 10)."""
+def enlarged(images: jax.Array, size: int) -> jax.Array:
+    """uint8 (N, H, W, 1 or 3) -> float32 (N, H', W', 3) in [-1, 1]: bilinear, the shorter side at least ``size``."""
     x = images.astype(jnp.float32) / 127.5 - 1
-    scale = SIZE / min(x.shape[1:3])
+    scale = size / min(x.shape[1:3])
     if scale > 1:
         shape = (len(x), round(x.shape[1] * scale), round(x.shape[2] * scale), x.shape[3])
         x = jax.image.resize(x, shape, "linear")
-    x = jnp.broadcast_to(x, (*x.shape[:3], 3))
+    return jnp.broadcast_to(x, (*x.shape[:3], 3))
+
+
+@jax.jit
+def _apply(weights, images):
+    """uint8 (N, H, W, C) -> features (N, 128), logits (N, 10)."""
     state = {name: weights[name] for name in ("params", "batch_stats")}
-    pooled, logits = Classifier().apply(state, x)
+    pooled, logits = Classifier().apply(state, enlarged(images, SIZE))
     return (pooled - weights["projection"]["mean"][None]) @ weights["projection"]["matrix"], logits
 
 
-def _run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def in_chunks(apply: Callable, images: np.ndarray) -> Any:
+    """``apply`` to uint8 images (N, H, W, C), 64 at a time: its array, or tuple of arrays, for all of them.
+
+    Raises:
+      ValueError: these are no such images, or none.
+    """
     if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or not len(images):
         raise ValueError(f"images must be uint8 (N, H, W, 1 or 3), N at least 1, not {images.dtype} {images.shape}")
     parts = []
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
         padded = np.pad(chunk, ((0, _CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)))
-        parts.append([np.asarray(part)[: len(chunk)] for part in _apply(_weights(), padded)])
-    found, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return found, logits
+        parts.append(jax.tree.map(np.asarray, apply(padded)))
+    return jax.tree.map(lambda *part: np.concatenate(part)[: len(images)], *parts)
 
 
 def features(images: np.ndarray) -> np.ndarray:
@@ -112,24 +137,28 @@ def features(images: np.ndarray) -> np.ndarray:
     Channel means of three depths of the classifier, of its own training images' 128 principal components.
     No image's features depend on its neighbours. Compiled once for each H, W and C.
     """
-    return _run(images)[0]
+    return in_chunks(lambda chunk: _apply(_weights(), chunk), images)[0]
 
 
 def logits(images: np.ndarray) -> np.ndarray:
     """How likely each of ``CLASSES`` is, unnormalised log: uint8 (N, H, W, C) -> float32 (N, 10)."""
-    return _run(images)[1]
+    return in_chunks(lambda chunk: _apply(_weights(), chunk), images)[1]
 
 
-def store_features(store: Store, cache: Path) -> np.ndarray:
-    """``features`` of all images of a store, float32 (N, 128), kept in the folder ``cache``.
+CIFAR = FeatureSet("CIFAR", features, hashlib.sha256(_WEIGHTS.read_bytes() + Path(__file__).read_bytes()).digest())
+"""The features of the classifier in this file."""
 
-    They are found again by the content of the images, of the weights and of this file. The file begins with its
+
+def store_features(store: Store, cache: Path, features: FeatureSet = CIFAR) -> np.ndarray:
+    """The features of all images of a store, float32 (N, D), kept in the folder ``cache``.
+
+    They are found again by the content of the images and the digest of ``features``. The file begins with its
     SHA-256; one that is not as it was written is made again.
 
     Raises:
       InputError: the images cannot be read, or the cache cannot be read or written.
     """
-    parts = (store.digest.encode(), str(store.shape).encode(), _WEIGHTS.read_bytes(), Path(__file__).read_bytes())
+    parts = (store.digest.encode(), str(store.shape).encode(), features.digest)
     name = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
     path = cache / "features" / name
     with locked(cache / "locks" / f"features-{name}.lock"), writing(path):
@@ -138,11 +167,13 @@ def store_features(store: Store, cache: Path) -> np.ndarray:
                 content = path.read_bytes()
             checksum, values = content[:32], content[32:]
             if hashlib.sha256(values).digest() == checksum:
-                return np.frombuffer(values, np.float32).reshape(len(store), DIMENSIONS)
+                return np.frombuffer(values, np.float32).reshape(len(store), -1)
         starts = tqdm(
             range(0, len(store), 8 * _CHUNK), desc="features of the images", unit_scale=8 * _CHUNK, unit="img"
         )
-        found = np.concatenate([features(store.take(range(i, min(i + 8 * _CHUNK, len(store))))) for i in starts])
+        found = np.concatenate(
+            [features.vectors(store.take(range(i, min(i + 8 * _CHUNK, len(store))))) for i in starts]
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{name}.partial")
         partial.write_bytes(hashlib.sha256(found.tobytes()).digest() + found.tobytes())

@@ -5,7 +5,7 @@ import pytest
 
 from dcgan_jax.data import sprites
 from dcgan_jax.metrics.evaluate import LABELS, Reals
-from dcgan_jax.metrics.features import features
+from dcgan_jax.metrics.features import FeatureSet, features
 from dcgan_jax.system.errors import InputError
 
 UP = ("precision", "recall", "density", "coverage")
@@ -83,6 +83,26 @@ def test_several_sets_give_a_mean_and_a_range(images, reals, clean):
         assert figures.floor == reals.floor[name] and figures.n == 200
         assert (figures.low, figures.high) == (min(s[name] for s in sets), max(s[name] for s in sets))
         assert figures.value == pytest.approx((figures.low + figures.high) / 2)
+
+
+def test_as_many_components_as_features_change_nothing_and_few_forget_the_rest(images):
+    """In features of 48 dimensions: means of blocks of pixels."""
+
+    def blocks(images):
+        return images.reshape(-1, 4, 8, 4, 8, 3).mean((2, 4)).reshape(-1, 48).astype(np.float32) / 255
+
+    whole, turned, few = (
+        Reals(images[:400].__getitem__, blocks(images[:400]), features=FeatureSet("blocks", blocks, b"", components))
+        for components in (None, 48, 2)
+    )
+    vectors = blocks(images[400:])
+    found, same, less = (reals.compare(images[400:], vectors) for reals in (whole, turned, few))
+    for one in (same, found):
+        one.pop("kid")  # its kernel sees where the features lie, which are centred now
+    assert same == pytest.approx(found, rel=1e-3, abs=1e-5)
+    assert 0 < less["fd"] < found["fd"]
+    pairs = few.closest(images[7:9], blocks(images[7:9]), num=1)
+    assert np.array_equal(pairs[0, 0], pairs[0, 1])
 
 
 def test_num_limits_what_is_compared_and_too_few_images_are_named(images):
