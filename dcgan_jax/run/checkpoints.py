@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
@@ -203,7 +204,7 @@ def restore(
     statistics = kept(
         cache_folder() / "statistics" / name, lambda: np.array(ravel_pytree(generator_params(state).batch_stats)[0])
     )
-    return raw.replace(params=state.ema, batch_stats=unravel(statistics))
+    return raw.replace(params=state.ema, batch_stats=unravel(jnp.asarray(statistics)))
 
 
 def restore_state(workdir: str | Path, step: Step = "newest", **networks: Any) -> GANState:
