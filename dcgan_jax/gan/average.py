@@ -1,6 +1,7 @@
 """The generator with averaged weights (Yazici et al. 2019), ready to sample from."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +45,8 @@ def _fitted(params: GeneratorParams, batches, batch_size):
     # new = momentum * old + (1 - momentum) * batch, whatever the momentum of the network is
     share = jax.tree.map(lambda one, zero: 1 - (one - zero), updated(ones, 0), updated(zeros, 0))
 
-    def moments(i):
-        batch = flatten_dict(jax.tree.map(jnp.divide, updated(zeros, i), share))
+    def moments(i) -> dict[tuple, Any]:
+        batch: dict[tuple, Any] = flatten_dict(jax.tree.map(jnp.divide, updated(zeros, i), share))
         return {path: x + batch[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in batch.items()}
 
     def add(i, total):

@@ -104,7 +104,8 @@ class Checkpoints:
         sync(final.parent)
         steps = self._folder.complete_steps()
         stay = {*steps[: self._config.keep_newest], *thinned(steps, every=self._config.keep_every, most=_KEPT)}
-        stay.add(self._folder.best_step())
+        if (best := self._folder.best_step()) is not None:
+            stay.add(best)
         for old in set(steps) - stay:
             place = self._folder.manifest(old).parent
             shutil.rmtree(place.rename(place.with_name(f"{old}.deleted")))  # never half there under its name
