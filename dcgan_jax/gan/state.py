@@ -47,12 +47,13 @@ class GANState(struct.PyTreeNode):
 
 
 class GeneratorParams(struct.PyTreeNode):
-    """All that sampling needs, as one pytree: weights and running statistics; the network and the prior over z."""
+    """All that sampling needs, as one pytree: weights, BatchNorm's statistics, the network, the prior over z; the step."""
 
     params: Any
     batch_stats: Any
     generator: nn.Module = struct.field(pytree_node=False)
     latent: Latent = struct.field(pytree_node=False)
+    step: Any = None
 
     def __repr__(self):
         name = type(self.generator).__name__
@@ -62,7 +63,7 @@ class GeneratorParams(struct.PyTreeNode):
 def generator_params(state: GANState) -> GeneratorParams:
     """The part of a training state that ``sample`` needs."""
     G = state.generator
-    return GeneratorParams(G.params, G.batch_stats, G.module, state.latent)
+    return GeneratorParams(G.params, G.batch_stats, G.module, state.latent, state.step)
 
 
 def check_key(key: jax.Array) -> None:

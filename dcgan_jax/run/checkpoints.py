@@ -18,6 +18,7 @@ from flax import serialization
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state, generator_params
+from dcgan_jax.run import portable
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.errors import InputError, first_line
@@ -169,14 +170,17 @@ def restore(workdir: str | Path, step: int | None = None, *, generator: nn.Modul
     """Read the generator of a run, ready for ``sample``, onto this process's first device.
 
     Args:
-      workdir: the folder given to ``--workdir``.
+      workdir: the folder given to ``--workdir``; or what ``export`` made of it: ``generator.safetensors``, or
+        ``hf:USER/NAME`` on the Hugging Face Hub.
       step: which checkpoint; by default the newest that is not damaged (damaged ones are named on stderr).
       generator: the network of your own that was given to ``fit``, if one was.
 
     Raises:
       InputError: ``workdir`` is not a run, or the checkpoint does not exist or is damaged.
     """
-    state = _restored(workdir, step, ("generator",), {"generator": generator})
+    if portable.is_portable(workdir):
+        return portable.load(workdir, step)
+    state = _restored(workdir, step, ("step", "generator"), {"generator": generator})
     return generator_params(state)
 
 

@@ -1,0 +1,493 @@
+"use strict";
+// Runs the generator of explorer.html: in WebGL2 if the browser has it with float targets, else in plain JavaScript
+// ("#cpu" in the address asks for the latter). window.dcgan is for scripts and tests.
+
+const $ = (id) => document.getElementById(id);
+const model = JSON.parse($("model").textContent);
+const SIDE = 4 * 2 ** (model.layers.length - 1);
+const CHANNELS = model.layers.at(-1)[1];
+const DIM = model.latent.dim;
+const groups = (channels) => Math.ceil(channels / 4);
+
+// --- the network ----------------------------------------------------------------------------------------------------
+
+const layers = (() => {
+  const binary = atob($("weights").textContent.trim());
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  $("weights").remove();
+  const halves = new Uint16Array(bytes.buffer);
+  let start = 0;
+  return model.layers.map(([inputs, outputs], i) => {
+    const length = groups(inputs) * groups(outputs) * 256 + groups(outputs) * 4;
+    start += length;
+    return {
+      inputs,
+      outputs,
+      first: i === 0,
+      last: i === model.layers.length - 1,
+      side: 4 * 2 ** i,
+      halves: halves.subarray(start - length, start),
+    };
+  });
+})();
+
+const WORK = layers.reduce((sum, l) => sum + l.inputs * l.outputs * l.side ** 2 * (l.first ? 1 : 4), 0);
+
+/** Draws on the graphics card; null where that is not possible. */
+function webgl() {
+  const gl = document.createElement("canvas").getContext("webgl2", { antialias: false, depth: false });
+  if (!gl || !gl.getExtension("EXT_color_buffer_float")) return null;
+  const WIDTH = 2048; // as in the shader
+  const highest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
+  const rows = (texels) => Math.ceil(texels / WIDTH);
+  const floats = (channels, side) => groups(channels) * side ** 2; // texels for one image
+  const largest = Math.max(groups(DIM), ...layers.map((l) => floats(l.outputs, l.side)));
+  if (Math.max(...layers.map((l) => rows(l.halves.length / 4)), rows(largest)) > highest) return null;
+
+  const program = gl.createProgram();
+  const vertex = "#version 300 es\nvoid main() { gl_Position = vec4(ivec2(gl_VertexID & 1, gl_VertexID >> 1) * 4 - 1, 0, 1); }";
+  for (const [kind, text] of [[gl.VERTEX_SHADER, vertex], [gl.FRAGMENT_SHADER, $("shader").textContent.trim()]]) {
+    const shader = gl.createShader(kind);
+    gl.shaderSource(shader, text);
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+  }
+  gl.linkProgram(program);
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS)) return null;
+  gl.useProgram(program);
+  const at = (name) => gl.getUniformLocation(program, name);
+  gl.uniform1i(at("kernel"), 1);
+  gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+
+  function texture(format, height, type, data) {
+    const texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    for (const which of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, which, gl.NEAREST);
+    gl.texImage2D(gl.TEXTURE_2D, 0, format, WIDTH, height, 0, gl.RGBA, type, data);
+    return texture;
+  }
+  gl.activeTexture(gl.TEXTURE1);
+  const kernels = layers.map(({ halves }) => {
+    const whole = new Uint16Array(rows(halves.length / 4) * WIDTH * 4);
+    whole.set(halves);
+    return texture(gl.RGBA16F, rows(halves.length / 4), gl.HALF_FLOAT, whole);
+  });
+
+  function draw(zs) {
+    gl.activeTexture(gl.TEXTURE0);
+    const z = new Float32Array(rows(zs.length * groups(DIM)) * WIDTH * 4);
+    zs.forEach((numbers, i) => z.set(numbers, i * groups(DIM) * 4));
+    let source = texture(gl.RGBA32F, z.length / WIDTH / 4, gl.FLOAT, z);
+    let height;
+    layers.forEach((layer, i) => {
+      height = rows(zs.length * floats(layer.outputs, layer.side));
+      const target = layer.last
+        ? texture(gl.RGBA8, height, gl.UNSIGNED_BYTE, null)
+        : texture(gl.RGBA32F, height, gl.FLOAT, null);
+      gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, target, 0);
+      gl.bindTexture(gl.TEXTURE_2D, source);
+      gl.activeTexture(gl.TEXTURE1);
+      gl.bindTexture(gl.TEXTURE_2D, kernels[i]);
+      gl.activeTexture(gl.TEXTURE0);
+      gl.uniform1i(at("side"), layer.side);
+      gl.uniform1i(at("groupsIn"), groups(layer.inputs));
+      gl.uniform1i(at("groupsOut"), groups(layer.outputs));
+      gl.uniform1i(at("first"), layer.first);
+      gl.uniform1i(at("last"), layer.last);
+      gl.viewport(0, 0, WIDTH, height);
+      gl.drawArrays(gl.TRIANGLES, 0, 3);
+      gl.deleteTexture(source);
+      source = target;
+    });
+    const rgba = new Uint8Array(WIDTH * height * 4);
+    gl.readPixels(0, 0, WIDTH, height, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
+    gl.deleteTexture(source);
+    return zs.map((_, n) => {
+      const pixels = new Uint8Array(SIDE ** 2 * CHANNELS), start = n * SIDE ** 2;
+      for (let i = 0; i < SIDE ** 2; i++)
+        for (let c = 0; c < CHANNELS; c++) pixels[i * CHANNELS + c] = rgba[(start + i) * 4 + c];
+      return pixels;
+    });
+  }
+  // Few enough that no call keeps the screen waiting, and that everything fits.
+  const most = Math.min(2e9 / WORK, (Math.min(highest, 4096) * WIDTH) / largest);
+  return { name: "WebGL2", draw, most: Math.max(1, Math.floor(most)), lost: () => gl.isContextLost() };
+}
+
+/** Draws with plain loops over typed arrays. */
+function javascript() {
+  const float = new Float32Array(65536).map((_, h) => {
+    const exponent = (h >> 10) & 31, fraction = h & 1023;
+    return (h >> 15 ? -1 : 1) * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+  });
+  const network = layers.map((layer) => {
+    const { inputs, outputs, halves } = layer, groupsIn = groups(inputs);
+    const kernel = new Float32Array(16 * inputs * outputs); // [4 ky + kx][in][out]
+    for (let o = 0; o < outputs; o++) for (let i = 0; i < inputs; i++) for (let tap = 0; tap < 16; tap++) {
+      const texel = (((o >> 2) * groupsIn + (i >> 2)) * 16 + tap) * 4 + (i & 3);
+      kernel[(tap * inputs + i) * outputs + o] = float[halves[texel * 4 + (o & 3)]];
+    }
+    const bias = Float32Array.from(halves.subarray(groupsIn * groups(outputs) * 256), (h) => float[h]);
+    return { ...layer, kernel, bias };
+  });
+
+  function apply({ inputs, outputs, first, last, side, kernel, bias }, source) {
+    const target = new Float32Array(side * side * outputs), before = side / 2;
+    const values = new Float32Array(4 * inputs + 3), places = new Int32Array(4 * inputs + 3);
+    for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) {
+      let count = 0; // of the inputs that are not 0: after a ReLU that is about half
+      const gather = (start, tap) => {
+        for (let i = 0; i < inputs; i++) if (source[start + i] !== 0) {
+          values[count] = source[start + i];
+          places[count++] = (tap * inputs + i) * outputs;
+        }
+      };
+      if (first) gather(0, y * 4 + x);
+      else for (let ky = (y + 1) % 2; ky < 4; ky += 2) for (let kx = (x + 1) % 2; kx < 4; kx += 2) {
+        const sy = (y + 1 - ky) / 2, sx = (x + 1 - kx) / 2;
+        if (sy >= 0 && sx >= 0 && sy < before && sx < before) gather((sy * before + sx) * inputs, ky * 4 + kx);
+      }
+      const start = (y * side + x) * outputs;
+      for (let o = 0; o < outputs; o++) target[start + o] = bias[o];
+      while (count % 4) { values[count] = 0; places[count++] = 0; }
+      for (let n = 0; n < count; n += 4) accumulate(target, start, outputs, kernel, values, places, n);
+    }
+    for (let i = 0; i < target.length; i++) target[i] = last ? Math.tanh(target[i]) : Math.max(target[i], 0);
+    return target;
+  }
+
+  /** Adds four inputs times their kernels. Math.fround everywhere keeps the arithmetic in float32. */
+  function accumulate(target, start, outputs, kernel, values, places, n) {
+    const f = Math.fround;
+    const a = f(values[n]), b = f(values[n + 1]), c = f(values[n + 2]), d = f(values[n + 3]);
+    const ka = places[n], kb = places[n + 1], kc = places[n + 2], kd = places[n + 3];
+    for (let o = 0; o < outputs; o++) {
+      const ab = f(f(a * kernel[ka + o]) + f(b * kernel[kb + o]));
+      const cd = f(f(c * kernel[kc + o]) + f(d * kernel[kd + o]));
+      target[start + o] = f(target[start + o] + f(ab + cd));
+    }
+  }
+
+  const draw = (zs) => zs.map((z) => Uint8Array.from(
+    network.reduce((source, layer) => apply(layer, source), Float32Array.from(z)),
+    (value) => Math.round((value + 1) * 127.5)));
+  return { name: "JavaScript", draw, most: 1, lost: () => false };
+}
+
+let backend = (new URLSearchParams(location.hash.slice(1)).has("cpu") ? null : webgl()) || javascript();
+
+const pause = () => new Promise((resolve) => setTimeout(resolve));
+
+/** Arrays of DIM numbers -> Uint8Arrays (H, W, C); `seen(i, pixels)` is called as soon as image i is there. */
+async function decode(zs, seen = () => true) {
+  const images = [];
+  for (let start = 0; start < zs.length; start += backend.most) {
+    if (start) await pause();
+    if (backend.lost()) backend = javascript();
+    for (const image of backend.draw(zs.slice(start, start + backend.most))) {
+      images.push(image);
+      if (seen(images.length - 1, image) === false) return images;
+    }
+  }
+  return images;
+}
+
+window.dcgan = { decode, get backend() { return backend.name; }, shape: [SIDE, SIDE, CHANNELS] };
+
+// --- latent vectors -------------------------------------------------------------------------------------------------
+
+/** Uniform numbers in [0, 1): mulberry32. */
+function randomNumbers(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+const normal = (random) => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+const noise = (random) => Array.from({ length: DIM }, () => normal(random));
+const prior = (random) =>
+  model.latent.distribution === "normal" ? noise(random) : Array.from({ length: DIM }, () => 2 * random() - 1);
+const USUAL = Math.sqrt(model.latent.distribution === "normal" ? DIM : DIM / 3); // length of a z
+const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+const times = (a, factor) => a.map((value) => value * factor);
+const plus = (a, b) => a.map((value, i) => value + b[i]);
+const mean = (vectors) => times(vectors.reduce(plus), 1 / vectors.length);
+
+/** From a to b along a great circle, as lengths of about sqrt(DIM) are the usual ones: t in [0, 1]. */
+function slerp(a, b, t) {
+  const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+  const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
+  if (Math.sin(angle) < 1e-4) return plus(times(a, 1 - t), times(b, t));
+  return plus(times(a, Math.sin((1 - t) * angle) / Math.sin(angle)), times(b, Math.sin(t * angle) / Math.sin(angle)));
+}
+
+// --- the page -------------------------------------------------------------------------------------------------------
+
+const COUNT = 16, STEPS = 8, NAMES = ["A", "B", "C"];
+let samples = []; // {z, pixels, canvas, button}
+let run = 0; // counts the draws of the grid, so that one that has been overtaken ends
+let tab = "between";
+let pair = [0, 1]; // numbers of samples
+let terms = [[0], [1], [2]]; // of A − B + C
+let term = 0; // the one that the next click belongs to
+let here = null; // z of the walk
+
+function paint(canvas, pixels) {
+  const context = canvas.getContext("2d"), picture = context.createImageData(SIDE, SIDE);
+  for (let i = 0; i < SIDE * SIDE; i++) {
+    for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[i * CHANNELS + (CHANNELS === 3 ? c : 0)];
+    picture.data[4 * i + 3] = 255;
+  }
+  context.putImageData(picture, 0, 0);
+}
+
+function picture(label, parent) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = SIDE;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", label);
+  parent.append(canvas);
+  return canvas;
+}
+
+/** Makes of `draw` a function that runs once at a time, and after that once more with the newest arguments. */
+function latest(draw) {
+  let busy = false, next = null;
+  return async (...args) => {
+    next = args;
+    if (busy) return;
+    busy = true;
+    while (next) {
+      const now = next;
+      next = null;
+      await draw(...now);
+      await pause();
+    }
+    busy = false;
+  };
+}
+
+const truncation = () => Number($("truncation").value);
+const seed = () => Number($("seed").value) >>> 0;
+
+/** Reads seed and truncation from the address. */
+function readAddress() {
+  const there = new URLSearchParams(location.hash.slice(1));
+  $("seed").value = /^\d{1,9}$/.test(there.get("seed") ?? "") ? there.get("seed") : "0";
+  const value = Number(there.get("truncation") ?? 1);
+  $("truncation").value = value >= 0.1 && value <= 1 ? value : 1;
+}
+
+function writeAddress() {
+  const cpu = new URLSearchParams(location.hash.slice(1)).has("cpu") ? "&cpu" : "";
+  history.replaceState(null, "", `#seed=${seed()}&truncation=${truncation()}${cpu}`);
+}
+
+const drawGrid = latest(async () => {
+  const mine = ++run, random = randomNumbers(seed()), start = performance.now();
+  $("truncation-value").textContent = truncation().toFixed(2);
+  samples.forEach((sample) => { sample.z = times(prior(random), truncation()); });
+  await decode(samples.map((sample) => sample.z), (i, pixels) => {
+    samples[i].pixels = pixels;
+    paint(samples[i].canvas, pixels);
+    return mine === run;
+  });
+  if (mine !== run) return;
+  const took = Math.max(1, Math.round(performance.now() - start));
+  $("speed").textContent = `${COUNT} images in ${took} ms, ${backend.name}`;
+  here = null;
+  await drawTab();
+  document.body.dataset.ready = run;
+});
+
+function redraw() {
+  run++;
+  return drawGrid();
+}
+
+const drawTab = latest(async () => {
+  mark();
+  if (tab === "between") await drawBetween();
+  if (tab === "walk") await drawWalk();
+  if (tab === "arithmetic") await drawArithmetic();
+});
+
+/** Shows on the samples which ones are in use. */
+function mark() {
+  samples.forEach(({ button }, i) => {
+    let letters = [];
+    if (tab === "between") letters = pair.flatMap((of, k) => (of === i ? [k === 0 ? "from" : "to"] : []));
+    if (tab === "arithmetic") letters = terms.flatMap((term, k) => (term.includes(i) ? [NAMES[k]] : []));
+    button.querySelector("span").textContent = letters.join(" ");
+    button.setAttribute("aria-pressed", letters.length > 0);
+    button.setAttribute("aria-label", `Sample ${i + 1}${letters.length ? `, ${letters.join(" ")}` : ""}`);
+  });
+}
+
+async function drawBetween() {
+  $("between-hint").textContent = pair.length === 1 ? "Now click the image to end with." : "Click two images of the grid.";
+  if (pair.length < 2) return;
+  const [a, b] = pair.map((i) => samples[i].z), t = Number($("position").value);
+  const zs = [slerp(a, b, t), ...strip.map((_, k) => slerp(a, b, k / (STEPS - 1)))];
+  const key = [...a, ...b].join();
+  const canvases = [$("between-picture"), ...strip];
+  const some = drawBetween.key === key ? 1 : zs.length; // the slider moves only the large picture
+  drawBetween.key = key;
+  await decode(zs.slice(0, some), (k, pixels) => paint(canvases[k], pixels));
+}
+
+async function drawWalk() {
+  here ??= samples[walkFrom].z;
+  await decode([here], (_, pixels) => paint($("walk-picture"), pixels));
+}
+
+async function drawArithmetic() {
+  const vectors = terms.map((term) => (term.length ? mean(term.map((i) => samples[i].z)) : null));
+  document.querySelectorAll("#terms button").forEach((button, k) => {
+    button.setAttribute("aria-pressed", k === term);
+    button.setAttribute("aria-label", `${NAMES[k]}: ${terms[k].map((i) => `sample ${i + 1}`).join(", ") || "empty"}`);
+    const thumbs = button.querySelector("div");
+    thumbs.replaceChildren();
+    for (const i of terms[k]) paint(picture(`sample ${i + 1}`, thumbs), samples[i].pixels);
+  });
+  if (vectors.includes(null)) return;
+  const [a, b, c] = vectors;
+  let z = plus(plus(a, times(b, -1)), c);
+  z = times(z, Math.min(1, (USUAL * truncation()) / Math.sqrt(dot(z, z)))); // of single images it is too long
+  const canvases = [...document.querySelectorAll("#terms > button > canvas"), $("arithmetic-picture")];
+  await decode([...vectors, z], (k, pixels) => paint(canvases[k], pixels));
+}
+
+let walkFrom = 0;
+
+function choose(i) {
+  if (tab === "between") pair = pair.length === 1 ? [pair[0], i] : [i];
+  if (tab === "walk") { walkFrom = i; here = null; }
+  if (tab === "arithmetic") {
+    const chosen = terms[term];
+    terms[term] = chosen.includes(i) ? chosen.filter((other) => other !== i) : [...chosen, i].slice(-3);
+  }
+  drawTab();
+}
+
+/** Moves along a great circle through `here`, towards a direction of the drag's own. */
+function walk(direction, angle) {
+  const length = Math.sqrt(dot(here, here)) || 1e-9;
+  let side = plus(direction, times(here, -dot(direction, here) / length ** 2));
+  side = times(side, length / Math.sqrt(dot(side, side)));
+  here = plus(times(here, Math.cos(angle)), times(side, Math.sin(angle)));
+}
+
+function save(canvas, name) {
+  canvas.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
+
+function saveRow(canvases, columns, name) {
+  const sheet = document.createElement("canvas");
+  sheet.width = columns * SIDE;
+  sheet.height = Math.ceil(canvases.length / columns) * SIDE;
+  canvases.forEach((canvas, i) =>
+    sheet.getContext("2d").drawImage(canvas, (i % columns) * SIDE, Math.floor(i / columns) * SIDE));
+  save(sheet, name);
+}
+
+const strip = Array.from({ length: STEPS }, (_, k) => picture(`step ${k + 1} of ${STEPS}`, $("strip")));
+for (const id of ["between-picture", "walk-picture", "arithmetic-picture"]) $(id).width = $(id).height = SIDE;
+
+samples = Array.from({ length: COUNT }, (_, i) => {
+  const button = document.createElement("button");
+  const canvas = picture("", button);
+  canvas.setAttribute("aria-hidden", true);
+  button.append(document.createElement("span"));
+  button.addEventListener("click", () => choose(i));
+  $("grid").append(button);
+  return { button, canvas };
+});
+
+NAMES.forEach((name, k) => {
+  const button = document.createElement("button");
+  button.append(["", "−", "+"][k] + " " + name);
+  picture(`average of ${name}`, button);
+  button.append(document.createElement("div"));
+  button.addEventListener("click", () => { term = k; drawTab(); });
+  $("terms").append(button);
+});
+
+document.title = `${model.title} – DCGAN`;
+$("title").textContent = model.title;
+$("facts").textContent = model.facts.join(" · ");
+
+$("new").addEventListener("click", () => {
+  $("seed").value = Math.floor(Math.random() * 1e6);
+  writeAddress();
+  redraw();
+});
+for (const id of ["seed", "truncation"]) $(id).addEventListener("input", () => { writeAddress(); redraw(); });
+addEventListener("hashchange", () => { readAddress(); redraw(); });
+$("position").addEventListener("input", drawTab);
+$("save").addEventListener("click", () => saveRow(samples.map((s) => s.canvas), 4, `samples-${seed()}.png`));
+$("save-strip").addEventListener("click", () => saveRow(strip, STEPS, "between.png"));
+$("save-walk").addEventListener("click", () => save($("walk-picture"), "walk.png"));
+$("save-arithmetic").addEventListener("click", () => save($("arithmetic-picture"), "arithmetic.png"));
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+function open(name) {
+  tab = name;
+  for (const button of tabs) {
+    const chosen = button.dataset.tab === name;
+    button.setAttribute("aria-selected", chosen);
+    button.tabIndex = chosen ? 0 : -1;
+    $(button.dataset.tab).hidden = !chosen;
+  }
+  drawTab();
+}
+tabs.forEach((button, i) => {
+  button.addEventListener("click", () => open(button.dataset.tab));
+  button.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const other = tabs[(i + step + tabs.length) % tabs.length];
+    other.focus();
+    open(other.dataset.tab);
+  });
+});
+
+const surface = $("walk-picture");
+let drag = null; // {x, y, directions: one to the right, one downwards}
+const directions = () => [noise(Math.random), noise(Math.random)];
+surface.addEventListener("pointerdown", (event) => {
+  surface.setPointerCapture(event.pointerId);
+  drag = { x: event.clientX, y: event.clientY, directions: directions() };
+});
+surface.addEventListener("pointermove", (event) => {
+  if (!drag || !here) return;
+  const turn = Math.PI / 2 / surface.clientWidth; // a drag over the whole picture leaves nothing of it
+  walk(drag.directions[0], (event.clientX - drag.x) * turn);
+  walk(drag.directions[1], (event.clientY - drag.y) * turn);
+  [drag.x, drag.y] = [event.clientX, event.clientY];
+  drawTab();
+});
+for (const end of ["pointerup", "pointercancel"]) surface.addEventListener(end, () => { drag = null; });
+let keys = null; // the directions of the arrow keys
+surface.addEventListener("focus", () => { keys = directions(); });
+surface.addEventListener("keydown", (event) => {
+  const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 1], ArrowUp: [1, -1] }[event.key];
+  if (!step || !here) return;
+  event.preventDefault();
+  walk(keys[step[0]], 0.1 * step[1]);
+  drawTab();
+});
+
+readAddress();
+redraw();
