@@ -52,11 +52,11 @@ def export(arguments: Arguments) -> None:
     Raises:
       InputError: the run cannot be restored, its generator is not the built-in one, or ``out`` cannot be written.
     """
-    from dcgan_jax.views.folding import folded
     from dcgan_jax.run import portable
     from dcgan_jax.run.checkpoints import restore
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.views.explorer import explorer
+    from dcgan_jax.views.folding import folded
 
     formats, out, folder = arguments.chosen(), user_path(arguments.out), RunFolder(arguments.workdir)
     if out.exists() and not out.is_dir():
@@ -70,12 +70,15 @@ def export(arguments: Arguments) -> None:
     for name in formats:
         if name == "html":
             files["explorer.html"] = explorer(
-                layers, latent=params.latent, title=f"{_title(config.data)}, step {step:,}", facts=_facts(config, metrics)
+                layers,
+                latent=params.latent,
+                title=f"{_title(config.data)}, step {step:,}",
+                facts=_facts(config, metrics),
             ).encode()
         elif name == "safetensors":
             files[portable.NAME] = portable.to_safetensors(params, metrics)
         else:
-            from dcgan_jax.views.onnx import onnx_graph
+            from dcgan_jax.views.onnx_graph import onnx_graph
 
             about = {"step": step, "latent": params.latent.distribution, "metrics": metrics}
             files["generator.onnx"] = onnx_graph(layers, {key: json.dumps(value) for key, value in about.items()})
@@ -111,7 +114,7 @@ def _facts(config, metrics) -> list[str]:
         f"width {config.width}",
         f"{config.latent_dim} latent numbers, {prior}",
     ]
-    return facts + [f"{name.upper()} {metrics[name]:.3g}" for name in ("kid", "fd") if name in metrics]
+    return facts + [f"{name.upper()} {metrics[name]:.4g}" for name in ("kid", "fd") if name in metrics]
 
 
 def main() -> None:

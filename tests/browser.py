@@ -92,7 +92,9 @@ class Browser:
 
     def screenshot(self, width, *, dark=False):
         """The whole page as PNG, at a width in pixels."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         return base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True)["data"])

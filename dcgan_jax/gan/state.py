@@ -47,7 +47,7 @@ class GANState(struct.PyTreeNode):
 
 
 class GeneratorParams(struct.PyTreeNode):
-    """All that sampling needs, as one pytree: weights, BatchNorm's statistics, the network, the prior over z; the step."""
+    """All that sampling needs, as one pytree: weights, statistics, the network, the prior over z; and the step."""
 
     params: Any
     batch_stats: Any

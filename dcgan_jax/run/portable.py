@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dcgan_jax.views.folding import check_built_in
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, reading, user_path
+from dcgan_jax.views.folding import check_built_in
 
 NAME = "generator.safetensors"
 _HUB = "hf:"
@@ -79,7 +79,9 @@ def load(place: str | Path, step: Any = None) -> GeneratorParams:
                 raise ValueError(f"its format is {about.get('format')!r}, not {_FORMAT!r}")
             tensors = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no iterator
         fields, latent, there = (parse_json(about[name]) for name in ("generator", "latent", "step"))
-        generator = Generator(**{**fields, "dtype": {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[fields["dtype"]]})
+        generator = Generator(
+            **{**fields, "dtype": {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[fields["dtype"]]}
+        )
         params = GeneratorParams(**unflatten_dict(tensors, sep="/"), generator=generator, latent=Latent(**latent))
         wanted = jax.eval_shape(lambda: generator.init(jax.random.key(0), jnp.zeros((1, latent["dim"])), train=False))
         shapes = {name: leaf.shape for name, leaf in flatten_dict(wanted, sep="/").items()}

@@ -36,7 +36,7 @@ def explorer(layers: list[Layer], *, latent: Latent, title: str, facts: list[str
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
     }
     weights = np.concatenate([packed(layer) for layer in layers]).tobytes()
-    here = importlib.resources.files(__package__)
+    here = importlib.resources.files("dcgan_jax.views")
     parts = {
         "{{model}}": json.dumps(model).replace("<", "\\u003c"),
         "{{weights}}": base64.b64encode(weights).decode(),
