@@ -4,6 +4,7 @@ explorer.html draws images in any browser, generator.safetensors is what restore
 
 import dataclasses
 import importlib.util
+import io
 import json
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,15 @@ class Arguments:
     """Which files; by default all of them, safetensors and onnx if the extra "export" is installed."""
     step: int | None = None
     """Step of the checkpoint; by default the one that restore takes."""
+    push: str | None = None
+    """USER/NAME: upload the files to the Hugging Face Hub too, with samples, the report if there is one, and a model
+    card. Needs the extra "hub". restore("hf:USER/NAME") reads it."""
+
+    def __post_init__(self):
+        if self.push is not None and self.push.count("/") != 1:
+            raise InputError(f"push {self.push!r} is not USER/NAME")
+        if self.push and self.formats is not None and "safetensors" not in self.formats:
+            raise InputError("--push needs safetensors among the --formats: it is what others restore")
 
     def chosen(self) -> list[Format]:
         """The formats to write.
@@ -37,6 +47,8 @@ class Arguments:
           InputError: one was asked for whose library is not installed.
         """
         missing = [name for name, library in _LIBRARIES.items() if library and not importlib.util.find_spec(library)]
+        if self.push and not (importlib.util.find_spec("huggingface_hub") and importlib.util.find_spec("safetensors")):
+            raise InputError("--push needs libraries that are not installed: python -m pip install '.[export,hub]'")
         if self.formats is None:
             if missing:
                 print(f"left out: {', '.join(missing)} (to have it too: {_INSTALL})")
@@ -52,7 +64,7 @@ def export(arguments: Arguments) -> None:
     Raises:
       InputError: the run cannot be restored, its generator is not the built-in one, or ``out`` cannot be written.
     """
-    from dcgan_jax.run import portable
+    from dcgan_jax.run import hub, portable
     from dcgan_jax.run.checkpoints import restore
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.views.explorer import explorer
@@ -65,16 +77,12 @@ def export(arguments: Arguments) -> None:
     layers, config = folded(params), folder.config()
     assert params.step is not None  # a run's
     step = int(params.step)
-    metrics = _figures(folder, step)
+    metrics, title = _figures(folder, step), f"{_title(config.data)}, step {step:,}"
     files: dict[str, bytes] = {}
     for name in formats:
         if name == "html":
-            files["explorer.html"] = explorer(
-                layers,
-                latent=params.latent,
-                title=f"{_title(config.data)}, step {step:,}",
-                facts=_facts(config, metrics),
-            ).encode()
+            page = explorer(layers, latent=params.latent, title=title, facts=_facts(config, metrics))
+            files["explorer.html"] = page.encode()
         elif name == "safetensors":
             files[portable.NAME] = portable.to_safetensors(params, metrics)
         else:
@@ -87,6 +95,24 @@ def export(arguments: Arguments) -> None:
         for name, content in files.items():
             write_bytes(out / name, content)
     print("\n".join(f"{out / name}  {len(content) / 1e6:,.1f} MB" for name, content in files.items()))
+    if arguments.push:
+        if folder.report.exists():
+            with reading(folder.report):
+                files[folder.report.name] = folder.report.read_bytes()
+        files["samples.png"] = _sheet(params)
+        card = hub.model_card(arguments.push, title, config, metrics, list(files))
+        print(hub.push(arguments.push, {"README.md": card.encode(), **files}, f"Step {step}"))
+
+
+def _sheet(params) -> bytes:
+    import jax
+
+    from dcgan_jax.gan.sampling import sample
+    from dcgan_jax.views.grid import show
+
+    buffer = io.BytesIO()
+    show(sample(params, jax.random.key(0), 36)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _figures(folder, step: int) -> dict[str, float]:

@@ -1,10 +1,15 @@
 """``python -m dcgan_jax.export``: what others read from its files is what ``decode`` draws."""
 
+import base64
 import dataclasses
+import http.server
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
+import threading
 
 import flax.linen as nn
 import jax
@@ -170,3 +175,108 @@ except SystemExit:
     with pytest.raises(InputError, match="not the folder of a run"):
         export(Arguments(tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+class StandIn(http.server.BaseHTTPRequestHandler):
+    """As much of the Hub as one commit and one download use. ``server.files`` holds what was uploaded."""
+
+    def answer(self, status, content, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Length": len(content), **headers}.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        here = f"http://127.0.0.1:{self.server.server_port}/me/things"
+        if self.headers["Authorization"] != "Bearer hf_mine" or "/other/" in self.path:
+            return self.answer(401, b"")
+        if self.path == "/api/models/me/things/preupload/main":
+            names = [file["path"] for file in json.loads(body)["files"]]
+            found = {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+        elif self.path == "/api/models/me/things/commit/main":
+            lines = [json.loads(line) for line in body.splitlines()]
+            for value in (line["value"] for line in lines if line["key"] == "file"):
+                self.server.files[value["path"]] = base64.b64decode(value["content"])
+            found = {"success": True, "commitUrl": f"{here}/commit/{'1' * 40}", "commitOid": "1" * 40}
+        elif self.path == "/api/repos/create":
+            found = {"url": here}
+        else:
+            found = {}
+        self.answer(200, json.dumps(found).encode(), Content_Type="application/json")
+
+    def do_GET(self):
+        start, name = self.path.rsplit("/", 1)
+        if start != "/me/things/resolve/main" or name not in self.server.files:
+            return self.answer(404, b"", X_Error_Code="EntryNotFound")
+        self.answer(200, self.server.files[name], ETag='"2"', X_Repo_Commit="1" * 40)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
+        server.files = {}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+PUSH = """
+import sys, jax, numpy as np
+from dcgan_jax import InputError, restore, sample
+from dcgan_jax.export import Arguments, export
+run, out = sys.argv[1:]
+export(Arguments(run, out, push="me/things"))
+key = jax.random.key(0)
+assert np.array_equal(sample(restore("hf:me/things"), key, 2), sample(restore(run), key, 2))
+for attempt in (
+    lambda: export(Arguments(run, out, formats=("safetensors",), push="other/things")),
+    lambda: restore("hf:me/nothing"),
+    lambda: restore("hf:///"),
+):
+    try:
+        attempt()
+    except InputError as error:
+        print("refused:", error)
+"""
+
+
+def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
+    pytest.importorskip("safetensors")
+    pytest.importorskip("huggingface_hub")
+    address = f"http://127.0.0.1:{server.server_port}"
+    settings = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_mine", "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
+    (run / "report.html").write_text("how it went")
+    command = [sys.executable, "-c", PUSH, run, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert f"{address}/me/things" in lines
+    refused = [line for line in lines if line.startswith("refused:")]
+    assert (
+        len(refused) == 3
+        and "upload to other/things: " in refused[0]
+        and "401" in refused[0]
+        and "hf auth login" in refused[0]
+    )
+    local = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    card = server.files.pop("README.md").decode()
+    assert server.files.pop("report.html") == b"how it went"
+    assert server.files.pop("samples.png").startswith(b"\x89PNG")
+    assert server.files == local and "generator.safetensors" in local
+    assert 'restore("hf:me/things")' in card and "| width | 4 |" in card and "| loss_G | " in card
+    assert str(run.parent) not in card  # no path of this machine
+    assert {"explorer.html", "report.html"} <= set(re.findall(r"`(\S+)`: ", card))
+
+
+def test_push_is_checked_before_anything_is_written(run, tmp_path):
+    for wrong in ({"push": "things"}, {"push": "me/things", "formats": ("html",)}):
+        with pytest.raises(InputError, match="USER/NAME|--push needs safetensors"):
+            Arguments(run, tmp_path, **wrong)

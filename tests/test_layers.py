@@ -12,6 +12,7 @@ HOMES = {
     "tensorflow": {"data/pipeline.py", "run/log.py"},
     "tensorflow_datasets": {"data/remote.py"},
     "pooch": {"data/remote.py"},
+    "huggingface_hub": {"run/hub.py"},
 }
 MATHEMATICS = {"jax", "flax", "optax", "numpy", "functools", "dataclasses", "typing", "collections", "dcgan_jax"}
 

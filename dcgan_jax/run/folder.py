@@ -45,6 +45,7 @@ class RunFolder:
         self.skipped = self.path / "skipped.txt"
         self.evaluation = self.path / "evaluation.json"
         self.evaluation_picture = self.path / "evaluation.png"
+        self.report = self.path / "report.html"
         self._lock = self.path / ".lock"
 
     def grid(self, step: int) -> Path:

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.run import hub
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, reading, user_path
 from dcgan_jax.views.folding import check_built_in
@@ -69,7 +70,7 @@ def load(place: str | Path, step: Any = None) -> GeneratorParams:
     except ImportError:
         raise InputError("reading a .safetensors file needs one more package: pip install safetensors") from None
 
-    path = _downloaded(str(place).removeprefix(_HUB)) if str(place).startswith(_HUB) else user_path(place)
+    path = hub.download(str(place).removeprefix(_HUB), NAME) if str(place).startswith(_HUB) else user_path(place)
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a file that export wrote, or the folder of a run")
     try:
@@ -84,23 +85,10 @@ def load(place: str | Path, step: Any = None) -> GeneratorParams:
         )
         params = GeneratorParams(**unflatten_dict(tensors, sep="/"), generator=generator, latent=Latent(**latent))
         wanted = jax.eval_shape(lambda: generator.init(jax.random.key(0), jnp.zeros((1, latent["dim"])), train=False))
-        shapes = {name: leaf.shape for name, leaf in flatten_dict(wanted, sep="/").items()}
-        if shapes != {name: leaf.shape for name, leaf in tensors.items()}:
+        if jax.tree.map(jnp.shape, flatten_dict(wanted, sep="/")) != jax.tree.map(jnp.shape, tensors):
             raise ValueError("its tensors do not fit its network")
     except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a generator that export wrote: {first_line(error)}") from None
     if isinstance(step, int) and step != there:
         raise InputError(f"{path} is of step {there}, not {step}: leave the step out")
     return params.replace(step=there)
-
-
-def _downloaded(name):
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    except ImportError:
-        raise InputError("hf: needs one more package: pip install huggingface_hub") from None
-    try:
-        return Path(hf_hub_download(name, NAME))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{_HUB}{name} cannot be downloaded: {first_line(error)}") from None

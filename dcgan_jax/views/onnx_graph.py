@@ -1,5 +1,7 @@
 """The generator as an ONNX graph."""
 
+from typing import Any
+
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,7 +19,8 @@ def onnx_graph(layers: list[Layer], about: dict[str, str]) -> bytes:
     nodes = [helper.make_node("Unsqueeze", ["z", "axes"], ["x0"])]
     constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])]
     for i, layer in enumerate(layers):
-        last, geometry = i == len(layers) - 1, {"strides": [2, 2], "pads": [1, 1, 1, 1]} if i else {}
+        last = i == len(layers) - 1
+        geometry: dict[str, Any] = {"strides": [2, 2], "pads": [1, 1, 1, 1]} if i else {}
         constants.append(numpy_helper.from_array(layer.kernel.transpose(2, 3, 0, 1).copy(), f"kernel{i}"))
         constants.append(numpy_helper.from_array(layer.bias, f"bias{i}"))
         nodes.append(helper.make_node("ConvTranspose", [f"x{i}", f"kernel{i}", f"bias{i}"], [f"y{i}"], **geometry))

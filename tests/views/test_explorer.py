@@ -2,7 +2,7 @@
 
 import time
 
-import browser
+import chromium
 import jax
 import numpy as np
 import pytest
@@ -13,15 +13,15 @@ from dcgan_jax import decode, to_uint8
 from dcgan_jax.views.explorer import explorer
 from dcgan_jax.views.folding import folded
 
-pytestmark = pytest.mark.skipif(browser.PATH is None, reason="Chromium is not installed (apt-get install chromium)")
+pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed (apt-get install chromium)")
 READY = "document.body && document.body.dataset.ready"
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    chromium = browser.Browser(tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.close()
+    opened = chromium.Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
 
 
 def write(params, path):
@@ -65,7 +65,7 @@ def test_both_backends_draw_what_decode_draws(page, tmp_path, options):
 
 
 def test_a_browser_without_webgl_uses_the_fallback(small, tmp_path):
-    plain = browser.Browser(tmp_path, "--disable-3d-apis")
+    plain = chromium.Browser(tmp_path, "--disable-3d-apis")
     try:
         plain.open(small, READY)
         assert plain.run("dcgan.backend") == "JavaScript"
