@@ -13,7 +13,7 @@ FLAGS = (
     "--enable-unsafe-swiftshader --disable-background-networking --disable-component-update --disable-sync "
     "--no-first-run --no-default-browser-check --remote-debugging-pipe"
 ).split()
-PATH = shutil.which("chromium") or shutil.which("chromium-browser")
+PATH = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 class Browser:

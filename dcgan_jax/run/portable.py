@@ -19,7 +19,7 @@ from dcgan_jax.views.folding import check_built_in
 
 NAME = "generator.safetensors"
 _HUB = "hf:"
-_FORMAT = "dcgan_jax generator 1"
+_KEY = "dcgan_jax"
 
 
 def is_portable(place: str | Path) -> bool:
@@ -30,8 +30,8 @@ def is_portable(place: str | Path) -> bool:
 def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
     """A generator as the content of a safetensors file, in float32.
 
-    Its metadata, each a JSON text: ``generator`` (the fields of the network), ``latent`` (the prior over z), ``step``
-    and ``metrics``.
+    Its metadata has one key, ``dcgan_jax`` (the library writes several in random order): a JSON object with
+    ``generator`` (the fields of the network), ``latent`` (the prior over z), ``step`` and ``metrics``.
 
     Raises:
       InputError: the network is not the built-in one.
@@ -47,12 +47,9 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
         "step": None if params.step is None else int(params.step),
         "metrics": metrics,
     }
-    tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _flat(params).items()}
-    return save(tensors, {"format": _FORMAT, **{name: json.dumps(value) for name, value in about.items()}})
-
-
-def _flat(params):
-    return flatten_dict({"params": params.params, "batch_stats": params.batch_stats}, sep="/")
+    leaves = flatten_dict({"params": params.params, "batch_stats": params.batch_stats}, sep="/")
+    tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in leaves.items()}
+    return save(tensors, {_KEY: json.dumps(about)})
 
 
 def load(place: str | Path, step: Any = None) -> GeneratorParams:
@@ -75,11 +72,9 @@ def load(place: str | Path, step: Any = None) -> GeneratorParams:
         raise InputError(f"{path} does not exist: give a file that export wrote, or the folder of a run")
     try:
         with reading(path), safetensors.safe_open(path, "np") as file:
-            about = file.metadata() or {}
-            if about.get("format") != _FORMAT:
-                raise ValueError(f"its format is {about.get('format')!r}, not {_FORMAT!r}")
+            about = parse_json((file.metadata() or {})[_KEY])
             tensors = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no iterator
-        fields, latent, there = (parse_json(about[name]) for name in ("generator", "latent", "step"))
+        fields, latent, there = (about[name] for name in ("generator", "latent", "step"))
         generator = Generator(
             **{**fields, "dtype": {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[fields["dtype"]]}
         )

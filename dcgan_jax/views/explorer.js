@@ -1,6 +1,7 @@
 "use strict";
-// Runs the generator of explorer.html: in WebGL2 if the browser has it with float targets, else in plain JavaScript
-// ("#cpu" in the address asks for the latter). window.dcgan is for scripts and tests.
+// Runs the generator of explorer.html: in WebGL2 if a graphics card does that with float targets, else in plain
+// JavaScript, which is faster than WebGL2 without a card. "#cpu" or "#gpu" in the address decides otherwise.
+// window.dcgan is for scripts and tests.
 
 const $ = (id) => document.getElementById(id);
 const model = JSON.parse($("model").textContent);
@@ -34,10 +35,15 @@ const layers = (() => {
 
 const WORK = layers.reduce((sum, l) => sum + l.inputs * l.outputs * l.side ** 2 * (l.first ? 1 : 4), 0);
 
+const ASKED = ["cpu", "gpu"].find((name) => new URLSearchParams(location.hash.slice(1)).has(name));
+
 /** Draws on the graphics card; null where that is not possible. */
 function webgl() {
   const gl = document.createElement("canvas").getContext("webgl2", { antialias: false, depth: false });
   if (!gl || !gl.getExtension("EXT_color_buffer_float")) return null;
+  const about = gl.getExtension("WEBGL_debug_renderer_info");
+  const card = gl.getParameter(about ? about.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+  if (/swiftshader|llvmpipe|softpipe|software|basic render/i.test(card) && ASKED !== "gpu") return null;
   const WIDTH = 2048; // as in the shader
   const highest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
   const rows = (texels) => Math.ceil(texels / WIDTH);
@@ -175,7 +181,7 @@ function javascript() {
   return { name: "JavaScript", draw, most: 1, lost: () => false };
 }
 
-let backend = (new URLSearchParams(location.hash.slice(1)).has("cpu") ? null : webgl()) || javascript();
+let backend = (ASKED === "cpu" ? null : webgl()) || javascript();
 
 const pause = () => new Promise((resolve) => setTimeout(resolve));
 
@@ -233,7 +239,8 @@ let samples = []; // {z, pixels, canvas, button}
 let run = 0; // counts the draws of the grid, so that one that has been overtaken ends
 let tab = "between";
 let pair = [0, 1]; // numbers of samples
-let terms = [[0], [1], [2]]; // of A − B + C
+let terms = [[0], [1], [2]]; // of A − B + C: an example, until one is chosen
+const chosen = [false, false, false];
 let term = 0; // the one that the next click belongs to
 let here = null; // z of the walk
 
@@ -284,8 +291,7 @@ function readAddress() {
 }
 
 function writeAddress() {
-  const cpu = new URLSearchParams(location.hash.slice(1)).has("cpu") ? "&cpu" : "";
-  history.replaceState(null, "", `#seed=${seed()}&truncation=${truncation()}${cpu}`);
+  history.replaceState(null, "", `#seed=${seed()}&truncation=${truncation()}${ASKED ? `&${ASKED}` : ""}`);
 }
 
 const drawGrid = latest(async () => {
@@ -369,8 +375,9 @@ function choose(i) {
   if (tab === "between") pair = pair.length === 1 ? [pair[0], i] : [i];
   if (tab === "walk") { walkFrom = i; here = null; }
   if (tab === "arithmetic") {
-    const chosen = terms[term];
-    terms[term] = chosen.includes(i) ? chosen.filter((other) => other !== i) : [...chosen, i].slice(-3);
+    const there = chosen[term] ? terms[term] : [];
+    chosen[term] = true;
+    terms[term] = there.includes(i) ? there.filter((other) => other !== i) : [...there, i].slice(-3);
   }
   drawTab();
 }
