@@ -41,6 +41,7 @@ def explorer(layers: list[Layer], *, latent: Latent, title: str, facts: list[str
         "{{model}}": json.dumps(model).replace("<", "\\u003c"),
         "{{weights}}": base64.b64encode(weights).decode(),
         "{{shader}}": (here / "explorer.glsl").read_text(encoding="utf-8"),
+        "{{network}}": (here / "explorer_network.js").read_text(encoding="utf-8"),
         "{{script}}": (here / "explorer.js").read_text(encoding="utf-8"),
     }
     page = (here / "explorer.html").read_text(encoding="utf-8")

@@ -70,6 +70,10 @@ def test_without_a_graphics_card_plain_javascript_draws(page, small):
     page.open(f"{small}#gpu&seed=2", READY)
     click(page, "#new")
     assert page.run("[dcgan.backend, location.hash.split('&').includes('gpu')]") == ["WebGL2", True]
+    there = page.run("backend.draw(samples.map(({ z }) => z)).map((image) => Array.from(image))")
+    page.run("backend.draw = () => null")  # as if the card had been taken away
+    found = page.run("dcgan.decode(samples.map(({ z }) => z)).then((all) => all.map((image) => Array.from(image)))")
+    assert page.run("dcgan.backend") == "JavaScript" and abs(np.array(found) - there).max() <= 2
     assert page.errors == []
 
 
