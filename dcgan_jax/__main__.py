@@ -7,6 +7,7 @@ COMMANDS = {
     "train": "train a DCGAN, or resume a run",
     "generate": "draw images from a trained run",
     "evaluate": "measure how good the images of a run are",
+    "export": "share a generator: a page that draws images, safetensors, ONNX",
 }
 
 

@@ -15,7 +15,7 @@ class Arguments:
     """The flags of ``generate``."""
 
     workdir: Path
-    """Folder of the run."""
+    """Folder of the run; or a generator.safetensors that export wrote, or hf:USER/NAME."""
     out: Path
     """Folder for the pictures: 00000.png and so on, and grid.png; made if it does not exist."""
     num: int = 64

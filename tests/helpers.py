@@ -1,10 +1,13 @@
 """What several test files share."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data import sources, store
+from dcgan_jax.gan.networks import Generator, Latent
+from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
 
 
@@ -22,3 +25,19 @@ def metrics_of(workdir):
 def equal(a, b):
     """Whether two trees hold the same arrays, bit for bit."""
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+def some_generator(latent="normal", latent_dim=8, **options):
+    """A generator with numbers of the size that they have after training: pictures with contrast."""
+    network = Generator(latent_dim=latent_dim, **options)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, latent_dim)), train=False))
+    rng = np.random.default_rng(0)
+
+    def numbers(path, leaf):
+        kind, noise = path[-1].key, rng.standard_normal(leaf.shape, np.float32)
+        if kind == "kernel":
+            return noise / np.sqrt(2 * leaf.shape[2], dtype=np.float32)
+        return 1 + 0.3 * np.tanh(noise) if kind in ("scale", "var") else 0.3 * noise
+
+    leaves = jax.tree_util.tree_map_with_path(numbers, shapes)
+    return GeneratorParams(**leaves, generator=network, latent=Latent(latent_dim, latent), step=7)

@@ -12,6 +12,7 @@ HOMES = {
     "tensorflow": {"data/pipeline.py", "run/log.py", "metrics/inception.py"},  # the FID's network is a graph of it
     "tensorflow_datasets": {"data/remote.py"},
     "pooch": {"data/remote.py"},
+    "huggingface_hub": {"run/hub.py"},
 }
 MATHEMATICS = {"jax", "flax", "optax", "numpy", "functools", "dataclasses", "typing", "collections", "dcgan_jax"}
 

@@ -18,6 +18,7 @@ from dcgan_jax.config import Config, check_image_size
 from dcgan_jax.gan import conv
 from dcgan_jax.system.errors import InputError
 
+BATCHNORM_EPSILON = 1e-5
 _kernel_init = nn.initializers.normal(0.02)
 
 
@@ -47,7 +48,7 @@ def _batch_norm(train: bool, scale_mean: float):
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
-        epsilon=1e-5,
+        epsilon=BATCHNORM_EPSILON,
         scale_init=lambda key, shape, dtype: scale_mean + 0.02 * jax.random.normal(key, shape, dtype),
     )
 

@@ -22,6 +22,7 @@ from jax.flatten_util import ravel_pytree
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
+from dcgan_jax.run import portable
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_folder, kept
@@ -184,7 +185,8 @@ def restore(
     """Read the generator of a run, ready for ``sample``, onto this process's first device.
 
     Args:
-      workdir: the folder given to ``--workdir``.
+      workdir: the folder given to ``--workdir``; or what ``export`` made of it: ``generator.safetensors``, or
+        ``hf:USER/NAME`` on the Hugging Face Hub.
       step: which checkpoint. The best is the one with the lowest KID while training, and the newest where none was
         evaluated. If it is not the newest, this is said on stderr, and so is a damaged one that is passed over.
       ema: the running average of the weights, with BatchNorm's statistics computed for it from 16,384 latents. The
@@ -194,6 +196,8 @@ def restore(
     Raises:
       InputError: ``workdir`` is not a run, or the checkpoint does not exist or is damaged.
     """
+    if portable.is_portable(workdir):
+        return portable.load(workdir, step)
     state, about = _restored(workdir, step, ("step", "generator", "ema"), {"generator": generator})
     raw = generator_params(state, ema=False)
     if not ema:

@@ -47,6 +47,7 @@ class RunFolder:
         self.evaluation_picture = self.path / "evaluation.png"
         self.classes = self.path / "classes.json"
         self.classes_picture = self.path / "classes.png"
+        self.report = self.path / "report.html"
         self._lock = self.path / ".lock"
 
     def grid(self, step: int) -> Path:

@@ -1,0 +1,151 @@
+"""Share a trained generator: ``python -m dcgan_jax.export --workdir runs/ --out DIR``.
+
+explorer.html draws images in any browser, generator.safetensors is what restore reads, generator.onnx is for others."""
+
+import dataclasses
+import importlib.util
+import io
+import json
+from pathlib import Path
+from typing import Literal
+
+from dcgan_jax import cli
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import parse_json, reading, user_path, write_bytes, writing
+
+Format = Literal["html", "safetensors", "onnx"]
+_LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
+_INSTALL = "python -m pip install '.[export]'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The flags of ``export``."""
+
+    workdir: Path
+    """Folder of the run."""
+    out: Path
+    """Folder for the files, made if it does not exist. Overwrites explorer.html and generator.* in it."""
+    formats: tuple[Format, ...] | None = None
+    """Which files; by default all of them, safetensors and onnx if the extra "export" is installed."""
+    step: int | None = None
+    """Step of the checkpoint; by default the one that restore takes."""
+    push: str | None = None
+    """USER/NAME: upload the files to the Hugging Face Hub too, with samples, the report if there is one, and a model
+    card. Needs the extra "hub". restore("hf:USER/NAME") reads it."""
+
+    def __post_init__(self):
+        if self.push is not None and self.push.count("/") != 1:
+            raise InputError(f"push {self.push!r} is not USER/NAME")
+        if self.push and self.formats is not None and "safetensors" not in self.formats:
+            raise InputError("--push needs safetensors among the --formats: it is what others restore")
+
+    def chosen(self) -> list[Format]:
+        """The formats to write.
+
+        Raises:
+          InputError: one was asked for whose library is not installed.
+        """
+        missing = [name for name, library in _LIBRARIES.items() if library and not importlib.util.find_spec(library)]
+        if self.push and not (importlib.util.find_spec("huggingface_hub") and importlib.util.find_spec("safetensors")):
+            raise InputError("--push needs libraries that are not installed: python -m pip install '.[export,hub]'")
+        if self.formats is None:
+            if missing:
+                print(f"left out: {', '.join(missing)} (to have it too: {_INSTALL})")
+            return [name for name in _LIBRARIES if name not in missing]
+        if lacking := [name for name in self.formats if name in missing]:
+            raise InputError(f"{lacking[0]} needs a library that is not installed: {_INSTALL}")
+        return list(dict.fromkeys(self.formats))
+
+
+def export(arguments: Arguments) -> None:
+    """Write the files and name them with their sizes.
+
+    Raises:
+      InputError: the run cannot be restored, its generator is not the built-in one, or ``out`` cannot be written.
+    """
+    from dcgan_jax.run import hub, portable
+    from dcgan_jax.run.checkpoints import restore
+    from dcgan_jax.run.folder import RunFolder
+    from dcgan_jax.views.explorer import explorer
+    from dcgan_jax.views.folding import folded
+
+    formats, out, folder = arguments.chosen(), user_path(arguments.out), RunFolder(arguments.workdir)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give --out a folder")
+    params = restore(folder.path) if arguments.step is None else restore(folder.path, arguments.step)
+    layers, config = folded(params), folder.config()
+    assert params.step is not None  # a run's
+    step = int(params.step)
+    metrics, title = _figures(folder, step), f"{_title(config.data)}, step {step:,}"
+    files: dict[str, bytes] = {}
+    for name in formats:
+        if name == "html":
+            page = explorer(layers, latent=params.latent, title=title, facts=_facts(config, metrics))
+            files["explorer.html"] = page.encode()
+        elif name == "safetensors":
+            files[portable.NAME] = portable.to_safetensors(params, metrics)
+        else:
+            from dcgan_jax.views.onnx_graph import onnx_graph
+
+            about = {"step": step, "latent": params.latent.distribution, "metrics": metrics}
+            files["generator.onnx"] = onnx_graph(layers, {key: json.dumps(value) for key, value in about.items()})
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_bytes(out / name, content)
+    print("\n".join(f"{out / name}  {len(content) / 1e6:,.1f} MB" for name, content in files.items()))
+    if arguments.push:
+        if folder.report.exists():
+            with reading(folder.report):
+                files[folder.report.name] = folder.report.read_bytes()
+        files["samples.png"] = _sheet(params)
+        card = hub.model_card(arguments.push, title, config, metrics, list(files))
+        print(hub.push(arguments.push, {"README.md": card.encode(), **files}, f"Step {step}"))
+
+
+def _sheet(params) -> bytes:
+    import jax
+
+    from dcgan_jax.gan.sampling import sample
+    from dcgan_jax.views.grid import show
+
+    buffer = io.BytesIO()
+    show(sample(params, jax.random.key(0), 36)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _figures(folder, step: int) -> dict[str, float]:
+    """What is known about a step: its lines of metrics.jsonl, and what ``evaluate`` found."""
+    figures = {}
+    for line in folder.read_metrics():
+        if line["step"] == step:
+            figures.update({name: value for name, value in line.items() if name != "step"})
+    if folder.evaluation.exists():
+        with reading(folder.evaluation):
+            for found in parse_json(folder.evaluation.read_text()):
+                if found["step"] == step:
+                    figures.update({name: of["value"] for name, of in found["metrics"].items()})
+    return figures
+
+
+def _title(data: str) -> str:
+    return Path(data).stem or data if "/" in data else data
+
+
+def _facts(config, metrics) -> list[str]:
+    prior = {"normal": "N(0, 1)", "uniform": "uniform"}[config.latent]
+    facts = [
+        f"{config.image_size}×{config.image_size} {'RGB' if config.channels == 3 else 'grayscale'}",
+        f"width {config.width}",
+        f"{config.latent_dim} latent numbers, {prior}",
+    ]
+    return facts + [f"{name.upper()} {metrics[name]:.4g}" for name in ("kid", "fd") if name in metrics]
+
+
+def main() -> None:
+    cli.run(export, cli.parse(Arguments, description=__doc__))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Runs on the Hugging Face Hub: the only file that imports huggingface_hub. HF_ENDPOINT and HF_TOKEN are its own."""
+
+import contextlib
+from pathlib import Path
+
+from dcgan_jax.config import Config
+from dcgan_jax.system.errors import InputError, first_line
+
+
+@contextlib.contextmanager
+def _explained(action: str):
+    try:
+        from huggingface_hub.errors import (
+            HfHubHTTPError,  # an OSError
+            HFValidationError,
+            HTTPError,  # pyright: ignore[reportPrivateImportUsage] - that of the HTTP library it uses
+        )
+    except ImportError:
+        raise InputError("the Hub needs one more package: python -m pip install huggingface_hub") from None
+    try:
+        yield
+    except (HFValidationError, HTTPError, OSError) as error:
+        refused = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
+        remedy = " (log in with: hf auth login)" if refused else ""
+        raise InputError(f"cannot {action}: {first_line(error)}{remedy}") from error
+
+
+def download(repository: str, name: str) -> Path:
+    """A file of ``USER/NAME`` in the Hub's own cache.
+
+    Raises:
+      InputError: it is not there, or cannot be fetched.
+    """
+    with _explained(f"download {name} of {repository}"):
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(repository, name))
+
+
+def push(repository: str, files: dict[str, bytes], message: str) -> str:
+    """Upload files to ``USER/NAME``, made if it does not exist, as one commit; returns its address.
+
+    Raises:
+      InputError: this is not allowed, or there is no connection.
+    """
+    with _explained(f"upload to {repository}"):
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        hub = HfApi()
+        address = hub.create_repo(repository, exist_ok=True)
+        added = [CommitOperationAdd(name, content) for name, content in files.items()]
+        hub.create_commit(repository, added, commit_message=message)
+        return str(address)
+
+
+def model_card(repository: str, title: str, config: Config, metrics: dict[str, float], names: list[str]) -> str:
+    """The README.md of a repository with the files ``names``. It holds no path of this machine."""
+    shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
+    settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
+    figures = "".join(f"| {name} | {value:.4g} |\n" for name, value in metrics.items())
+    about = {
+        "samples.png": "![Samples](samples.png)",
+        "explorer.html": "`explorer.html`: download and open it. It draws images in your browser.",
+        "report.html": "`report.html`: how training went.",
+        "generator.onnx": "`generator.onnx`: `z` (N, latent_dim) -> `images` (N, H, W, C) in [-1, 1].",
+    }
+    there = "\n\n".join(text for name, text in about.items() if name in names)
+    return f"""---
+library_name: dcgan_jax
+pipeline_tag: unconditional-image-generation
+tags: [dcgan, gan, jax, flax]
+---
+
+# {title}
+
+A DCGAN generator, trained with dcgan_jax.
+
+{there}
+
+```python
+import jax
+from dcgan_jax import restore, sample
+
+images = sample(restore("hf:{repository}"), jax.random.key(0))  # floats in [-1, 1]
+```
+
+| setting | |
+|---|---|
+{settings}
+| figure at this step | |
+|---|---|
+{figures}"""

@@ -1,0 +1,301 @@
+"use strict";
+// The controls of explorer.html. explorer_network.js comes before it.
+
+// --- latent vectors -------------------------------------------------------------------------------------------------
+
+/** Uniform numbers in [0, 1): mulberry32. */
+function randomNumbers(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+const normal = (random) => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+const noise = (random) => Array.from({ length: DIM }, () => normal(random));
+const prior = (random) =>
+  model.latent.distribution === "normal" ? noise(random) : Array.from({ length: DIM }, () => 2 * random() - 1);
+const USUAL = Math.sqrt(model.latent.distribution === "normal" ? DIM : DIM / 3); // length of a z
+const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+const times = (a, factor) => a.map((value) => value * factor);
+const plus = (a, b) => a.map((value, i) => value + b[i]);
+const mean = (vectors) => times(vectors.reduce(plus), 1 / vectors.length);
+
+/** From a to b along a great circle, as lengths of about sqrt(DIM) are the usual ones: t in [0, 1]. */
+function slerp(a, b, t) {
+  const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+  const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
+  if (Math.sin(angle) < 1e-4) return plus(times(a, 1 - t), times(b, t));
+  return plus(times(a, Math.sin((1 - t) * angle) / Math.sin(angle)), times(b, Math.sin(t * angle) / Math.sin(angle)));
+}
+
+// --- the page -------------------------------------------------------------------------------------------------------
+
+const COUNT = 16, STEPS = 8, NAMES = ["A", "B", "C"];
+let samples = []; // {z, pixels, canvas, button}
+let run = 0; // counts the draws of the grid, so that one that has been overtaken ends
+let tab = "between";
+let pair = [0, 1]; // numbers of samples
+let terms = [[0], [1], [2]]; // of A − B + C: an example, until one is chosen
+const chosen = [false, false, false];
+let term = 0; // the one that the next click belongs to
+let here = null; // z of the walk
+
+function paint(canvas, pixels) {
+  const context = canvas.getContext("2d"), picture = context.createImageData(SIDE, SIDE);
+  for (let i = 0; i < SIDE * SIDE; i++) {
+    for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[i * CHANNELS + (CHANNELS === 3 ? c : 0)];
+    picture.data[4 * i + 3] = 255;
+  }
+  context.putImageData(picture, 0, 0);
+}
+
+function picture(label, parent) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = SIDE;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", label);
+  parent.append(canvas);
+  return canvas;
+}
+
+/** Makes of `draw` a function that runs once at a time, and after that once more with the newest arguments. */
+function latest(draw) {
+  let busy = false, next = null;
+  return async (...args) => {
+    next = args;
+    if (busy) return;
+    busy = true;
+    while (next) {
+      const now = next;
+      next = null;
+      await draw(...now);
+      await pause();
+    }
+    busy = false;
+  };
+}
+
+const truncation = () => Number($("truncation").value);
+const seed = () => Number($("seed").value) >>> 0;
+
+/** Reads seed and truncation from the address. */
+function readAddress() {
+  const there = new URLSearchParams(location.hash.slice(1));
+  $("seed").value = /^\d{1,9}$/.test(there.get("seed") ?? "") ? there.get("seed") : "0";
+  const value = Number(there.get("truncation") ?? 1);
+  $("truncation").value = value >= 0.1 && value <= 1 ? value : 1;
+}
+
+function writeAddress() {
+  history.replaceState(null, "", `#seed=${seed()}&truncation=${truncation()}${ASKED ? `&${ASKED}` : ""}`);
+}
+
+const drawGrid = latest(async () => {
+  const mine = ++run, random = randomNumbers(seed()), start = performance.now();
+  $("truncation-value").textContent = truncation().toFixed(2);
+  samples.forEach((sample) => { sample.z = times(prior(random), truncation()); });
+  await decode(samples.map((sample) => sample.z), (i, pixels) => {
+    samples[i].pixels = pixels;
+    paint(samples[i].canvas, pixels);
+    return mine === run;
+  });
+  if (mine !== run) return;
+  const took = Math.max(1, Math.round(performance.now() - start));
+  $("speed").textContent = `${COUNT} images in ${took} ms, ${backend.name}`;
+  here = null;
+  await drawTab();
+  document.body.dataset.ready = run;
+});
+
+function redraw() {
+  run++;
+  return drawGrid();
+}
+
+const drawTab = latest(async () => {
+  mark();
+  if (samples.some(({ pixels }) => !pixels)) return; // the first grid is still being drawn, and calls this at its end
+  if (tab === "between") await drawBetween();
+  if (tab === "walk") await drawWalk();
+  if (tab === "arithmetic") await drawArithmetic();
+});
+
+/** Shows on the samples which ones are in use. */
+function mark() {
+  samples.forEach(({ button }, i) => {
+    let letters = [];
+    if (tab === "between") letters = pair.flatMap((of, k) => (of === i ? [k === 0 ? "from" : "to"] : []));
+    if (tab === "arithmetic") letters = terms.flatMap((term, k) => (term.includes(i) ? [NAMES[k]] : []));
+    button.querySelector("span").textContent = letters.join(" ");
+    button.setAttribute("aria-pressed", letters.length > 0);
+    button.setAttribute("aria-label", `Sample ${i + 1}${letters.length ? `, ${letters.join(" ")}` : ""}`);
+  });
+}
+
+async function drawBetween() {
+  $("between-hint").textContent = pair.length === 1 ? "Now click the image to end with." : "Click two images of the grid.";
+  if (pair.length < 2) return;
+  const [a, b] = pair.map((i) => samples[i].z), t = Number($("position").value);
+  const zs = [slerp(a, b, t), ...strip.map((_, k) => slerp(a, b, k / (STEPS - 1)))];
+  const key = [...a, ...b].join();
+  const canvases = [$("between-picture"), ...strip];
+  const some = drawBetween.key === key ? 1 : zs.length; // the slider moves only the large picture
+  drawBetween.key = key;
+  await decode(zs.slice(0, some), (k, pixels) => paint(canvases[k], pixels));
+}
+
+async function drawWalk() {
+  here ??= samples[walkFrom].z;
+  await decode([here], (_, pixels) => paint($("walk-picture"), pixels));
+}
+
+async function drawArithmetic() {
+  const vectors = terms.map((term) => (term.length ? mean(term.map((i) => samples[i].z)) : null));
+  document.querySelectorAll("#terms button").forEach((button, k) => {
+    button.setAttribute("aria-pressed", k === term);
+    button.setAttribute("aria-label", `${NAMES[k]}: ${terms[k].map((i) => `sample ${i + 1}`).join(", ") || "empty"}`);
+    const thumbs = button.querySelector("div");
+    thumbs.replaceChildren();
+    for (const i of terms[k]) paint(picture(`sample ${i + 1}`, thumbs), samples[i].pixels);
+  });
+  if (vectors.includes(null)) return;
+  const [a, b, c] = vectors;
+  let z = plus(plus(a, times(b, -1)), c);
+  z = times(z, Math.min(1, (USUAL * truncation()) / Math.sqrt(dot(z, z)))); // of single images it is too long
+  const canvases = [...document.querySelectorAll("#terms > button > canvas"), $("arithmetic-picture")];
+  await decode([...vectors, z], (k, pixels) => paint(canvases[k], pixels));
+}
+
+let walkFrom = 0;
+
+function choose(i) {
+  if (tab === "between") pair = pair.length === 1 ? [pair[0], i] : [i];
+  if (tab === "walk") { walkFrom = i; here = null; }
+  if (tab === "arithmetic") {
+    const there = chosen[term] ? terms[term] : [];
+    chosen[term] = true;
+    terms[term] = there.includes(i) ? there.filter((other) => other !== i) : [...there, i].slice(-3);
+  }
+  drawTab();
+}
+
+/** Moves along a great circle through `here`, towards a direction of the drag's own. */
+function walk(direction, angle) {
+  const length = Math.sqrt(dot(here, here)) || 1e-9;
+  let side = plus(direction, times(here, -dot(direction, here) / length ** 2));
+  side = times(side, length / Math.sqrt(dot(side, side)));
+  here = plus(times(here, Math.cos(angle)), times(side, Math.sin(angle)));
+}
+
+function save(canvas, name) {
+  canvas.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
+
+function saveRow(canvases, columns, name) {
+  const sheet = document.createElement("canvas");
+  sheet.width = columns * SIDE;
+  sheet.height = Math.ceil(canvases.length / columns) * SIDE;
+  canvases.forEach((canvas, i) =>
+    sheet.getContext("2d").drawImage(canvas, (i % columns) * SIDE, Math.floor(i / columns) * SIDE));
+  save(sheet, name);
+}
+
+const strip = Array.from({ length: STEPS }, (_, k) => picture(`step ${k + 1} of ${STEPS}`, $("strip")));
+for (const id of ["between-picture", "walk-picture", "arithmetic-picture"]) $(id).width = $(id).height = SIDE;
+
+samples = Array.from({ length: COUNT }, (_, i) => {
+  const button = document.createElement("button");
+  const canvas = picture("", button);
+  canvas.setAttribute("aria-hidden", true);
+  button.append(document.createElement("span"));
+  button.addEventListener("click", () => choose(i));
+  $("grid").append(button);
+  return { button, canvas };
+});
+
+NAMES.forEach((name, k) => {
+  const button = document.createElement("button");
+  button.append(["", "−", "+"][k] + " " + name);
+  picture(`average of ${name}`, button);
+  button.append(document.createElement("div"));
+  button.addEventListener("click", () => { term = k; drawTab(); });
+  $("terms").append(button);
+});
+
+document.title = `${model.title} – DCGAN`;
+$("title").textContent = model.title;
+$("facts").textContent = model.facts.join(" · ");
+
+$("new").addEventListener("click", () => {
+  $("seed").value = Math.floor(Math.random() * 1e6);
+  writeAddress();
+  redraw();
+});
+for (const id of ["seed", "truncation"]) $(id).addEventListener("input", () => { writeAddress(); redraw(); });
+addEventListener("hashchange", () => { readAddress(); redraw(); });
+$("position").addEventListener("input", drawTab);
+$("save").addEventListener("click", () => saveRow(samples.map((s) => s.canvas), 4, `samples-${seed()}.png`));
+$("save-strip").addEventListener("click", () => saveRow(strip, STEPS, "between.png"));
+$("save-walk").addEventListener("click", () => save($("walk-picture"), "walk.png"));
+$("save-arithmetic").addEventListener("click", () => save($("arithmetic-picture"), "arithmetic.png"));
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+function open(name) {
+  tab = name;
+  for (const button of tabs) {
+    const chosen = button.dataset.tab === name;
+    button.setAttribute("aria-selected", chosen);
+    button.tabIndex = chosen ? 0 : -1;
+    $(button.dataset.tab).hidden = !chosen;
+  }
+  drawTab();
+}
+tabs.forEach((button, i) => {
+  button.addEventListener("click", () => open(button.dataset.tab));
+  button.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const other = tabs[(i + step + tabs.length) % tabs.length];
+    other.focus();
+    open(other.dataset.tab);
+  });
+});
+
+const surface = $("walk-picture");
+let drag = null; // {x, y, directions: one to the right, one downwards}
+const directions = () => [noise(Math.random), noise(Math.random)];
+surface.addEventListener("pointerdown", (event) => {
+  surface.setPointerCapture(event.pointerId);
+  drag = { x: event.clientX, y: event.clientY, directions: directions() };
+});
+surface.addEventListener("pointermove", (event) => {
+  if (!drag || !here) return;
+  const turn = Math.PI / 2 / surface.clientWidth; // a drag over the whole picture leaves nothing of it
+  walk(drag.directions[0], (event.clientX - drag.x) * turn);
+  walk(drag.directions[1], (event.clientY - drag.y) * turn);
+  [drag.x, drag.y] = [event.clientX, event.clientY];
+  drawTab();
+});
+for (const end of ["pointerup", "pointercancel"]) surface.addEventListener(end, () => { drag = null; });
+let keys = null; // the directions of the arrow keys
+surface.addEventListener("focus", () => { keys = directions(); });
+surface.addEventListener("keydown", (event) => {
+  const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 1], ArrowUp: [1, -1] }[event.key];
+  if (!step || !here) return;
+  event.preventDefault();
+  walk(keys[step[0]], 0.1 * step[1]);
+  drawTab();
+});
+
+readAddress();
+redraw();

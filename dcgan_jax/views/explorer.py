@@ -1,0 +1,50 @@
+"""A web page, one file, that runs the generator in the browser of whoever opens it."""
+
+import base64
+import importlib.resources
+import json
+from typing import Any
+
+import numpy as np
+
+from dcgan_jax.gan.networks import Latent
+from dcgan_jax.views.folding import Layer
+
+
+def packed(layer: Layer) -> np.ndarray:
+    """A layer as a row of texels, four float16 each, in the order that ``explorer.glsl`` reads; padded with zeros."""
+    kernel = np.pad(layer.kernel, [(0, 0), (0, 0), *((0, -n % 4) for n in layer.kernel.shape[2:])])
+    y, x, inputs, outputs = kernel.shape
+    kernel = kernel.reshape(y * x, inputs // 4, 4, outputs // 4, 4).transpose(3, 1, 0, 2, 4)
+    bias = np.pad(layer.bias, (0, -len(layer.bias) % 4))
+    return np.concatenate([kernel.ravel(), bias]).astype("<f2")
+
+
+def explorer(layers: list[Layer], *, latent: Latent, title: str, facts: list[str]) -> str:
+    """The page as HTML. It needs no network and no other file; at width 64 it has about 9.5 MB.
+
+    Args:
+      layers: what ``folded`` returns.
+      latent: the prior over z.
+      title: such as "sprites, step 5,000".
+      facts: shown below the title.
+    """
+    model: dict[str, Any] = {
+        "title": title,
+        "facts": facts,
+        "latent": {"dim": latent.dim, "distribution": latent.distribution},
+        "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
+    }
+    weights = np.concatenate([packed(layer) for layer in layers]).tobytes()
+    here = importlib.resources.files("dcgan_jax.views")
+    parts = {
+        "{{model}}": json.dumps(model).replace("<", "\\u003c"),
+        "{{weights}}": base64.b64encode(weights).decode(),
+        "{{shader}}": (here / "explorer.glsl").read_text(encoding="utf-8"),
+        "{{network}}": (here / "explorer_network.js").read_text(encoding="utf-8"),
+        "{{script}}": (here / "explorer.js").read_text(encoding="utf-8"),
+    }
+    page = (here / "explorer.html").read_text(encoding="utf-8")
+    for name, text in parts.items():
+        page = page.replace(name, text)
+    return page

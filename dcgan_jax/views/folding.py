@@ -1,0 +1,48 @@
+"""The generator as plain transposed convolutions, for programs that know neither Flax nor BatchNorm."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dcgan_jax.gan.networks import BATCHNORM_EPSILON, Generator
+from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.system.errors import InputError
+
+
+class Layer(NamedTuple):
+    """A 4x4 transposed convolution with a bias. A ReLU follows it, or tanh if it is the last.
+
+    The first has stride 1 and padding 0 (1x1 -> 4x4), the others stride 2 and padding 1, as in PyTorch.
+    """
+
+    kernel: np.ndarray  # float32 (4, 4, in, out)
+    bias: np.ndarray  # float32 (out,)
+
+
+def folded(params: GeneratorParams) -> list[Layer]:
+    """The layers of a generator in inference mode: BatchNorm's scale is in the kernels, the rest of it in the biases.
+
+    Raises:
+      InputError: it is a network of the user's own.
+    """
+    check_built_in(params)
+    layers = []
+    for i in range(len(params.params) - 1):  # the last is a convolution alone
+        block = params.params[f"GeneratorBlock_{i}"]
+        norm, seen = block["BatchNorm_0"], params.batch_stats[f"GeneratorBlock_{i}"]["BatchNorm_0"]
+        scale = np.asarray(norm["scale"]) / np.sqrt(np.asarray(seen["var"]) + BATCHNORM_EPSILON)
+        bias = np.asarray(norm["bias"]) - np.asarray(seen["mean"]) * scale
+        layers.append(Layer(np.asarray(block["ConvTranspose_0"]["kernel"]) * scale[None, None, None], bias))
+    kernel = np.asarray(params.params["ConvTranspose_0"]["kernel"])
+    return [*layers, Layer(kernel, np.zeros(kernel.shape[3], np.float32))]
+
+
+def check_built_in(params: GeneratorParams) -> None:
+    """Refuse a generator that is not a ``Generator``.
+
+    Raises:
+      InputError: names its class.
+    """
+    if type(params.generator) is not Generator:
+        name = type(params.generator).__name__
+        raise InputError(f"only the built-in Generator can be exported, not {name}: call sample(params, key) with it")

@@ -1,0 +1,38 @@
+"""The generator as an ONNX graph."""
+
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from dcgan_jax.views.folding import Layer
+
+
+def onnx_graph(layers: list[Layer], about: dict[str, str]) -> bytes:
+    """The content of an ONNX file: ``z`` (N, latent_dim) -> ``images`` (N, H, W, C) in [-1, 1], float32, for any N.
+
+    Args:
+      layers: what ``folded`` returns.
+      about: goes to its metadata.
+    """
+    side = 4 * 2 ** (len(layers) - 1)
+    nodes = [helper.make_node("Unsqueeze", ["z", "axes"], ["x0"])]
+    constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])]
+    for i, layer in enumerate(layers):
+        last = i == len(layers) - 1
+        geometry: dict[str, Any] = {"strides": [2, 2], "pads": [1, 1, 1, 1]} if i else {}
+        constants.append(numpy_helper.from_array(layer.kernel.transpose(2, 3, 0, 1).copy(), f"kernel{i}"))
+        constants.append(numpy_helper.from_array(layer.bias, f"bias{i}"))
+        nodes.append(helper.make_node("ConvTranspose", [f"x{i}", f"kernel{i}", f"bias{i}"], [f"y{i}"], **geometry))
+        nodes.append(helper.make_node("Tanh" if last else "Relu", [f"y{i}"], [f"x{i + 1}"]))
+    nodes.append(helper.make_node("Transpose", [f"x{len(layers)}"], ["images"], perm=[0, 2, 3, 1]))
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", layers[0].kernel.shape[2]])
+    images = [side, side, layers[-1].kernel.shape[3]]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *images])
+    graph = helper.make_graph(nodes, "generator", [z], [images], constants)
+    # An operator set and a file version that runtimes of 2022 already read.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model.producer_name = "dcgan_jax"
+    helper.set_model_props(model, about)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()

@@ -1,0 +1,272 @@
+"""``python -m dcgan_jax.export``: what others read from its files is what ``decode`` draws."""
+
+import base64
+import dataclasses
+import http.server
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import equal, some_generator
+from PIL import Image
+
+from dcgan_jax import Config, InputError, decode, fit, restore, sample, to_uint8
+from dcgan_jax.export import Arguments, export
+from dcgan_jax.generate import Arguments as Generate
+from dcgan_jax.generate import generate
+from dcgan_jax.run import portable
+from dcgan_jax.views.folding import folded
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """A run of four steps with a checkpoint after two, and one evaluation."""
+    workdir = tmp_path_factory.mktemp("exported") / "run"
+    config = Config(data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, steps=4, checkpoint_every=2)
+    fit(dataclasses.replace(config, log_every=2), workdir)
+    found = [{"step": 2, "n": 6, "metrics": {"fd": {"value": 12.5, "floor": 1.5, "low": 12, "high": 13, "n": 6}}}]
+    (workdir / "evaluation.json").write_text(json.dumps(found))
+    return workdir
+
+
+def files(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_all_formats_that_are_installed_are_the_default_and_the_others_are_named(run, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnx")
+    pytest.importorskip("safetensors")
+    export(Arguments(run, tmp_path / "all"))
+    names = {"explorer.html", "generator.safetensors", "generator.onnx"}
+    assert files(tmp_path / "all") == names
+    assert names == {line.split("/")[-1].split()[0] for line in capsys.readouterr().out.splitlines()}
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
+    export(Arguments(run, tmp_path / "some"))
+    assert files(tmp_path / "some") == names - {"generator.onnx"}
+    assert "left out: onnx" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"onnx needs a library that is not installed: .*\[export\]"):
+        export(Arguments(run, tmp_path / "none", formats=("html", "onnx")))
+    assert not (tmp_path / "none").exists()
+
+
+def test_safetensors_come_back_as_the_same_generator(run, tmp_path):
+    safetensors = pytest.importorskip("safetensors")
+    export(Arguments(run, tmp_path, formats=("safetensors",), step=2))
+    path, params = tmp_path / "generator.safetensors", restore(run, 2)
+    back = restore(path)
+    assert (back.generator, back.latent, int(back.step)) == (params.generator, params.latent, 2)
+    assert equal(sample(back, KEY, 3), sample(params, KEY, 3))
+    assert equal(back.params, params.params) and equal(back.batch_stats, params.batch_stats)
+    with safetensors.safe_open(path, "np") as file:
+        about = json.loads(file.metadata()["dcgan_jax"])
+    assert about["latent"] == {"dim": 8, "distribution": "normal"} and about["step"] == 2
+    assert about["generator"]["image_size"] == 16 and about["generator"]["width"] == 4
+    assert about["metrics"]["fd"] == 12.5 and about["metrics"]["loss_G"] > 0
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert 4 * numbers < path.stat().st_size < 4 * numbers + 2500
+
+
+def test_every_field_of_the_network_and_the_prior_comes_back(tmp_path):
+    pytest.importorskip("safetensors")
+    params = some_generator(image_size=32, width=3, channels=1, latent_dim=5, latent="uniform", dtype=jnp.bfloat16)
+    (tmp_path / "a.safetensors").write_bytes(portable.to_safetensors(params, {}))
+    back = restore(tmp_path / "a.safetensors", 7)
+    assert (back.generator, back.latent) == (params.generator, params.latent)
+    assert equal(decode(back, jnp.ones((2, 5))), decode(params, jnp.ones((2, 5))))
+
+
+def test_generate_draws_from_the_file(run, tmp_path):
+    pytest.importorskip("safetensors")
+    export(Arguments(run, tmp_path / "out", formats=("safetensors",)))
+    generate(Generate(tmp_path / "out" / "generator.safetensors", tmp_path / "pictures", num=2))
+    with Image.open(tmp_path / "pictures" / "00001.png") as picture:
+        assert np.array_equal(picture, to_uint8(sample(restore(run), KEY, 2))[1])
+
+
+def test_other_files_and_steps_are_refused(run, tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    export(Arguments(run, tmp_path, formats=("safetensors",)))
+    path = tmp_path / "generator.safetensors"
+    with pytest.raises(InputError, match="is of step 4, not 2: leave the step out"):
+        restore(path, 2)
+    with pytest.raises(InputError, match="does not exist: give a file that export wrote"):
+        restore(tmp_path / "nonesuch.safetensors")
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:50], b"", whole.replace(b'\\"width\\": 4', b'\\"width\\": 5'), numpy.save({})):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="is not a generator that export wrote"):
+            restore(path)
+
+
+class Own(nn.Module):
+    @nn.compact
+    def __call__(self, z, *, train):
+        return nn.tanh(nn.Dense(16 * 16 * 3)(z)).reshape(-1, 16, 16, 3)
+
+
+def test_networks_of_your_own_are_refused():
+    own = Own()
+    params = some_generator(image_size=16, width=4).replace(generator=own)
+    with pytest.raises(InputError, match="only the built-in Generator can be exported, not Own"):
+        folded(params)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image_size": 16, "width": 5, "latent_dim": 7, "channels": 1},
+        {"image_size": 64, "width": 16, "latent": "uniform"},
+    ],
+    ids=lambda options: str(options["image_size"]),
+)
+def test_onnx_runs_as_decode_does_for_any_number_of_images(options):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from dcgan_jax.views.onnx_graph import onnx_graph
+
+    params = some_generator(**options)
+    session = runtime.InferenceSession(onnx_graph(folded(params), {"step": "7"}), providers=["CPUExecutionProvider"])
+    for num in (1, 5):
+        z = np.asarray(params.latent.draw(KEY, num))
+        (images,) = session.run(None, {"z": z})
+        assert images.dtype == np.float32
+        np.testing.assert_allclose(images, decode(params, z), atol=1e-4)
+    assert np.std(images) > 0.2
+    assert session.get_modelmeta().custom_metadata_map == {"step": "7"}
+
+
+def test_help_is_quick_to_import_and_the_folder_is_checked_first(run, tmp_path):
+    code = """
+import sys
+sys.argv = ["export", "--help"]
+from dcgan_jax.export import main
+try:
+    main()
+except SystemExit:
+    assert not {"jax", "onnx", "safetensors", "huggingface_hub"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "--formats" in done.stdout, done.stderr
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file: give --out a folder"):
+        export(Arguments(run, tmp_path / "file"))
+    with pytest.raises(InputError, match="not the folder of a run"):
+        export(Arguments(tmp_path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+class StandIn(http.server.BaseHTTPRequestHandler):
+    """As much of the Hub as one commit and one download use. ``server.files`` holds what was uploaded."""
+
+    def answer(self, status, content, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Length": len(content), **headers}.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        here = f"http://127.0.0.1:{self.server.server_port}/me/things"
+        if self.headers["Authorization"] != "Bearer hf_mine" or "/other/" in self.path:
+            return self.answer(401, b"")
+        if self.path == "/api/models/me/things/preupload/main":
+            names = [file["path"] for file in json.loads(body)["files"]]
+            found = {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+        elif self.path == "/api/models/me/things/commit/main":
+            lines = [json.loads(line) for line in body.splitlines()]
+            for value in (line["value"] for line in lines if line["key"] == "file"):
+                self.server.files[value["path"]] = base64.b64decode(value["content"])
+            found = {"success": True, "commitUrl": f"{here}/commit/{'1' * 40}", "commitOid": "1" * 40}
+        elif self.path == "/api/repos/create":
+            found = {"url": here}
+        else:
+            found = {}
+        self.answer(200, json.dumps(found).encode(), Content_Type="application/json")
+
+    def do_GET(self):
+        start, name = self.path.rsplit("/", 1)
+        if start != "/me/things/resolve/main" or name not in self.server.files:
+            return self.answer(404, b"", X_Error_Code="EntryNotFound")
+        self.answer(200, self.server.files[name], ETag='"2"', X_Repo_Commit="1" * 40)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
+        server.files = {}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+PUSH = """
+import sys, jax, numpy as np
+from dcgan_jax import InputError, restore, sample
+from dcgan_jax.export import Arguments, export
+run, out = sys.argv[1:]
+export(Arguments(run, out, push="me/things"))
+key = jax.random.key(0)
+assert np.array_equal(sample(restore("hf:me/things"), key, 2), sample(restore(run), key, 2))
+for attempt in (
+    lambda: export(Arguments(run, out, formats=("safetensors",), push="other/things")),
+    lambda: restore("hf:me/nothing"),
+    lambda: restore("hf:///"),
+):
+    try:
+        attempt()
+    except InputError as error:
+        print("refused:", error)
+"""
+
+
+def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
+    pytest.importorskip("safetensors")
+    pytest.importorskip("huggingface_hub")
+    address = f"http://127.0.0.1:{server.server_port}"
+    settings = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_mine", "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
+    (run / "report.html").write_text("how it went")
+    command = [sys.executable, "-c", PUSH, run, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert f"{address}/me/things" in lines
+    refused = [line for line in lines if line.startswith("refused:")]
+    assert (
+        len(refused) == 3
+        and "upload to other/things: " in refused[0]
+        and "401" in refused[0]
+        and "hf auth login" in refused[0]
+    )
+    local = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    card = server.files.pop("README.md").decode()
+    assert server.files.pop("report.html") == b"how it went"
+    assert server.files.pop("samples.png").startswith(b"\x89PNG")
+    assert server.files == local and "generator.safetensors" in local
+    assert 'restore("hf:me/things")' in card and "| width | 4 |" in card and "| loss_G | " in card
+    assert str(run.parent) not in card  # no path of this machine
+    assert {"explorer.html", "report.html"} <= set(re.findall(r"`(\S+)`: ", card))
+
+
+def test_push_is_checked_before_anything_is_written(run, tmp_path):
+    for wrong in ({"push": "things"}, {"push": "me/things", "formats": ("html",)}):
+        with pytest.raises(InputError, match="USER/NAME|--push needs safetensors"):
+            Arguments(run, tmp_path, **wrong)

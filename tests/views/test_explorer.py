@@ -1,0 +1,201 @@
+"""The page that runs a generator, in a real browser: what it draws, and that its parts do what they say."""
+
+import time
+
+import chromium
+import jax
+import numpy as np
+import pytest
+from helpers import some_generator
+from PIL import Image
+
+from dcgan_jax import decode, to_uint8
+from dcgan_jax.views.explorer import explorer
+from dcgan_jax.views.folding import folded
+
+pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed (apt-get install chromium)")
+READY = "document.body && document.body.dataset.ready"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    opened = chromium.Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+def write(params, path):
+    """The page of a generator as a file."""
+    path.write_text(explorer(folded(params), latent=params.latent, title="</script>, step 7", facts=["<b>", "8×8"]))
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The address of a page with a 16x16 generator."""
+    return write(
+        some_generator(image_size=16, width=8, latent_dim=8), tmp_path_factory.mktemp("page") / "explorer.html"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image_size": 16, "width": 5, "latent_dim": 7, "channels": 1},
+        {"image_size": 32, "width": 8, "latent_dim": 16, "latent": "uniform"},
+        {"image_size": 64, "width": 6},
+        {"image_size": 128, "width": 2, "channels": 1},
+        {"image_size": 256, "width": 1},
+    ],
+    ids=lambda options: str(options["image_size"]),
+)
+def test_both_backends_draw_what_decode_draws(page, tmp_path, options):
+    params = some_generator(**options)
+    z = params.latent.draw(jax.random.key(3), 5)
+    expected = to_uint8(decode(params, z)).astype(int)
+    assert expected.std() > 20  # a picture, not a grey area
+    address = write(params, tmp_path / "explorer.html")
+    code = f"dcgan.decode({np.asarray(z).tolist()}).then((images) => images.map((image) => Array.from(image)))"
+    for fragment, name in (("#gpu", "WebGL2"), ("#cpu", "JavaScript")):
+        page.open(address + fragment, READY)
+        assert page.run("dcgan.backend") == name
+        images = np.array(page.run(code)).reshape(expected.shape)
+        assert abs(images - expected).max() <= 2, name
+    assert page.errors == []
+
+
+def test_without_a_graphics_card_plain_javascript_draws(page, small):
+    page.open(small, READY)  # this browser has WebGL2 in software alone, which is slower
+    assert page.run("dcgan.backend") == "JavaScript"
+    page.open(f"{small}#gpu&seed=2", READY)
+    click(page, "#new")
+    assert page.run("[dcgan.backend, location.hash.split('&').includes('gpu')]") == ["WebGL2", True]
+    there = page.run("backend.draw(samples.map(({ z }) => z)).map((image) => Array.from(image))")
+    page.run("backend.draw = () => null")  # as if the card had been taken away
+    found = page.run("dcgan.decode(samples.map(({ z }) => z)).then((all) => all.map((image) => Array.from(image)))")
+    assert page.run("dcgan.backend") == "JavaScript" and abs(np.array(found) - there).max() <= 2
+    assert page.errors == []
+
+
+def grid(page):
+    return page.run("[...document.querySelectorAll('#grid canvas')].map((canvas) => canvas.toDataURL())")
+
+
+def shown(page, selector):
+    return page.run(f"[...document.querySelectorAll('{selector}')].map((canvas) => canvas.toDataURL())")
+
+
+def click(page, selector, number=0):
+    page.run(f"document.querySelectorAll('{selector}')[{number}].click()")
+
+
+def settle(page, look, wanted):
+    """Wait until ``look()`` is what is wanted; drawing takes a moment."""
+    for _ in range(500):
+        if wanted(found := look()):
+            return found
+        time.sleep(0.02)
+    raise AssertionError("the page did not get there")
+
+
+def test_the_address_says_which_samples_and_anybody_gets_the_same(page, small):
+    page.open(f"{small}#seed=5", READY)
+    five = grid(page)
+    assert len(set(five)) == 16
+    click(page, "#new")
+    other = settle(page, lambda: grid(page), lambda found: not set(found) & set(five))
+    address = page.run("location.href")
+    page.open(address, READY)
+    assert grid(page) == other
+    page.run("location.hash = '#seed=5'")
+    settle(page, lambda: grid(page), lambda found: found == five)
+    page.open(f"{small}#seed=5&truncation=0.3", READY)
+    assert not set(grid(page)) & set(five)
+    short = page.run("samples[0].z")
+    page.open(f"{small}#seed=5", READY)
+    assert np.allclose(short, 0.3 * np.array(page.run("samples[0].z")))
+    page.open(f"{small}#seed=-1&truncation=x", READY)
+    assert page.run("[seed(), truncation()]") == [0, 1]
+    assert page.errors == []
+
+
+def test_between_two_images_the_strip_goes_from_one_to_the_other(page, small):
+    page.open(small, READY)
+    samples = grid(page)
+    click(page, "#grid button", 9)
+    click(page, "#grid button", 4)
+    strip = settle(page, lambda: shown(page, "#strip canvas"), lambda s: (s[0], s[-1]) == (samples[9], samples[4]))
+    assert len(set(strip)) == 8
+    lengths = page.run("[0, .5, 1].map((t) => { const z = slerp([3, 0], [0, 3], t); return Math.sqrt(dot(z, z)); })")
+    assert np.allclose(lengths, 3)
+    page.run("$('position').value = 1; $('position').dispatchEvent(new Event('input'))")
+    settle(page, lambda: shown(page, "#between-picture"), lambda found: found == [samples[4]])
+    assert page.errors == []
+
+
+def test_a_drag_walks_on_from_an_image_at_the_same_length_of_z(page, small):
+    page.open(small, READY)
+    samples = grid(page)
+    click(page, "[data-tab=walk]")
+    click(page, "#grid button", 3)
+    settle(page, lambda: shown(page, "#walk-picture"), lambda found: found == [samples[3]])
+    before = page.run("dot(here, here)")
+    page.run("$('walk-picture').scrollIntoView({block: 'center'})")
+    box = page.run("(({x, y, width}) => [x + width / 2, y + width / 2])($('walk-picture').getBoundingClientRect())")
+    mouse = {"button": "left", "clickCount": 1}
+    page.send("Input.dispatchMouseEvent", type="mousePressed", x=box[0], y=box[1], **mouse)
+    for i in range(1, 6):
+        page.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + 20 * i, y=box[1], button="left", buttons=1)
+    page.send("Input.dispatchMouseEvent", type="mouseReleased", x=box[0] + 100, y=box[1], **mouse)
+    moved = settle(page, lambda: shown(page, "#walk-picture"), lambda found: found != [samples[3]])
+    page.run("$('walk-picture').focus()")
+    page.send("Input.dispatchKeyEvent", type="keyDown", key="ArrowUp")
+    settle(page, lambda: shown(page, "#walk-picture"), lambda found: found != moved)
+    assert np.isclose(page.run("dot(here, here)"), before)
+    assert page.errors == []
+
+
+def test_arithmetic_averages_up_to_three_images_for_each_term(page, small):
+    page.open(small, READY)
+    samples = grid(page)
+    click(page, "[data-tab=arithmetic]")
+    terms = "#terms > button"
+    click(page, terms, 1)
+    click(page, "#grid button", 0)  # B is what A is, so the answer is C
+    # A longer z than usual would be shortened.
+    page.run("samples[2].z = times(samples[2].z, 0.9 * USUAL / Math.sqrt(dot(samples[2].z, samples[2].z))); drawTab()")
+    average = settle(page, lambda: shown(page, f"{terms} > canvas"), lambda found: found[0] == found[1] == samples[0])
+    settle(page, lambda: shown(page, "#arithmetic-picture"), lambda found: found == [average[2]])
+    click(page, terms, 2)
+    for i in (5, 6, 7):
+        click(page, "#grid button", i)
+    settle(page, lambda: shown(page, f"{terms}:nth-child(3) div canvas"), lambda found: found == samples[5:8])
+    wanted = page.run("decode([mean([5, 6, 7].map((i) => samples[i].z))]).then(([image]) => Array.from(image))")
+    seen = "Array.from($('terms').children[2].querySelector('canvas').getContext('2d').getImageData(0, 0, 16, 16).data)"
+    settle(page, lambda: np.array(page.run(seen)).reshape(-1, 4)[:, :3].ravel().tolist(), lambda found: found == wanted)
+    assert page.errors == []
+
+
+def test_pictures_are_saved(page, small, tmp_path):
+    page.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.open(f"{small}#seed=3", READY)
+    for name, button, size in (("samples-3.png", "#save", (64, 64)), ("between.png", "#save-strip", (128, 16))):
+        click(page, button)
+        settle(page, lambda: (tmp_path / name).exists(), bool)
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == size
+    assert page.errors == []
+
+
+def test_it_fits_a_phone_and_names_its_parts(page, small):
+    page.open(small, READY)
+    for width in (390, 1280):
+        page.screenshot(width)
+        assert page.run("document.documentElement.scrollWidth") <= width
+    assert page.run("[document.title, $('facts').textContent]") == ["</script>, step 7 – DCGAN", "<b> · 8×8"]
+    unnamed = page.run(
+        "[...document.querySelectorAll('canvas, button, input')].filter((e) => !(e.ariaLabel || e.ariaHidden"
+        " || e.textContent.trim() || (e.labels && e.labels.length))).map((e) => e.outerHTML)"
+    )
+    assert unnamed == []
+    assert page.errors == []
