@@ -121,6 +121,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
     # TensorFlow takes seconds to load: import it only after all checks.
     from dcgan_jax.data.pipeline import device_batches
     from dcgan_jax.run.log import RunLog, say
+    from dcgan_jax.run.report import write_report
 
     start = int(cluster.local(state.step))
     noise_key, sample_key = jax.random.split(jax.random.key(config.seed))
@@ -179,6 +180,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
                 copy = finite_copy(step, state)
                 if log and checkpoints:
                     log.sync()
+                    log.timing(step, rate)
                     checkpoints.save(step, copy, attempt)
             if log:
                 log.advance(step)
@@ -190,6 +192,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
         if checkpoints:
             checkpoints.wait()
     if checkpoints:
+        write_report(folder, cluster.local(generator_params(state)))
         values = record.last
         print(
             f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, "
