@@ -1,7 +1,6 @@
 """What a run folder holds, gathered for its report."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +186,8 @@ def _machine(timings) -> dict[str, str]:
     shown = {
         "time": _duration(seconds) + (f" in {len(timings)} starts" if len(timings) > 1 else ""),
         "images per second": f"{speed:,.1f}" if speed else "",
-        "device": f"{last.get('devices', 1)} × {last.get('device', '')}, {last.get('processes', 1)} process(es)",
+        "device": f"{last.get('devices', 1)} × {last.get('device', '')}",
+        "processes": str(last.get("processes", 1)),
         "processor": f"{last.get('processor', '')}, {last.get('cores', '')} cores",
         **{name: str(number) for name, number in last.get("versions", {}).items()},
     }

@@ -3,7 +3,6 @@
 import base64
 import importlib.resources
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -12,29 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcgan_jax.views.grid import grid, picture
+from dcgan_jax.views.plots import plots
 
-_POINTS = 400  # of a curve at most
 _FILM = 2_000_000  # bytes of all sample grids of a page; as text they take a third more
 _SHEET = 700  # pixels: the width of the widest picture
-
-NAMES = {
-    "loss_D": "D",
-    "loss_G": "G",
-    "D_x": "real images",
-    "D_G_z1": "generated, before G's step",
-    "D_G_z2": "generated, after D's step",
-    "grad_norm_D": "D",
-    "grad_norm_G": "G",
-    "kid": "KID",
-    "fd": "FD",
-}
-_PLOTS = {
-    "Losses": ("loss_D", "loss_G"),
-    "Probability of being real, as D says": ("D_x", "D_G_z1", "D_G_z2"),
-    "Gradient norms (logarithmic)": ("grad_norm_D", "grad_norm_G"),
-}
-_LOGARITHMIC = ("kid", "fd", "grad_norm_D")
-_STRETCH = 1e4  # what is smaller than the largest value by more than this lies on the lower edge of a logarithmic plot
 
 
 class Run(NamedTuple):
@@ -86,7 +66,7 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     title = " and ".join(run.name for run in runs)
     sections = [
         ("Verdict", [_verdict(run) for run in runs]),
-        ("Curves", [_plots(run, runs) for run in runs]),
+        ("Curves", [plots(run.lines, [other.lines for other in runs]) for run in runs]),
         ("Samples through training, from the same noise", _films(runs)),
         ("Real images beside samples", [_beside(run) for run in runs]),
         ("Samples and the training images most like them", [_pairs(run) for run in runs]),
@@ -99,7 +79,7 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     body += [_section(head, names, parts) for head, parts in sections]
     body.append(_section("Settings that differ from the defaults", [""], [_settings(runs, defaults)]))
     body.append(_section("Machine and time", names, [_machine(run) for run in runs]))
-    template = importlib.resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
+    template = importlib.resources.files("dcgan_jax.views").joinpath("report.html").read_text(encoding="utf-8")
     return template.replace("<!-- title -->", escape(title)).replace("<!-- body -->", "\n".join(filter(None, body)))
 
 
@@ -121,104 +101,6 @@ def _verdict(run) -> str:
         for name, (value, other) in run.numbers.items()
     )
     return f'<ul class="verdict">{items}</ul>' + (f'<div class="tiles">{tiles}</div>' if tiles else "")
-
-
-def _plots(run, runs) -> str:
-    seen = list(dict.fromkeys(name for other in runs for line in other.lines for name in line))
-    plots = {head: [name for name in names if name in seen] for head, names in _PLOTS.items()}
-    for name in seen:  # a metric that has a floor has a plot of its own
-        if f"{name}_floor" in seen:
-            note = " (logarithmic)" if name in _LOGARITHMIC else ""
-            plots[NAMES.get(name, name) + note] = [name, f"{name}_floor"]
-    html = "".join(_plot(head, names, run, runs) for head, names in plots.items() if names)
-    return f'<div class="plots">{html}</div>' if html else ""
-
-
-def _plot(head, names, run, runs) -> str:
-    curves = [_curve(other.lines, names) for other in runs]
-    everything = np.concatenate([values.ravel() for _, values in curves])
-    everything = everything[np.isfinite(everything)]
-    steps, values = curves[[other is run for other in runs].index(True)]
-    if not len(steps):
-        return ""
-    low, high = min(steps[0] for steps, _ in curves if len(steps)), max(steps[-1] for steps, _ in curves if len(steps))
-    height, marks = _scale(everything, logarithmic=names[0] in _LOGARITHMIC, probability=names[0].startswith("D_"))
-    across = (steps - low) / max(high - low, 1)
-    paths, keys, series = [], [], []
-    for i, (name, column) in enumerate(zip(names, values.T)):
-        floor = name.endswith("_floor")
-        colour = "var(--floor)" if floor else f"var(--c{i % 3})"
-        dashed = " dashed" if floor or i == 1 else ""
-        there = np.isfinite(column)
-        points = zip(1000 * across[there], 1000 * (1 - height(column[there])))
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        paths.append(f'<path class="{dashed}" style="stroke:{colour}" d="M{path}"/>' if path else "")
-        label = "real images (floor)" if floor else NAMES.get(name, name)
-        keys.append(f'<span class="key{dashed}" style="--colour:{colour}">{escape(label)}</span>')
-        series.append((label, [float(f"{x:.4g}") if math.isfinite(x) else None for x in column]))
-    rules = "".join(
-        f'<path class="ruled" d="M0 {y:.1f}H1000"/>' for y in (1000 * (1 - height(np.array(marks)))).tolist()
-    )
-    labels = "".join(
-        f'<span class="y" style="bottom:{100 * y:.1f}%">{mark:g}</span>'
-        for mark, y in zip(marks, height(np.array(marks)))
-    )
-    for mark in _ticks(low, high, 4):
-        if mark == int(mark):
-            labels += (
-                f'<span class="x" style="left:{100 * (mark - low) / max(high - low, 1):.1f}%">{int(mark):,}</span>'
-            )
-    data = {"steps": steps.tolist(), "low": float(low), "high": float(high), "series": series}
-    last = ", ".join(f"{label} {known[-1]:g}" for label, known in _known(series))
-    return (
-        f'<figure class="plot" tabindex="0" role="img" data-points="{escape(json.dumps(data))}" aria-label="'
-        f'{escape(f"{head}, a curve up to step {int(steps[-1])}; at its end: {last}. Arrow keys read it.")}">'
-        f'<figcaption><b>{escape(head)}</b>{"".join(keys)}</figcaption><div class="area">'
-        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{rules}{"".join(paths)}</svg>'
-        f'{labels}<i class="cursor" hidden></i><output class="tip" hidden></output></div></figure>'
-    )
-
-
-def _known(series):
-    for label, values in series:
-        if known := [value for value in values if value is not None]:
-            yield label, known
-
-
-def _curve(lines, names):
-    """Steps (N,) and values (N, names) of the lines that have any of them; each point the mean of a few lines."""
-    lines = [line for line in lines if any(name in line for name in names)]
-    steps = np.array([line["step"] for line in lines], float)
-    values = np.array([[line.get(name, math.nan) for name in names] for line in lines]).reshape(-1, len(names))
-    if names[-1].endswith("_floor"):  # few, and each counts
-        return steps, values
-    each = -(-len(lines) // _POINTS) or 1
-    ends = range(0, len(lines), each)
-    means = [values[i : i + each].mean(0) for i in ends]
-    return np.array([steps[i : i + each][-1] for i in ends]), np.array(means).reshape(-1, len(names))
-
-
-def _scale(values, *, logarithmic, probability):
-    """A function from values to heights in [0, 1], and the values to mark."""
-    if logarithmic and (values > 0).any():
-        top = math.log10(values.max())
-        bottom = max(math.log10(values[values > 0].min()), top - math.log10(_STRETCH))
-        bottom, top = math.floor(bottom), max(math.ceil(top), math.floor(bottom) + 1)
-        marks = [10.0**power for power in range(bottom, top + 1)]
-        return lambda x: (np.log10(np.maximum(x, marks[0])) - bottom) / (top - bottom), marks
-    low, high = (0.0, 1.0) if probability else (min(0.0, *values, 0), max(values, default=1.0))
-    marks = _ticks(low, high, 4)
-    low, high = min(low, marks[0]), max(high, marks[-1])
-    return lambda x: (np.asarray(x) - low) / ((high - low) or 1), marks
-
-
-def _ticks(low, high, about):
-    span = (high - low) or 1
-    power = 10 ** math.floor(math.log10(span / about))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if span / (power * factor) <= about + 0.5)
-    return [round(step * i, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)] or [
-        low
-    ]
 
 
 def _webp(image, quality=80) -> bytes:
@@ -283,12 +165,12 @@ def _beside(run) -> str:
 def _pairs(run) -> str:
     if run.pairs is None:
         return _missing(run, "pairs")
-    sheet = grid(run.pairs.reshape(-1, *run.pairs.shape[2:]), columns=4)
+    sheet = grid(run.pairs.reshape(-1, *run.pairs.shape[2:]), columns=8)
     alt = f"{len(run.pairs)} pairs: a sample, and right of it the training image most like it"
     return (
         f'<div class="{_small(run.pairs)}">{_img(_webp(sheet, 90), alt, "class=sheet")}</div>'
-        '<p class="soft">In columns 1 and 3 samples, right of each the training image most like it. Pairs that are '
-        "the same say that the generator copies.</p>"
+        '<p class="soft">Four pairs in a row: a sample, and right of it the training image most like it. Pairs that '
+        "are the same say that the generator copies.</p>"
     )
 
 
@@ -299,8 +181,8 @@ def _walk(run) -> str:
     sheet = _webp(grid(run.walk.reshape(-1, *run.walk.shape[2:]), columns), 90)
     alt = f"{rows} rows of {columns} images that change from one sample to another in small steps"
     return (
-        f'<div class="{_small(run.walk)}">{_img(sheet, alt, "class=sheet")}</div><p class="soft">Each row goes from one '
-        "sample to another. Changes that are even, with creatures of their own on the way, are a good sign.</p>"
+        f'<div class="{_small(run.walk)}">{_img(sheet, alt, "class=sheet")}</div><p class="soft">Each row goes from '
+        "one sample to another. Good images all along, without jumps, are a good sign.</p>"
     )
 
 
