@@ -149,7 +149,7 @@ def _numbers(lines, evaluated) -> dict[str, tuple[str, str]]:
     for name, label in names.items():
         if name in measured:
             value, floor = measured[name]
-            numbers[label] = (f"{value:.3g}", f"real images: {floor:.3g}")
+            numbers[label] = (f"{value:.3g}", f"floor {floor:.3g}")
     return numbers
 
 

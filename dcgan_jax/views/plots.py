@@ -9,7 +9,7 @@ import numpy as np
 
 Lines = Sequence[Mapping[str, float]]
 
-_POINTS = 400  # of a curve at most
+_POINTS = 200  # of a curve at most
 NAMES = {
     "loss_D": "D",
     "loss_G": "G",

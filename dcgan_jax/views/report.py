@@ -157,7 +157,7 @@ def _beside(run) -> str:
         return ""
     figures = "".join(
         f"<figure>{_img(_webp(grid(images, columns=5), 90), alt)}<figcaption>{alt}</figcaption></figure>"
-        for images, alt in ((run.reals, "real images"), (run.fakes, "samples at the end"))
+        for images, alt in ((run.reals, "real images"), (run.fakes, f"samples of step {max(run.grids):,}"))
     )
     return f'<div class="pair {_small(run.reals)}">{figures}</div>'
 

@@ -1,6 +1,7 @@
 """Animations: frames in, one file out."""
 
 import importlib.util
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,13 +51,15 @@ def save_animation(path: Path, frames: Sequence[np.ndarray], *, fps: int) -> Non
 
 
 def _save_mp4(path, frames, fps):
-    import imageio_ffmpeg
+    import imageio_ffmpeg  # pyright: ignore[reportMissingImports] - an extra
 
-    h, w = frames[0].shape[:2]
-    even = ((0, h % 2), (0, w % 2), (0, 0))  # H.264 with colours at half the resolution
-    writer = imageio_ffmpeg.write_frames(str(path), (w + w % 2, h + h % 2), fps=fps, macro_block_size=2, quality=8)
-    writer.send(None)
-    for frame in frames:
-        padded = np.pad(frame, even, constant_values=255)
-        writer.send(np.ascontiguousarray(np.broadcast_to(padded, (*padded.shape[:2], 3))))
-    writer.close()
+    h, w = (side + side % 2 for side in frames[0].shape[:2])  # H.264 has colours at half the resolution
+    video = np.full((len(frames), h, w, 3), 255, np.uint8)
+    for shown, frame in zip(video, frames):
+        shown[: frame.shape[0], : frame.shape[1]] = frame
+    raw = f"-f rawvideo -pix_fmt rgb24 -s {w}x{h} -r {fps} -i -"
+    command = f"-y -loglevel error {raw} -c:v libx264 -crf 20 -pix_fmt yuv420p -movflags +faststart".split()
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), *command, str(path.absolute())]
+    done = subprocess.run(program, input=video.tobytes(), capture_output=True)
+    if done.returncode:
+        raise InputError(f"cannot write {path}: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
