@@ -19,12 +19,12 @@ from dcgan_jax.views.grid import grid
 
 @pytest.fixture(scope="module")
 def run(photos, tmp_path_factory):
-    """A run of six steps with four sample grids."""
+    """A run of 40 steps with four sample grids, which are as different as those of a longer run."""
     from dcgan_jax import Config
 
     workdir = tmp_path_factory.mktemp("animated") / "run"
-    config = Config(data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, steps=6, learning_rate=0.01)
-    fit(dataclasses.replace(config, sample_every=2), workdir)
+    config = Config(data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, steps=40, learning_rate=0.01)
+    fit(dataclasses.replace(config, sample_every=20), workdir)
     return workdir
 
 
@@ -72,7 +72,9 @@ def test_training_shows_each_grid_in_its_order(run, tmp_path, suffix):
     animate(Arguments(run, out, what="training", seconds=3, fps=10, size=(8, 2), scale=1))
     shown, durations = frames(out)
     assert sum(durations) == 3000
-    sheets = [np.asarray(Image.open(run / "samples" / f"step_{step:06d}.png"))[: 2 * 18 + 2] for step in (0, 2, 4, 6)]
+    sheets = [
+        np.asarray(Image.open(run / "samples" / f"step_{step:06d}.png"))[: 2 * 18 + 2] for step in (0, 20, 25, 40)
+    ]
     nearest = [min(range(4), key=lambda i: np.abs(frame.astype(int) - sheets[i]).sum()) for frame in shown]
     assert nearest == sorted(nearest) and set(nearest) == {0, 1, 2, 3}
     assert sum(d for d, i in zip(durations, nearest) if i == 3) >= 1000  # the last stays longer
@@ -104,7 +106,7 @@ def test_a_missing_package_is_named_before_anything_is_drawn(run, tmp_path, monk
         ({"seconds": 0.01}, "at least 2 frames"),
         ({"size": (0, 1)}, "must be at least 1"),
         ({"what": "training", "size": (9, 1)}, "has 8x8 images: give a smaller --size"),
-        ({"step": 5}, "no checkpoint of step 5, only 6"),
+        ({"step": 5}, "no checkpoint of step 5, only 40"),
         ({"out": "none/walk.gif"}, "cannot write"),
         ({"workdir": "nothing"}, "is not the folder of a run"),
     ],

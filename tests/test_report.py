@@ -114,7 +114,9 @@ def test_the_verdict_comes_first_and_names_the_best_step(run, monkeypatch):
 def test_evaluation_classes_and_several_starts_are_shown(run):
     figure = {"value": 0.25, "floor": 0.5, "low": 0.125, "high": 0.75, "n": 6}
     (run / "evaluation.json").write_text(json.dumps([{"step": 6, "n": 6, "metrics": {"kid": figure}}]))
-    (run / "classes.json").write_text(json.dumps({"classes": [{"class": "odd", "samples": 0.375}]}))
+    (run / "classes.json").write_text(
+        json.dumps({"classes": [{"name": "odd", "share": {**figure, "n": 3}}], "finding": "Odd works best."})
+    )
     pairs = np.random.default_rng(0).integers(0, 256, (32, 1, 1, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     save_png(run / "pairs.png", grid(pairs, columns=8))
     once = json.loads((run / "timing.json").read_text())
@@ -122,7 +124,8 @@ def test_evaluation_classes_and_several_starts_are_shown(run):
     report(Arguments(run))
     page = (run / "report.html").read_text()
     text = text_of(page)
-    assert "KID (CIFAR features) 0.25 0.125 0.75 0.5 6 lower" in text and "odd 0.375" in text
+    assert "KID (CIFAR features) 0.25 0.125 0.75 0.5 6 lower" in text and "odd 0.25 / 0.5" in text
+    assert "Note Odd works best." in text and text.index("Odd works") < text.index("Losses")
     assert "1 h 2 min in 2 starts" in text
     (shown,) = pictures(page, '16 pairs[^"]*')
     assert shown.shape == (4 * 18 + 2, 8 * 18 + 2, 3)
@@ -140,7 +143,7 @@ def test_a_resumed_run_adds_to_its_time(trained, photos, tmp_path):
 
 def test_nothing_of_a_run_becomes_markup(run, tmp_path):
     hostile = run.rename(tmp_path / HOSTILE.replace("/", ""))
-    (hostile / "classes.json").write_text(json.dumps([{HOSTILE: HOSTILE}]))
+    (hostile / "classes.json").write_text(json.dumps({"classes": [{HOSTILE: HOSTILE}], "finding": HOSTILE}))
     (hostile / "evaluation.json").write_text(
         json.dumps([{"step": 6, "metrics": {HOSTILE: {"value": HOSTILE, "floor": '"><img src=x onerror=alert(1)>'}}}])
     )
@@ -179,7 +182,13 @@ def test_a_run_with_less_in_it_has_a_shorter_report(run, gone, tmp_path):
 def test_damaged_files_and_folders_that_are_no_run_are_refused(run, tmp_path):
     with pytest.raises(InputError, match="not the folder of a run"):
         report(Arguments(tmp_path))
-    for name, text in (("timing.json", "{"), ("timing.json", "3"), ("evaluation.json", "[3]"), ("classes.json", "x")):
+    for name, text in (
+        ("timing.json", "{"),
+        ("timing.json", "3"),
+        ("evaluation.json", "[3]"),
+        ("classes.json", "x"),
+        ("classes.json", "[3]"),
+    ):
         there = (run / name).read_text() if (run / name).exists() else None
         (run / name).write_text(text)
         with pytest.raises(InputError, match=f"{re.escape(name)} is damaged .*: delete it"):

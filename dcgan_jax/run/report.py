@@ -56,7 +56,7 @@ def describe(folder: RunFolder, params: GeneratorParams | None, *, why: str = ""
       InputError: it is no run, or something in it is damaged.
     """
     config, lines, about = folder.config(), folder.read_metrics(), folder.images_then()
-    evaluated = _checkpoints(folder)
+    evaluated, (classes, finding) = _checkpoints(folder), _classes(folder)
     grids = folder.grids()
     steps = list(grids)
     chosen = {steps[i] for i in np.linspace(0, len(steps) - 1, min(_GRIDS, len(steps))).round().astype(int)}
@@ -70,7 +70,10 @@ def describe(folder: RunFolder, params: GeneratorParams | None, *, why: str = ""
     return Run(
         name=folder.path.resolve().name,
         summary=f"{images} of {size} from {_shown(config)['data']}; {last:,} of {config.steps:,} steps",
-        verdict=_verdict(folder, lines, evaluated, about["count"] if about else 0),
+        verdict=[
+            *_verdict(folder, lines, evaluated, about["count"] if about else 0),
+            *([("note", finding)] if finding else []),
+        ],
         numbers=_numbers(lines, evaluated),
         lines=lines,
         grids={step: images[: 64 if config.image_size <= 64 else 16] for step, images in shown.items()},
@@ -83,7 +86,7 @@ def describe(folder: RunFolder, params: GeneratorParams | None, *, why: str = ""
             "walk": why,
         },
         figures=_figures(evaluated),
-        classes=_rows(folder.read_json(folder.classes)),
+        classes=classes,
         settings=_shown(config),
         machine=_machine(folder.timings()),
     )
@@ -167,14 +170,18 @@ def _figures(evaluated) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(found) -> list[dict[str, Any]]:
-    """The rows of ``classes.json``: a list of objects, one in an object, or an object for each class."""
-    if isinstance(found, dict):
-        for value in found.values():
-            if isinstance(value, list) and value:
-                return _rows(value)
-        found = [{"class": name, **(of if isinstance(of, dict) else {"value": of})} for name, of in found.items()]
-    return [row for row in found or [] if isinstance(row, dict)]
+def _classes(folder: RunFolder) -> tuple[list[dict[str, Any]], str]:
+    """A row for each class, its numbers beside their floors, and the sentence about them."""
+    found = folder.read_json(folder.classes) or {}
+    try:
+        rows = [dict(_beside_floor(name, of) for name, of in one.items()) for one in found.get("classes", [])]
+        return rows, str(found.get("finding", ""))
+    except (AttributeError, TypeError, KeyError) as error:
+        raise InputError(f"{folder.classes} is damaged ({first_line(error)}): delete it") from None
+
+
+def _beside_floor(name, of):
+    return (f"{name} / floor", f"{of['value']:.3g} / {of['floor']:.3g}") if isinstance(of, dict) else (name, of)
 
 
 def _machine(timings) -> dict[str, str]:

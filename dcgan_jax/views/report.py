@@ -76,9 +76,10 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     ]
     names = [run.name if len(runs) > 1 else "" for run in runs]
     body = [f"<h1>{escape(title)}</h1>", *(f'<p class="soft">{escape(run.summary)}</p>' for run in runs)]
-    body += [_section(head, names, parts) for head, parts in sections]
-    body.append(_section("Settings that differ from the defaults", [""], [_settings(runs, defaults)]))
-    body.append(_section("Machine and time", names, [_machine(run) for run in runs]))
+    cards = [_section(head, names, parts) for head, parts in sections]
+    cards.append(_section("Settings that differ from the defaults", [""], [_settings(runs, defaults)]))
+    cards.append(_section("Machine and time", names, [_machine(run) for run in runs]))
+    body += [*cards[:2], "<div>" if len(runs) > 1 else '<div class="columns">', *cards[2:], "</div>"]
     template = importlib.resources.files("dcgan_jax.views").joinpath("report.html").read_text(encoding="utf-8")
     return template.replace("<!-- title -->", escape(title)).replace("<!-- body -->", "\n".join(filter(None, body)))
 
