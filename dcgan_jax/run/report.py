@@ -181,7 +181,7 @@ def _classes(folder: RunFolder) -> tuple[list[dict[str, Any]], str]:
 
 
 def _beside_floor(name, of):
-    return (f"{name} / floor", f"{of['value']:.3g} / {of['floor']:.3g}") if isinstance(of, dict) else (name, of)
+    return (f"{name} / floor", f"{of['value']:.3g} / {of['floor']:.2g}") if isinstance(of, dict) else (name, of)
 
 
 def _machine(timings) -> dict[str, str]:
