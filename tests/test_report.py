@@ -99,13 +99,13 @@ def test_the_pictures_are_those_of_the_run(trained):
 
 
 def test_the_verdict_comes_first_and_names_the_best_step(run, monkeypatch):
-    told = [Finding("fine", False, 2, "G is fine."), Finding("collapse", True, 5, "D won: try --width 8.")]
+    told = [Finding("fine", False, 2, "G is fine"), Finding("collapse", True, 5, "D won: try --width 8")]
     seen = {}
     monkeypatch.setattr(gathering, "findings", lambda lines, images: seen.update(n=len(lines), images=images) or told)
     report(Arguments(run))
     text = text_of((run / "report.html").read_text())
     assert seen == {"n": 6, "images": 12}
-    wanted = ["Alarm (step 5) D won: try --width 8.", "Note (step 2) G is fine.", "best step, by KID 4", "KID 2.5 floor -0.125", "Losses"]  # fmt: skip
+    wanted = ["Alarm Step 5: D won: try --width 8.", "Note Step 2: G is fine.", "best step, by KID 4", "KID 2.5 floor -0.125", "Losses"]  # fmt: skip
     places = [text.index(part) for part in wanted]
     assert places == sorted(places) and "went wrong" not in text
     assert "coverage 0.5 floor 0.97" in text and text.count("floor -0.125") == 2

@@ -136,7 +136,7 @@ def _measured(lines, evaluated) -> tuple[int, dict[str, tuple[float, float]]]:
 
 def _verdict(folder, lines, evaluated, images) -> list[tuple[str, str]]:
     found = sorted(findings(lines, images=images), key=lambda finding: not finding.alarm)
-    verdict = [("alarm" if one.alarm else "note", f"(step {one.step:,}) {one.text}") for one in found]
+    verdict = [("alarm" if one.alarm else "note", f"Step {one.step:,}: {one.text}.") for one in found]
     if not any(one.alarm for one in found):
         verdict.insert(0, ("good", "Nothing in the metrics says that training went wrong."))
     if not _measured(lines, evaluated)[1]:
@@ -174,14 +174,15 @@ def _classes(folder: RunFolder) -> tuple[list[dict[str, Any]], str]:
     """A row for each class, its numbers beside their floors, and the sentence about them."""
     found = folder.read_json(folder.classes) or {}
     try:
-        rows = [dict(_beside_floor(name, of) for name, of in one.items()) for one in found.get("classes", [])]
+        rows = [{name: _beside_floor(of) for name, of in one.items()} for one in found.get("classes", [])]
+        rows = [{"value / floor": row.pop("name", ""), **row} for row in rows]
         return rows, str(found.get("finding", ""))
     except (AttributeError, TypeError, KeyError) as error:
         raise InputError(f"{folder.classes} is damaged ({first_line(error)}): delete it") from None
 
 
-def _beside_floor(name, of):
-    return (f"{name} / floor", f"{of['value']:.3g} / {of['floor']:.2g}") if isinstance(of, dict) else (name, of)
+def _beside_floor(of):
+    return f"{of['value']:.3g} / {of['floor']:.2g}" if isinstance(of, dict) else of
 
 
 def _machine(timings) -> dict[str, str]:
