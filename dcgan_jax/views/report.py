@@ -79,7 +79,8 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     cards = [_section(head, names, parts) for head, parts in sections]
     cards.append(_section("Settings that differ from the defaults", [""], [_settings(runs, defaults)]))
     cards.append(_section("Machine and time", names, [_machine(run) for run in runs]))
-    body += [*cards[:2], "<div>" if len(runs) > 1 else '<div class="columns">', *cards[2:], "</div>"]
+    beside = "<div>" if len(runs) > 1 else '<div class="columns">'
+    body += [*cards[:2], beside, *cards[2:6], "</div>", *cards[6:8], beside, *cards[8:], "</div>"]
     template = importlib.resources.files("dcgan_jax.views").joinpath("report.html").read_text(encoding="utf-8")
     return template.replace("<!-- title -->", escape(title)).replace("<!-- body -->", "\n".join(filter(None, body)))
 
