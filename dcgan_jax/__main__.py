@@ -7,6 +7,8 @@ COMMANDS = {
     "train": "train a DCGAN, or resume a run",
     "generate": "draw images from a trained run",
     "evaluate": "measure how good the images of a run are",
+    "report": "show a run, or two side by side, as one page",
+    "animate": "make a video of a run's images or of its training",
     "export": "share a generator: a page that draws images, safetensors, ONNX",
 }
 

@@ -28,7 +28,7 @@ class Arguments:
     """The flags of ``evaluate``."""
 
     workdir: Path
-    """Folder of the run. Overwrites evaluation.json and evaluation.png in it."""
+    """Folder of the run. Overwrites evaluation.json, evaluation.png and pairs.png in it."""
     num: int | None = None
     """Number of samples in each of three sets, by default 5000, compared with as many images: at most half of those
     there are. With --classes by default 10000, all of them sorted."""
@@ -82,6 +82,7 @@ def evaluate(arguments: Arguments) -> None:
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.system.cache import cache_compilations, cache_folder
     from dcgan_jax.views.evaluation import save_evaluation
+    from dcgan_jax.views.grid import grid, save_png
 
     cache_compilations()
     features = _features(arguments)
@@ -130,10 +131,12 @@ def evaluate(arguments: Arguments) -> None:
     pairs = reals.closest(images, vectors, num=_SHOWN // 2)
     with writing(folder.path):
         write_text(folder.evaluation, json.dumps(found, indent=2) + "\n")
+        save_png(folder.pairs, grid(pairs.reshape(-1, *pairs.shape[2:]), columns=8))
         save_evaluation(folder.evaluation_picture, reals.images[:_SHOWN], images[:_SHOWN], pairs, step=step)
     for finding in findings(folder.read_metrics(), images=len(store)):
         print(finding.text)
-    print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}")
+    print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}; to add them to its report:")
+    print(f"  python -m dcgan_jax.report --workdir {arguments.workdir}")
 
 
 def _features(arguments: Arguments) -> "FeatureSet":

@@ -28,7 +28,7 @@ class Arguments:
     """Folder for the files, made if it does not exist. Overwrites explorer.html and generator.* in it."""
     formats: tuple[Format, ...] | None = None
     """Which files; by default all of them, safetensors and onnx if the extra "export" is installed."""
-    step: int | None = None
+    step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint; by default the one that restore takes."""
     push: str | None = None
     """USER/NAME: upload the files to the Hugging Face Hub too, with samples, the report if there is one, and a model
@@ -73,7 +73,7 @@ def export(arguments: Arguments) -> None:
     formats, out, folder = arguments.chosen(), user_path(arguments.out), RunFolder(arguments.workdir)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder")
-    params = restore(folder.path) if arguments.step is None else restore(folder.path, arguments.step)
+    params = restore(folder.path, arguments.step)
     layers, config = folded(params), folder.config()
     assert params.step is not None  # a run's
     step = int(params.step)

@@ -29,8 +29,9 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.loop import fit  # here, so that `--help` and wrong flags answer at once
 
     fit(arguments.config, arguments.workdir)
-    print(f"look at {arguments.workdir}/progress.png and {arguments.workdir}/samples/; for more pictures:")
-    print(f"  python -m dcgan_jax.generate --workdir {arguments.workdir} --num 64 --out pictures/")
+    where = arguments.workdir
+    print(f"look at {where}/report.html, {where}/progress.png and {where}/samples/; for more pictures:")
+    print(f"  python -m dcgan_jax.generate --workdir {where} --num 64 --out pictures/")
 
 
 def main(recipe: Config | None = None, description: str | None = None) -> None:

@@ -78,3 +78,21 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) ->
     if num < 1:
         raise InputError(f"num {num} must be at least 1")
     return decode(params, _latents(params, key, num))
+
+
+@jax.jit
+def slerp(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
+    """Go from the latent vectors ``a`` to ``b`` along an arc: points on it are as long as draws of the prior are.
+
+    Args:
+      a: (N, latent_dim), like ``b``.
+      t: (T,) in [0, 1].
+
+    Returns:
+      (T, N, latent_dim). The length changes evenly from that of ``a`` to that of ``b``.
+    """
+    a, b, t = a[None], b[None], t[:, None, None]
+    lengths = [jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (a, b)]
+    angle = jnp.arccos(jnp.clip((a * b).sum(-1, keepdims=True) / (lengths[0] * lengths[1]), -1, 1))
+    from_a, from_b = (jnp.sin(part * angle) / jnp.sin(angle) for part in (1 - t, t))
+    return ((1 - t) * lengths[0] + t * lengths[1]) * (from_a * a / lengths[0] + from_b * b / lengths[1])

@@ -6,11 +6,12 @@ import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import BY_NAME
 from dcgan_jax.data.store import Store
-from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import locked, parse_json, reading, user_path, write_text, writing
 
 
@@ -47,7 +48,10 @@ class RunFolder:
         self.evaluation_picture = self.path / "evaluation.png"
         self.classes = self.path / "classes.json"
         self.classes_picture = self.path / "classes.png"
+        self.pairs = self.path / "pairs.png"
+        self.timing = self.path / "timing.json"
         self.report = self.path / "report.html"
+        self.comparison = self.path / "comparison.html"
         self._lock = self.path / ".lock"
 
     def grid(self, step: int) -> Path:
@@ -66,6 +70,11 @@ class RunFolder:
     def config_if_there(self) -> Config | None:
         """The settings of the run, or None if there is none yet."""
         return self.config() if self.settings.exists() else None
+
+    def grids(self) -> dict[int, Path]:
+        """The sample grids that there are, by step, in order."""
+        names = ((path, path.stem.removeprefix("step_")) for path in self.samples.glob("step_*.png"))
+        return dict(sorted((int(step), path) for path, step in names if step.isdigit()))
 
     def manifest(self, step: int) -> Path:
         """The file that makes the checkpoint of a step complete."""
@@ -110,6 +119,29 @@ class RunFolder:
                 problem = f"{path}, line {number} is damaged ({type(error).__name__}: {error}): remove it"
                 raise InputError(problem) from None
         return lines
+
+    def read_json(self, path: Path) -> Any:
+        """What a JSON file of the run holds that a report shows; None if it does not exist.
+
+        Raises:
+          InputError: it cannot be read, or is damaged.
+        """
+        try:
+            with reading(path):
+                return parse_json(path.read_text()) if path.exists() else None
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({first_line(error)}): delete it") from None
+
+    def timings(self) -> list[dict]:
+        """What each start of the run took and on what machine, oldest first, as far as it is known.
+
+        Raises:
+          InputError: ``timing.json`` is damaged.
+        """
+        found = self.read_json(self.timing) or []
+        if not (isinstance(found, list) and all(isinstance(one, dict) for one in found)):
+            raise InputError(f"{self.timing} is damaged (no list of starts): delete it")
+        return found
 
     def check(self) -> None:
         """Refuse a path that cannot be the folder of a run.

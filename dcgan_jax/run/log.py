@@ -5,8 +5,13 @@ import errno
 import json
 import math
 import os
+import platform
 import re
+import time
+from importlib.metadata import version
+from pathlib import Path
 
+import jax
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
@@ -53,6 +58,9 @@ class RunLog:
         with self._writing_board():
             self._board = tf.summary.create_file_writer(str(folder.board))
         self._bar = None
+        self._began = time.perf_counter()
+        self._timing = {"start": start, **_machine()}
+        self._timings = folder.timings() if start else []
 
     def __enter__(self):
         return self
@@ -124,6 +132,13 @@ class RunLog:
             *wrong,
         ]
 
+    def timing(self, step: int, images_per_second: float | None) -> None:
+        """Record in timing.json how long this start of the run has taken up to ``step``, and on what machine."""
+        seconds = round(time.perf_counter() - self._began, 1)
+        now = {**self._timing, "step": step, "seconds": seconds, "images_per_second": images_per_second}
+        with writing(self._folder.timing):
+            write_text(self._folder.timing, json.dumps([*self._timings, now], indent=1) + "\n")
+
     def reals(self, images: np.ndarray) -> None:
         """Save up to 20 uint8 images of the data set as 4x5: the chapter's first plot of its data."""
         with writing(self._folder.reals):
@@ -142,11 +157,11 @@ class RunLog:
             self.progress(step, images)
 
     def _thin_grids(self):
-        there = {path: int(path.stem.removeprefix("step_")) for path in self._folder.samples.glob("step_*.png")}
-        steps = sorted(there.values())
+        there = self._folder.grids()
+        steps = list(there)
         if len(steps) > _GRIDS:
             stay = {*steps[:5], steps[-1], *thinned(steps, every=self._config.sample_every, most=_GRIDS // 2)}
-            for path, step in there.items():
+            for step, path in there.items():
                 if step not in stay:
                     path.unlink()
 
@@ -156,3 +171,20 @@ class RunLog:
         curves = {name: [line.get(name, math.nan) for line in self._lines] for name in names}
         with writing(self._folder.progress):
             save_progress(self._folder.progress, curves, grid(to_uint8(images[:21]), columns=7), step=step)
+
+
+def _machine():
+    """The hardware and the versions that a run uses."""
+    names = Path("/proc/cpuinfo")  # elsewhere Python knows the name
+    models = re.findall("model name\\s*: (.*)", names.read_text()) if names.exists() else []
+    return {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "versions": {
+            "Python": platform.python_version(),
+            **{name: version(name) for name in ("dcgan_jax", "jax", "jaxlib", "flax", "optax")},
+        },
+    }

@@ -17,6 +17,7 @@ from dcgan_jax.config import Config
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store, prepare
+from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.objectives import BCE, Objective
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import (
@@ -123,6 +124,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
     from dcgan_jax.data.pipeline import device_batches
     from dcgan_jax.metrics.monitor import LEAST, Monitor
     from dcgan_jax.run.log import RunLog, say
+    from dcgan_jax.run.report import write_report
 
     start = int(cluster.local(state.step))
     noise_key, sample_key = jax.random.split(jax.random.key(config.seed))
@@ -187,6 +189,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
                 copy = finite_copy(step, state)
                 if log and checkpoints:
                     log.sync()
+                    log.timing(step, rate)
                     checkpoints.save(step, copy, attempt, quality.get("kid"))
             if log:
                 log.advance(step)
@@ -200,6 +203,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
     if log:
         for line in log.summary():
             print(line)
+        write_report(folder, generator_params(cluster.local(state), num=1024))
         values = record.last
         print(
             f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, "

@@ -25,6 +25,22 @@ def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
     return sheet
 
 
+def tiles(sheet: np.ndarray, size: int, padding: int = 2) -> np.ndarray:
+    """Cut what ``grid`` laid out into its images of ``size`` × ``size``; a short last row gives white ones.
+
+    Args:
+      sheet: uint8 (H, W) or (H, W, C).
+
+    Returns:
+      uint8 (rows, columns, size, size, C).
+    """
+    sheet = sheet if sheet.ndim == 3 else sheet[..., None]
+    cell = size + padding
+    rows, columns = ((side - padding) // cell for side in sheet.shape[:2])
+    cut = sheet[padding : padding + rows * cell, padding : padding + columns * cell]
+    return cut.reshape(rows, cell, columns, cell, -1)[:, :size, :, :size].swapaxes(1, 2)
+
+
 def show(images, *, columns: int | None = None) -> Image.Image:
     """Lay images out as one picture, which a notebook displays when it is the last line of a cell.
 
@@ -39,13 +55,14 @@ def show(images, *, columns: int | None = None) -> Image.Image:
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise InputError(f"images must be of the shape (N, H, W, 1 or 3), not {images.shape}")
     pixels = images if images.dtype == np.uint8 else to_uint8(images)
-    return _picture(grid(pixels, columns or math.isqrt(max(len(pixels) - 1, 0)) + 1))
+    return picture(grid(pixels, columns or math.isqrt(max(len(pixels) - 1, 0)) + 1))
 
 
-def _picture(pixels):
+def picture(pixels: np.ndarray) -> Image.Image:
+    """One uint8 image (H, W, 1 or 3) as Pillow's."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
     """Write one uint8 image (H, W, 1 or 3) as PNG."""
-    _picture(image).save(path)
+    picture(image).save(path)

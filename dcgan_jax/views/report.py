@@ -1,0 +1,231 @@
+"""A run, or two beside each other, as one HTML page that loads nothing."""
+
+import base64
+import importlib.resources
+import io
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcgan_jax.views.grid import grid, picture
+from dcgan_jax.views.plots import plots
+
+_FILM = 2_000_000  # bytes of all sample grids of a page; as text they take a third more
+_SHEET = 700  # pixels: the width of the widest picture
+
+
+class Run(NamedTuple):
+    """What a page shows of one run. Images are uint8 (N, H, W, 1 or 3); what is empty is left out.
+
+    Attributes:
+      name: a short title.
+      summary: a line below it.
+      verdict: sentences, each with its kind: ``good``, ``alarm`` or ``note``.
+      numbers: the few that matter most, by name, with what to compare them with.
+      lines: the metrics, oldest first, each with its ``step``.
+      grids: samples after some steps, from the same noise.
+      reals, fakes: as many of the data set and of the run.
+      pairs: (N, 2, H, W, C), samples, each beside the training image most like it.
+      walk: (rows, columns, H, W, C); each row goes from one sample to another.
+      missing: why pairs or walk are not there.
+      figures, classes: tables, whose rows map the heads of columns to text or numbers.
+      settings: each value by its name.
+      machine: hardware, versions and time, by name.
+    """
+
+    name: str
+    summary: str
+    verdict: Sequence[tuple[str, str]]
+    numbers: Mapping[str, tuple[str, str]]
+    lines: Sequence[Mapping[str, float]]
+    grids: Mapping[int, np.ndarray]
+    reals: np.ndarray | None
+    fakes: np.ndarray | None
+    pairs: np.ndarray | None
+    walk: np.ndarray | None
+    missing: Mapping[str, str]
+    figures: Sequence[Mapping[str, Any]]
+    classes: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    machine: Mapping[str, str]
+
+
+def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
+    """Make the page of one run or several.
+
+    Args:
+      runs: the plots of all have the same axes.
+      defaults: the settings that need not be shown.
+
+    Returns:
+      HTML with its style, its script and its pictures in it: less than 5 MB.
+    """
+    title = " and ".join(run.name for run in runs)
+    sections = [
+        ("Verdict", [_verdict(run) for run in runs]),
+        ("Curves", [plots(run.lines, [other.lines for other in runs]) for run in runs]),
+        ("Samples through training, from the same noise", _films(runs)),
+        ("Real images beside samples", [_beside(run) for run in runs]),
+        ("Samples and the training images most like them", [_pairs(run) for run in runs]),
+        ("Between two samples", [_walk(run) for run in runs]),
+        ("Figures", [_table(run.figures) for run in runs]),
+        ("Classes", [_table(run.classes) for run in runs]),
+    ]
+    names = [run.name if len(runs) > 1 else "" for run in runs]
+    body = [f"<h1>{escape(title)}</h1>", *(f'<p class="soft">{escape(run.summary)}</p>' for run in runs)]
+    cards = [_section(head, names, parts) for head, parts in sections]
+    cards.append(_section("Settings that differ from the defaults", [""], [_settings(runs, defaults)]))
+    cards.append(_section("Machine and time", names, [_machine(run) for run in runs]))
+    beside = "<div>" if len(runs) > 1 else '<div class="columns">'
+    body += [*cards[:2], beside, *cards[2:6], "</div>", *cards[6:8], beside, *cards[8:], "</div>"]
+    template = importlib.resources.files("dcgan_jax.views").joinpath("report.html").read_text(encoding="utf-8")
+    return template.replace("<!-- title -->", escape(title)).replace("<!-- body -->", "\n".join(filter(None, body)))
+
+
+def _section(head, names, parts) -> str:
+    if not any(parts):
+        return ""
+    cells = "".join(
+        f"<div>{f'<h3>{escape(name)}</h3>' if name else ''}{part or '<p class=soft>nothing to show</p>'}</div>"
+        for name, part in zip(names, parts)
+    )
+    return f'<section><h2>{escape(head)}</h2><div class="runs">{cells}</div></section>'
+
+
+def _verdict(run) -> str:
+    label = {"good": "Good", "alarm": "Alarm", "note": "Note"}
+    items = "".join(f'<li class="{kind}"><b>{label[kind]}</b> {escape(text)}</li>' for kind, text in run.verdict)
+    tiles = "".join(
+        f'<div>{escape(name)}<b>{escape(value)}</b><span class="soft">{escape(other)}</span></div>'
+        for name, (value, other) in run.numbers.items()
+    )
+    return f'<ul class="verdict">{items}</ul>' + (f'<div class="tiles">{tiles}</div>' if tiles else "")
+
+
+def _webp(image, quality=80) -> bytes:
+    shown = picture(image)
+    if shown.width > _SHEET:
+        shown = shown.resize((_SHEET, max(1, round(shown.height * _SHEET / shown.width))))
+    file = io.BytesIO()
+    shown.save(file, "WEBP", quality=quality, method=2)
+    return file.getvalue()
+
+
+def _img(webp: bytes, alt: str, attributes="") -> str:
+    data = base64.b64encode(webp).decode()
+    return f'<img {attributes} alt="{escape(alt)}" src="data:image/webp;base64,{data}">'
+
+
+def _small(images) -> str:
+    return "small" if images.shape[-2] <= 32 else ""
+
+
+def _films(runs) -> list[str]:
+    films = [{step: _webp(_square(images)) for step, images in run.grids.items()} for run in runs]
+    while sum(len(webp) for film in films for webp in film.values()) > _FILM:
+        films = [{step: film[step] for step in [*list(film)[:-1:2], *list(film)[-1:]]} for film in films]
+    return [_film(film, run) for film, run in zip(films, runs)]
+
+
+def _square(images):
+    return grid(images, columns=math.isqrt(len(images) - 1) + 1)
+
+
+def _film(film, run) -> str:
+    if not film:
+        return ""
+    *_, last = film
+    count = len(run.grids[last])
+    pictures = "".join(
+        _img(
+            webp,
+            f"{count} samples after step {step:,}",
+            f'class="sheet" data-step="{step}"{"" if step == last else " hidden"}',
+        )
+        for step, webp in film.items()
+    )
+    return (
+        f'<div class="film {_small(run.grids[last])}"><div class="slider"><output>step {last:,}</output>'
+        f'<input type="range" min="0" max="{len(film) - 1}" value="{len(film) - 1}" aria-label="step of the samples" '
+        f'aria-valuetext="step {last:,}"><button type="button">Play</button></div>{pictures}</div>'
+    )
+
+
+def _beside(run) -> str:
+    if run.reals is None or run.fakes is None:
+        return ""
+    figures = "".join(
+        f"<figure>{_img(_webp(grid(images, columns=5), 90), alt)}<figcaption>{alt}</figcaption></figure>"
+        for images, alt in ((run.reals, "real images"), (run.fakes, f"samples of step {max(run.grids):,}"))
+    )
+    return f'<div class="pair {_small(run.reals)}">{figures}</div>'
+
+
+def _pairs(run) -> str:
+    if run.pairs is None:
+        return _missing(run, "pairs")
+    sheet = grid(run.pairs.reshape(-1, *run.pairs.shape[2:]), columns=8)
+    alt = f"{len(run.pairs)} pairs: a sample, and right of it the training image most like it"
+    return (
+        f'<div class="{_small(run.pairs)}">{_img(_webp(sheet, 90), alt, "class=sheet")}</div>'
+        '<p class="soft">Four pairs in a row: a sample, and right of it the training image most like it. Pairs that '
+        "are the same say that the generator copies.</p>"
+    )
+
+
+def _walk(run) -> str:
+    if run.walk is None:
+        return _missing(run, "walk")
+    rows, columns = run.walk.shape[:2]
+    sheet = _webp(grid(run.walk.reshape(-1, *run.walk.shape[2:]), columns), 90)
+    alt = f"{rows} rows of {columns} images that change from one sample to another in small steps"
+    return (
+        f'<div class="{_small(run.walk)}">{_img(sheet, alt, "class=sheet")}</div><p class="soft">Each row goes from '
+        "one sample to another. Good images all along, without jumps, are a good sign.</p>"
+    )
+
+
+def _missing(run, what) -> str:
+    return f'<p class="soft">{escape(run.missing[what])}</p>' if what in run.missing else ""
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    heads = list(dict.fromkeys(head for row in rows for head in row))
+    numeric = {head for head in heads if all(isinstance(row.get(head, 0), int | float) for row in rows)}
+
+    def cell(tag, head, value):
+        kind = ' class="number"' if head in numeric else ""
+        return f"<{tag}{kind}>{escape(_text(value))}</{tag}>"
+
+    top = "".join(cell("th", head, head) for head in heads)
+    body = "".join(f"<tr>{''.join(cell('td', head, row.get(head, '')) for head in heads)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'
+
+
+def _text(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _settings(runs, defaults) -> str:
+    differing = [name for name in runs[0].settings if any(run.settings.get(name) != defaults.get(name) for run in runs)]
+    heads = [run.name for run in runs] if len(runs) > 1 else ["this run"]
+    heads = heads if len(set(heads)) == len(heads) else [f"{head} ({i})" for i, head in enumerate(heads, 1)]
+    rows = [
+        {
+            "setting": name,
+            **{head: str(run.settings.get(name, "")) for head, run in zip(heads, runs)},
+            "default": str(defaults.get(name, "")),
+        }
+        for name in differing
+    ]
+    return _table(rows) or "<p>None: all settings are the defaults.</p>"
+
+
+def _machine(run) -> str:
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in run.machine.items())
+    return f'<div class="scroll"><table>{rows}</table></div>' if rows else ""
