@@ -23,7 +23,7 @@ def _decode(params: GeneratorParams, z):
     return params.generator.apply(variables, z, train=False)
 
 
-def _as_params(params) -> GeneratorParams:
+def as_params(params) -> GeneratorParams:
     if isinstance(params, GANState):
         return generator_params(params)
     if not isinstance(params, GeneratorParams):
@@ -43,7 +43,7 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
     Returns:
       float32 (N, H, W, C) in [-1, 1].
     """
-    params = _as_params(params)
+    params = as_params(params)
     if z.ndim != 2 or z.shape[1] != params.latent.dim:
         raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
     chunks = []
@@ -71,7 +71,18 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) ->
       InputError: an argument has the wrong type or value.
     """
     check_key(key)
-    params = _as_params(params)
+    params = as_params(params)
     if num < 1:
         raise InputError(f"num {num} must be at least 1")
     return decode(params, _latents(params, key, num))
+
+
+def slerp(start: jax.Array, end: jax.Array, num: int) -> jax.Array:
+    """``num`` latent vectors on the arc between two, ends included: (dim,) and (dim,) -> (num, dim).
+
+    On a straight line the middle would be shorter than any vector of N(0, 1). Source: Shoemake 1985.
+    """
+    t = jnp.linspace(0.0, 1.0, num)[:, None]
+    cosine = start @ end / (jnp.linalg.norm(start) * jnp.linalg.norm(end))
+    angle = jnp.arccos(jnp.clip(cosine, -1 + 1e-6, 1 - 1e-6))  # never 0 or pi: the sine is divided by
+    return (jnp.sin((1 - t) * angle) * start[None] + jnp.sin(t * angle) * end[None]) / jnp.sin(angle)
