@@ -28,6 +28,7 @@
 # ```
 
 # %%
+import dataclasses
 import inspect
 import json
 import os
@@ -38,7 +39,6 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-import dcgan_jax
 from dcgan_jax import (
     Config,
     Discriminator,
@@ -53,8 +53,16 @@ from dcgan_jax import (
     restore,
     sample,
     show,
+    slerp,
+    to_uint8,
     train_step,
 )
+from dcgan_jax.data.sources import open_source
+from dcgan_jax.data.store import prepare
+from dcgan_jax.gan.step import compiled_step
+from dcgan_jax.metrics.distances import frechet_distance, nearest
+from dcgan_jax.metrics.features import features
+from dcgan_jax.system.cache import cache_folder
 
 # %% [markdown]
 # All settings are in the next cell. An environment variable such as `DCGAN_CHAPTER_STEPS=100` changes one without an
@@ -84,10 +92,6 @@ WORKDIR = Path(setting("WORKDIR", "runs/chapter"))  # a run that is there is res
 # resizes as the chapter does: both sides to 64 pixels, nothing is cut off.
 
 # %%
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import prepare
-from dcgan_jax.system.cache import cache_folder
-
 config = Config(
     data=DATA,
     resize="squash",
@@ -124,8 +128,7 @@ show(batch[:20], columns=5)
 print(inspect.getsource(GeneratorBlock))
 
 # %% [markdown]
-# With stride 2 and padding 1 a block doubles height and width: 2 · 16 − 2 + (4 − 2) · 1 + ... = 32, or in general
-# *n'* = 2 (*n* − 1) + 4 − 2 = 2 *n*.
+# With stride 2 and padding 1 a block doubles height and width: from side *n* to 2 (*n* − 1) + 4 − 2 = 2 *n*.
 
 # %%
 key = jax.random.key(0)
@@ -174,12 +177,13 @@ for alpha in (0, 0.2, 0.4, 0.6, 0.8, 1):
 axes.set(xlabel="x", ylabel="LeakyReLU(x)")
 axes.legend()
 axes.grid(alpha=0.3)
+plt.show()
 
 # %%
 print(inspect.getsource(DiscriminatorBlock))
 
 # %% [markdown]
-# A block halves height and width: *n'* = (*n* + 2 − 4) / 2 + 1 = *n* / 2.
+# A block halves height and width: from side *n* to (*n* + 2 − 4) / 2 + 1 = *n* / 2.
 
 # %%
 x = jnp.zeros((2, 16, 16, 3))
@@ -203,8 +207,6 @@ discriminator.apply(variables, x, train=False).shape
 # β₁ = 0.5, and binary cross-entropy on the logits.
 
 # %%
-from dcgan_jax.gan.step import compiled_step
-
 print(inspect.getsource(compiled_step))
 
 # %% [markdown]
@@ -236,7 +238,7 @@ show(sample(params, jax.random.key(1), 40), columns=10)
 
 # %%
 ends = jax.random.normal(jax.random.key(2), (4, 2, params.latent.dim))
-paths = jnp.concatenate([dcgan_jax.slerp(*pair, num=10) for pair in ends])
+paths = jnp.concatenate([slerp(*pair, num=10) for pair in ends])
 show(decode(params, paths), columns=10)
 
 # %% [markdown]
@@ -251,10 +253,8 @@ show(decode(params, paths), columns=10)
 # `leaky_slope=0` makes it a ReLU. Everything else stays, the seed too.
 
 # %%
-import dataclasses
-
 relu = dataclasses.replace(config, leaky_slope=0.0, steps=RELU_STEPS)
-fit(relu, WORKDIR / "relu");
+relu_state = fit(relu, WORKDIR / "relu")
 
 
 # %%
@@ -274,8 +274,7 @@ for (above, below), (run, title) in zip(axes.T, {"leaky": "LeakyReLU(0.2)", "rel
     drawn = sample(restore(WORKDIR / run, step=RELU_STEPS), jax.random.key(1), 21)
     below.imshow(show(drawn, columns=7))
     below.axis("off")
-above.legend();
-
+above.legend()
 # %% [markdown]
 # ANSWER1
 #
@@ -309,17 +308,14 @@ else:
 
 # %%
 if clothes:
-    from dcgan_jax.metrics.distances import frechet_distance, nearest
-    from dcgan_jax.metrics.features import features
-
     COUNT = min(4000, len(clothes) // 2)
     order = np.random.default_rng(0).permutation(len(clothes))[: 2 * COUNT]
     real, label = features(clothes.take(order)), np.array(clothes.label_names)[clothes.labels[order]]
-    drawn = dcgan_jax.to_uint8(sample(restore(WORKDIR / "fashion"), jax.random.key(0), COUNT))
+    drawn = to_uint8(sample(restore(WORKDIR / "fashion"), jax.random.key(0), COUNT))
     seen = features(drawn)
     category = label[nearest(real, seen)[1]]
     names = sorted(set(label))
-    rows, ratio, share = [], {}, {}
+    ratio, share = {}, {}
     for name in names:
         here, there = real[label == name], seen[category == name]
         halves = here[::2], here[1::2]
@@ -336,6 +332,7 @@ if clothes:
         axis.set_ylabel(f"{title}\n{ratio[name]:.1f}×, {share[name]:.0%}", rotation=0, ha="right", va="center")
         axis.set(xticks=[], yticks=[])
     figure.suptitle("6 real images, then 12 samples; Fréchet distance over that of real images; share of the samples")
+    plt.show()
 
 # %% [markdown]
 # ANSWER2

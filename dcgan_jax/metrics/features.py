@@ -116,7 +116,7 @@ def features(images: np.ndarray) -> np.ndarray:
 
 
 def features_of_floats(images: jax.Array) -> jax.Array:
-    """``features`` of float32 images (N, H, W, C) in [-1, 1], with gradients: (N, 128). May be called within ``jit``."""
+    """``features`` of float32 images (N, H, W, C) in [-1, 1], with gradients: (N, 128). For use in ``jit``, too."""
     return _apply(_weights(), (images + 1) * 127.5)[0]
 
 
