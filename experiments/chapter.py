@@ -60,7 +60,7 @@ from dcgan_jax import (
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.store import prepare
 from dcgan_jax.gan.step import compiled_step
-from dcgan_jax.metrics.distances import frechet_distance, nearest
+from dcgan_jax.metrics.distances import nearest
 from dcgan_jax.metrics.features import features
 from dcgan_jax.system.cache import cache_folder
 
@@ -275,6 +275,8 @@ for (above, below), (run, title) in zip(axes.T, {"leaky": "LeakyReLU(0.2)", "rel
     below.imshow(show(drawn, columns=7))
     below.axis("off")
 above.legend()
+plt.show()
+
 # %% [markdown]
 # ANSWER1
 #
@@ -303,35 +305,40 @@ else:
 
 # %% [markdown]
 # To see which category a sample belongs to, find the real image that is most like it, in the features of a small
-# classifier that comes with the package. Then compare, for each category, the samples with the real images: the
-# Fréchet distance of their features, over that of two halves of the real images. 1 would be perfect.
+# classifier that comes with the package. Then ask, for each category, how far its samples are from that image, compared
+# with how far other real images of the category are: 1 means as near as real images.
 
 # %%
 if clothes:
     COUNT = min(4000, len(clothes) // 2)
     order = np.random.default_rng(0).permutation(len(clothes))[: 2 * COUNT]
-    real, label = features(clothes.take(order)), np.array(clothes.label_names)[clothes.labels[order]]
+    label = np.array(clothes.label_names)[clothes.labels[order]]
+    known, others = np.split(features(clothes.take(order)), 2)
     drawn = to_uint8(sample(restore(WORKDIR / "fashion"), jax.random.key(0), COUNT))
-    seen = features(drawn)
-    category = label[nearest(real, seen)[1]]
-    names = sorted(set(label))
-    ratio, share = {}, {}
-    for name in names:
-        here, there = real[label == name], seen[category == name]
-        halves = here[::2], here[1::2]
-        share[name] = len(there) / COUNT
-        ratio[name] = frechet_distance(halves[0], there[: len(halves[1])]) / frechet_distance(*halves)
+    distance, index = nearest(known, features(drawn))
+    category = label[index]  # of each sample
+    real_distance, _ = nearest(known, others)
+    share = {name: np.mean(category == name) for name in set(label)}
+    ratio = {
+        name: np.median(distance[category == name]) / np.median(real_distance[label[COUNT:] == name])
+        for name in share
+        if share[name] > 0
+    }
 
-    names.sort(key=ratio.get)  # the best first
+    names = sorted(share, key=lambda name: ratio.get(name, np.inf))  # the best first
     figure, axes = plt.subplots(len(names), 1, figsize=(9, 7.5), layout="constrained")
     for axis, name in zip(axes, names, strict=True):
         both = clothes.take(order[label == name][:6]), drawn[category == name][:12]
         white = np.full((18 - len(both[0]) - len(both[1]), *drawn.shape[1:]), 255, np.uint8)
         axis.imshow(show(np.concatenate([*both, white]), columns=18), cmap="gray", vmin=0, vmax=255)
         title = NAMES[int(name)] if name.isdigit() else name
-        axis.set_ylabel(f"{title}\n{ratio[name]:.1f}×, {share[name]:.0%}", rotation=0, ha="right", va="center")
+        axis.set_ylabel(
+            f"{title}\n{ratio.get(name, np.nan):.2f}, {share[name]:.0%}", rotation=0, ha="right", va="center"
+        )
         axis.set(xticks=[], yticks=[])
-    figure.suptitle("6 real images, then 12 samples; Fréchet distance over that of real images; share of the samples")
+    figure.suptitle(
+        "Six real images, then twelve samples. The numbers: distance (1: as real images), share of all samples"
+    )
     plt.show()
 
 # %% [markdown]

@@ -36,7 +36,7 @@ def difference(a, b):
 
 def test_what_the_generator_drew_is_found_again(run):
     params = restore(run)
-    z = jax.random.normal(jax.random.key(5), (3, 16))
+    z = jax.random.normal(jax.random.key(5), (2, 16))
     images = decode(params, z)
     found = project_images(params, images, KEY)
     assert found.shape == z.shape and found.dtype == jnp.float32
@@ -52,14 +52,15 @@ def test_the_same_key_finds_the_same_and_no_image_depends_on_another(run):
     images = sample(params, jax.random.key(5), 2)
     both = project_images(params, images, KEY, steps=20)
     np.testing.assert_array_equal(both, project_images(params, images, KEY, steps=20))
-    np.testing.assert_allclose(both[:1], project_images(params, images[:1], KEY, steps=20), atol=1e-2)
+    other = project_images(params, images.at[1].set(0), KEY, steps=20)
+    np.testing.assert_array_equal(both[0], other[0])
     assert difference(both[None, None], project_images(params, images, jax.random.key(1), steps=20)) > 1
 
 
 def test_z_of_a_uniform_prior_stays_in_its_cube(run):
     params = restore(run)
     params = params.replace(latent=type(params.latent)(16, "uniform"))
-    found = project_images(params, jnp.ones((1, 16, 16, 3)), KEY, steps=30)
+    found = project_images(params, jnp.ones((2, 16, 16, 3)), KEY, steps=30)
     assert jnp.abs(found).max() <= 1
 
 

@@ -1,7 +1,5 @@
 """From an image back to the z that draws it."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,6 +12,7 @@ from dcgan_jax.metrics.features import features_of_floats
 from dcgan_jax.system.errors import InputError
 
 _RATE = 0.1  # of Adam; falls to 0 along a cosine
+_ADAM = optax.scale_by_adam()
 
 
 def project_images(
@@ -51,15 +50,11 @@ def project_images(
     if images.shape[1:] != drawn:
         raise InputError(f"images must be of the shape (N, {', '.join(map(str, drawn))}), not {images.shape}")
     wanted = (images, features_of_floats(images), jnp.float32(feature_weight))
-    moments = _adam(steps).init(z)
-    for _ in tqdm(range(steps), desc="looking for z", unit="step"):
-        z, moments = jax.block_until_ready(_step(params, wanted, z, moments, steps=steps))  # or the bar runs ahead
+    rate, moments = optax.cosine_decay_schedule(_RATE, steps), _ADAM.init(z)
+    for i in tqdm(range(steps), desc="looking for z", unit="step"):
+        z, moments = jax.block_until_ready(_step(params, wanted, z, moments, rate(i)))  # or the bar runs ahead
     best = _distance(params, wanted, z).argmin(axis=1)
     return jnp.take_along_axis(z, best[:, None, None], axis=1)[:, 0]
-
-
-def _adam(steps):
-    return optax.adam(optax.cosine_decay_schedule(_RATE, steps))
 
 
 def _draw(params, z):
@@ -78,11 +73,11 @@ def _differences(params, wanted, z):
 _distance = jax.jit(_differences)
 
 
-@functools.partial(jax.jit, static_argnames="steps")
-def _step(params, wanted, z, moments, *, steps):
+@jax.jit
+def _step(params, wanted, z, moments, rate):
     gradients = jax.grad(lambda z: _differences(params, wanted, z).sum())(z)
-    updates, moments = _adam(steps).update(gradients, moments)
-    return _within(params.latent, optax.apply_updates(z, updates)), moments
+    updates, moments = _ADAM.update(gradients, moments)
+    return _within(params.latent, z - rate * updates), moments
 
 
 def _within(latent: Latent, z):
