@@ -55,6 +55,7 @@ def project(arguments: Arguments) -> None:
       InputError: a picture cannot be decoded, ``out`` is in use, or the run cannot be restored; nothing is written.
     """
     import jax
+    import jax.numpy as jnp
     import numpy as np
 
     from dcgan_jax.gan.pixels import from_uint8, to_uint8
@@ -73,7 +74,7 @@ def project(arguments: Arguments) -> None:
     config = RunFolder(arguments.workdir).config()
     pictures = np.stack([_square(path, config) for path in arguments.image])
     params = restore(arguments.workdir, arguments.step)
-    wanted = from_uint8(pictures)
+    wanted = jnp.asarray(from_uint8(pictures))
     z = project_images(params, wanted, jax.random.key(arguments.seed), steps=arguments.iterations)
     found = to_uint8(decode(params, z))
 

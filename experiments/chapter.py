@@ -83,6 +83,7 @@ STEPS = setting("STEPS", 1500)
 RELU_STEPS = setting("RELU_STEPS", 500)  # of exercise 1
 FASHION = setting("FASHION", "tfds:fashion_mnist")  # of exercise 2; or a folder with its four IDX files
 FASHION_STEPS = setting("FASHION_STEPS", 2000)
+FASHION_IMAGES = setting("FASHION_IMAGES", 4000)  # compared with as many samples
 WORKDIR = Path(setting("WORKDIR", "runs/chapter"))  # a run that is there is resumed; with other settings, name another
 
 # %% [markdown]
@@ -310,7 +311,7 @@ else:
 
 # %%
 if clothes:
-    COUNT = min(4000, len(clothes) // 2)
+    COUNT = min(FASHION_IMAGES, len(clothes) // 2)
     order = np.random.default_rng(0).permutation(len(clothes))[: 2 * COUNT]
     label = np.array(clothes.label_names)[clothes.labels[order]]
     known, others = np.split(features(clothes.take(order)), 2)

@@ -152,7 +152,7 @@ class Kernel:
     def __init__(self, **shell):
         self.shown, shell = [], types.SimpleNamespace(**shell)
         self.modules = {
-            "IPython": types.SimpleNamespace(get_ipython=lambda: shell),
+            "IPython": types.SimpleNamespace(get_ipython=lambda: shell, version_info=(9, 0)),  # Matplotlib asks
             "IPython.display": types.SimpleNamespace(Image=self.read, display=self.display),
         }
 
