@@ -10,7 +10,11 @@ discriminator, and with the pixels.
 
 The paper reaches 82.8 % on CIFAR-10 with a discriminator trained on ImageNet (its table 1).
 
-RESULT
+The linear classifier is that of scikit-learn's LinearSVC (its weights differ by less than 1e-5).
+
+Measured, two virtual cores that others loaded: a check only, with a discriminator that has seen 16,000 images (step 500
+of ``dcgan_jax.train --image-size 32`` on CIFAR-10's training images), 1,000 training and 1,000 test images: 36.7 %; an
+untrained discriminator 35.8 %, pixels 23.6 %; 12 minutes. All images and a trained discriminator: not measured yet.
 """
 
 import argparse
@@ -35,7 +39,7 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # of the mean squared hinge of standardised features
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean squared hinge of standardised features
 CHUNK = 250
 
 
