@@ -14,7 +14,7 @@ The linear classifier is that of scikit-learn's LinearSVC (its weights differ by
 
 Measured, two virtual cores that others loaded: a check only, with a discriminator that has seen 16,000 images (step 500
 of ``dcgan_jax.train --image-size 32`` on CIFAR-10's training images), 1,000 training and 1,000 test images: 36.7 %; an
-untrained discriminator 35.8 %, pixels 23.6 %; 12 minutes. All images and a trained discriminator: not measured yet.
+untrained discriminator 35.8 %, pixels 23.6 %; 5 minutes. All images and a trained discriminator: not measured yet.
 """
 
 import argparse
