@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from dcgan_jax.gan.networks import Discriminator, DiscriminatorBlock, Generator, GeneratorBlock
     from dcgan_jax.gan.objectives import Objective
     from dcgan_jax.gan.pixels import from_uint8, to_uint8
-    from dcgan_jax.gan.sampling import decode, sample
+    from dcgan_jax.gan.sampling import decode, sample, slerp
     from dcgan_jax.gan.state import create_state
     from dcgan_jax.gan.step import train_step
+    from dcgan_jax.metrics.projection import project_images
     from dcgan_jax.run.checkpoints import restore, restore_state
     from dcgan_jax.run.loop import fit
     from dcgan_jax.system.errors import InputError, Stopped
@@ -43,10 +44,12 @@ __all__ = [
     "fit",
     "from_uint8",
     "generator_params",
+    "project_images",
     "restore",
     "restore_state",
     "sample",
     "show",
+    "slerp",
     "to_uint8",
     "train_step",
 ]
@@ -57,9 +60,10 @@ _ROOMS = {
     "gan.networks": "Discriminator DiscriminatorBlock Generator GeneratorBlock",
     "gan.objectives": "Objective",
     "gan.pixels": "from_uint8 to_uint8",
-    "gan.sampling": "decode sample",
+    "gan.sampling": "decode sample slerp",
     "gan.state": "create_state",
     "gan.step": "train_step",
+    "metrics.projection": "project_images",
     "run.checkpoints": "restore restore_state",
     "run.loop": "fit",
     "system.errors": "InputError Stopped",

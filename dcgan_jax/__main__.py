@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "train": "train a DCGAN, or resume a run",
     "generate": "draw images from a trained run",
+    "project": "find the z of a picture, and interpolate between two pictures",
     "evaluate": "measure how good the images of a run are",
     "report": "show a run, or two side by side, as one page",
     "animate": "make a video of a run's images or of its training",

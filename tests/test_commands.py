@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,38 @@ def test_a_console_script_is_installed():
         pytest.skip("installed from an older version")
     done = subprocess.run([script, "train", "--help"], capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0 and "usage: dcgan-jax train" in done.stdout
+
+
+class Kernel:
+    """Stands in for IPython in a notebook, and for its display; keeps what is shown."""
+
+    def __init__(self, **shell):
+        self.shown, shell = [], types.SimpleNamespace(**shell)
+        self.modules = {
+            "IPython": types.SimpleNamespace(get_ipython=lambda: shell, version_info=(9, 0)),  # Matplotlib asks
+            "IPython.display": types.SimpleNamespace(Image=self.read, display=self.display),
+        }
+
+    def read(self, filename, width):
+        return Path(filename).read_bytes()
+
+    def display(self, picture, display_id):
+        assert display_id is True
+        self.shown.append([picture])
+        return types.SimpleNamespace(update=self.shown[-1].append)
+
+
+def test_a_notebook_shows_one_picture_that_renews_itself_and_a_terminal_none(photos, tiny, tmp_path, monkeypatch):
+    config = dataclasses.replace(tiny, data=str(photos))
+    for name, shell in {"notebook": {"kernel": object()}, "terminal": {}}.items():
+        kernel = Kernel(**shell)
+        with monkeypatch.context() as patch:
+            for module, stub in kernel.modules.items():
+                patch.setitem(sys.modules, module, stub)
+            fit(config, tmp_path / name)
+        if name == "terminal":
+            assert kernel.shown == []
+        else:
+            (pictures,) = kernel.shown  # one place
+            assert len(set(pictures)) == len(pictures) == 2  # after 3 and 6 steps
+            assert pictures[-1] == (tmp_path / name / "progress.png").read_bytes()

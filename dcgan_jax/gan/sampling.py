@@ -25,7 +25,7 @@ def _decode(params: GeneratorParams, z):
     return params.generator.apply(variables, z, train=False)
 
 
-def _as_params(params) -> GeneratorParams:
+def as_params(params) -> GeneratorParams:
     if isinstance(params, GANState):
         return generator_params(params, num=_STATISTICS)
     if not isinstance(params, GeneratorParams):
@@ -45,7 +45,7 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
     Returns:
       float32 (N, H, W, C) in [-1, 1].
     """
-    params = _as_params(params)
+    params = as_params(params)
     if z.ndim != 2 or z.shape[1] != params.latent.dim:
         raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
     chunks = []
@@ -74,7 +74,7 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) ->
       InputError: an argument has the wrong type or value.
     """
     check_key(key)
-    params = _as_params(params)
+    params = as_params(params)
     if num < 1:
         raise InputError(f"num {num} must be at least 1")
     return decode(params, _latents(params, key, num))
@@ -82,17 +82,21 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) ->
 
 @jax.jit
 def slerp(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
-    """Go from the latent vectors ``a`` to ``b`` along an arc: points on it are as long as draws of the prior are.
+    """Go from the latent vectors ``a`` to ``b`` along an arc (Shoemake 1985).
+
+    On a straight line the middle would be shorter than any draw of N(0, 1).
 
     Args:
-      a: (N, latent_dim), like ``b``.
+      a: (..., latent_dim), like ``b``.
       t: (T,) in [0, 1].
 
     Returns:
-      (T, N, latent_dim). The length changes evenly from that of ``a`` to that of ``b``.
+      (T, ..., latent_dim). The length changes evenly from that of ``a`` to that of ``b``.
     """
-    a, b, t = a[None], b[None], t[:, None, None]
-    lengths = [jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (a, b)]
-    angle = jnp.arccos(jnp.clip((a * b).sum(-1, keepdims=True) / (lengths[0] * lengths[1]), -1, 1))
-    from_a, from_b = (jnp.sin(part * angle) / jnp.sin(angle) for part in (1 - t, t))
-    return ((1 - t) * lengths[0] + t * lengths[1]) * (from_a * a / lengths[0] + from_b * b / lengths[1])
+    t = t.reshape(-1, *[1] * a.ndim)
+    lengths = [jnp.linalg.norm(z, axis=-1, keepdims=True)[None] for z in (a, b)]
+    a, b = a[None] / lengths[0], b[None] / lengths[1]
+    # Never 0 or pi: the sine is divided by.
+    angle = jnp.arccos(jnp.clip((a * b).sum(-1, keepdims=True), -1 + 1e-6, 1 - 1e-6))
+    way = (jnp.sin((1 - t) * angle) * a + jnp.sin(t * angle) * b) / jnp.sin(angle)
+    return ((1 - t) * lengths[0] + t * lengths[1]) * way

@@ -140,6 +140,11 @@ def features(images: np.ndarray) -> np.ndarray:
     return in_chunks(lambda chunk: _apply(_weights(), chunk), images)[0]
 
 
+def features_of_floats(images: jax.Array) -> jax.Array:
+    """``features`` of float32 images (N, H, W, C) in [-1, 1], with gradients: (N, 128). For use in ``jit``, too."""
+    return _apply(_weights(), (images + 1) * 127.5)[0]
+
+
 def logits(images: np.ndarray) -> np.ndarray:
     """How likely each of ``CLASSES`` is, unnormalised log: uint8 (N, H, W, C) -> float32 (N, 10)."""
     return in_chunks(lambda chunk: _apply(_weights(), chunk), images)[1]

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import math
 import os
 import platform
 import re
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +33,24 @@ _GRIDS = 200  # how many sample grids a run may have
 def say(message: str) -> None:
     """Print a line above the progress bar."""
     tqdm.write(printable(message))
+
+
+class _Live:
+    """In a notebook, shows a picture below the cell, in place of the one before; elsewhere does nothing."""
+
+    def __init__(self):
+        ipython = sys.modules.get("IPython")  # a kernel has imported it: it is never imported here
+        kernel = getattr(ipython and ipython.get_ipython(), "kernel", None)  # which IPython in a terminal has not
+        self._display = importlib.import_module("IPython.display") if kernel else None
+        self._handle = None
+
+    def show(self, path):
+        if self._display:
+            picture = self._display.Image(filename=path, width=500)
+            if self._handle is None:
+                self._handle = self._display.display(picture, display_id=True)
+            else:
+                self._handle.update(picture)
 
 
 class RunLog:
@@ -61,6 +81,7 @@ class RunLog:
         self._began = time.perf_counter()
         self._timing = {"start": start, **_machine()}
         self._timings = folder.timings() if start else []
+        self._live = _Live()
 
     def __enter__(self):
         return self
@@ -171,6 +192,7 @@ class RunLog:
         curves = {name: [line.get(name, math.nan) for line in self._lines] for name in names}
         with writing(self._folder.progress):
             save_progress(self._folder.progress, curves, grid(to_uint8(images[:21]), columns=7), step=step)
+        self._live.show(self._folder.progress)
 
 
 def _machine():

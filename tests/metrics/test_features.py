@@ -1,14 +1,17 @@
 from importlib import resources
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from PIL import Image
 
 from dcgan_jax.data import sprites
+from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.metrics import features as module
 from dcgan_jax.metrics.distances import frechet_distance
-from dcgan_jax.metrics.features import features, logits
+from dcgan_jax.metrics.features import features, features_of_floats, logits
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,14 @@ def test_what_is_no_set_of_images_is_refused(images):
     for wrong in (images[0], images.astype(np.float32), images[..., :2], images[:0]):
         with pytest.raises(ValueError, match="uint8"):
             features(wrong)
+
+
+def test_of_floats_they_are_the_same_and_have_gradients(images):
+    part = smaller(images[:2], 24)
+    floats = jnp.asarray(from_uint8(part))
+    assert_allclose(features_of_floats(floats), features(part), atol=1e-4)
+    gradient = jax.grad(lambda x: features_of_floats(x).sum())(floats)
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
 
 @pytest.mark.slow
