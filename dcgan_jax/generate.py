@@ -61,7 +61,7 @@ def generate(arguments: Arguments) -> None:
         for i, image in enumerate(images):
             save_png(out / f"{i:05d}.png", image)
         save_png(out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
-    print(f"{len(images)} images of step {params.step} and grid.png in {out}")
+    print(f"{len(images)} images and grid.png in {out} (step {params.step})")
 
 
 def main() -> None:

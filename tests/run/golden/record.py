@@ -35,7 +35,7 @@ RUNS = {  # images, settings
     "collapse": (20_000, {"steps": 600, "learning_rate": 0.5}),
     "plateau": (60, {"steps": 3000, "learning_rate": 2e-3}),
     "memory": (660, {"steps": 2500, "width": 48, "learning_rate": 1e-3}),
-    "gradients": (20_000, {"steps": 300, "batchnorm_scale_mean": 10.0}),
+    "gradients": (20_000, {"steps": 300, "batchnorm_scale_mean": 50.0}),
 }
 
 
