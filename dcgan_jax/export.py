@@ -122,10 +122,14 @@ def _figures(folder, step: int) -> dict[str, float]:
         if line["step"] == step:
             figures.update({name: value for name, value in line.items() if name != "step"})
     if folder.evaluation.exists():
-        with reading(folder.evaluation):
-            for found in parse_json(folder.evaluation.read_text()):
-                if found["step"] == step:
-                    figures.update({name: of["value"] for name, of in found["metrics"].items()})
+        try:
+            with reading(folder.evaluation):
+                for found in parse_json(folder.evaluation.read_text()):
+                    if found["step"] == step:
+                        figures.update({name: of["value"] for name, of in found["metrics"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"{folder.evaluation} is damaged ({type(error).__name__}: {error}): delete it, or evaluate again"
+            raise InputError(problem) from None
     return figures
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -164,6 +165,10 @@ except SystemExit:
         export(Arguments(run, tmp_path / "file"))
     with pytest.raises(InputError, match="not the folder of a run"):
         export(Arguments(tmp_path, tmp_path / "out"))
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "evaluation.json").write_text('[{"step": 4, "metrics": 1}]')
+    with pytest.raises(InputError, match="evaluation.json is damaged"):
+        export(Arguments(tmp_path / "run", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
