@@ -24,10 +24,14 @@
 # after `pip install -e '.[notebook]'`; delete `runs/chapter` first):
 #
 # ```console
-# $ jupytext --to ipynb --output - experiments/chapter.py | jupyter nbconvert --stdin --to notebook --execute --coalesce-streams --output-dir experiments --output chapter.ipynb
+# $ jupytext --to ipynb --output - experiments/chapter.py | jupyter nbconvert --stdin --to notebook --execute --stdout | jupyter nbconvert --stdin --to notebook --coalesce-streams --stdout > experiments/chapter.ipynb
 # ```
 
 # %%
+import warnings
+
+warnings.filterwarnings("ignore", "IProgress")  # which pooch gives at its import: progress bars are text here
+
 import dataclasses
 import inspect
 import json
@@ -232,13 +236,13 @@ state = fit(config, WORKDIR / "leaky")
 
 # %%
 params = restore(WORKDIR / "leaky")
-show(sample(params, jax.random.key(1), 40), columns=10)
+show(sample(params, jax.random.key(1), 21), columns=7)
 
 # %% [markdown]
 # The generator did not learn the images by heart. Between two latent vectors lies a path of more such images:
 
 # %%
-ends = jax.random.normal(jax.random.key(2), (4, 2, params.latent.dim))
+ends = jax.random.normal(jax.random.key(2), (3, 2, params.latent.dim))
 paths = jnp.concatenate([slerp(*pair, jnp.linspace(0, 1, 10)) for pair in ends])
 show(decode(params, paths), columns=10)
 

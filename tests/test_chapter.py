@@ -42,7 +42,7 @@ def test_it_was_run_from_start_to_end_without_errors_and_is_small(cells):
     assert not [output for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
     text = NOTEBOOK.read_text()
     assert len(text) < 1_500_000
-    assert "/tmp/" not in text and "/home/" not in text
+    assert "site-packages" not in text  # no warnings with the paths of a machine
 
 
 def test_it_has_the_shapes_and_the_last_line_of_the_chapter_and_shows_live_curves(cells):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib
+import io
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from tqdm import tqdm
 
 from dcgan_jax.config import Config
@@ -46,7 +48,11 @@ class _Live:
 
     def show(self, path):
         if self._display:
-            picture = self._display.Image(filename=path, width=500)
+            small = io.BytesIO()  # it stays in the notebook's file
+            with Image.open(path) as image:
+                image.thumbnail((600, 700))
+                image.convert("RGB").quantize(128).save(small, "PNG")
+            picture = self._display.Image(small.getvalue())
             if self._handle is None:
                 self._handle = self._display.display(picture, display_id=True)
             else:
