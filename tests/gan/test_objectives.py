@@ -1,5 +1,8 @@
 """Losses, penalties and the robust recipe against what PyTorch computed (golden/make_recipes.py)."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -148,3 +151,41 @@ def test_an_objective_of_ones_own_may_see_pairs():
     seen = Objective(discriminator=lambda real, fake: fake.mean(), generator=lambda fake, real: 7 + 0 * real.mean(), paired=True)  # fmt: skip
     _, metrics = train_step(create_state(ROBUST, objective=seen), images(0), KEY)
     assert metrics["loss_G"] == 7
+
+
+@pytest.mark.slow
+def test_two_devices_compute_what_one_does_and_bf16_is_near():
+    """The penalties are those of the whole batch; everything that is random is the same."""
+    code = """
+import dataclasses
+import jax, numpy as np
+from dcgan_jax import Config, create_state, train_step
+from dcgan_jax.system import cluster
+
+robust = Config(
+    image_size=16, width=16, latent_dim=8, batch_size=8, loss="relativistic", penalty="both", discriminator_norm="none",
+    augment="full", flip=True, learning_rate=1e-3, extra_convs=1,
+)
+images = jax.random.uniform(jax.random.key(1), (8, 16, 16, 3), minval=-1)
+everywhere, split = cluster.shardings()
+
+def trace(config, several):
+    state, batch, found = create_state(config), images, []
+    if several:
+        state, batch = cluster.replicated(jax.tree.map(np.array, state)), jax.device_put(images, split)
+    for _ in range(3):
+        state, metrics = train_step(state, batch, jax.random.key(0))
+        found.append([float(metrics[name]) for name in ("loss_D", "loss_G", "penalty")])
+    return np.array(found)
+
+one = trace(robust, False)
+np.testing.assert_allclose(trace(robust, True), one, rtol=1e-3)
+rough = trace(dataclasses.replace(robust, precision="bf16"), False)
+np.testing.assert_allclose(rough, one, rtol=0.05)
+assert not np.array_equal(rough, one)
+spectral = dataclasses.replace(robust, discriminator_norm="spectral", penalty_every=2)
+np.testing.assert_allclose(trace(spectral, True), trace(spectral, False), rtol=1e-3)
+"""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
