@@ -36,9 +36,9 @@ def augment(key: jax.Array, x: jax.Array, p: jax.Array | float = 1.0) -> jax.Arr
     y = brightness(x, jax.random.uniform(keys[0], (b,), minval=-0.5, maxval=0.5))
     y = saturation(y, jax.random.uniform(keys[1], (b,), maxval=2.0))
     y = contrast(y, jax.random.uniform(keys[2], (b,), minval=0.5, maxval=1.5))
-    most = jnp.array([round(h / 8), round(w / 8)])
+    most, ends = jnp.array([[h // 8, w // 8]]), jnp.array([[h + 1 - half[0] % 2, w + 1 - half[1] % 2]])
     y = translation(y, jax.random.randint(keys[3], (b, 2), -most, most + 1))
-    y = cutout(y, jax.random.randint(keys[4], (b, 2), 0, jnp.array([h + 1 - half[0] % 2, w + 1 - half[1] % 2])), half)
+    y = cutout(y, jax.random.randint(keys[4], (b, 2), 0, ends), half)
     return jnp.where(jax.random.bernoulli(keys[5], p, (b, 1, 1, 1)), y, x)
 
 
