@@ -28,6 +28,8 @@ _POSITIVE = (
     "batch_size",
     "width",
     "latent_dim",
+    "penalty_every",
+    "anneal_images",
     "steps",
     "log_every",
     "sample_every",
@@ -52,6 +54,8 @@ def check_image_size(size: int) -> None:
 class Config:
     """One training run. Every field is a command-line flag of the same name."""
 
+    recipe: Literal["classic", "robust", "sn", "paper", "chapter"] = "classic"
+    """The settings that all others change: see above."""
     data: str = "sprites"
     """The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a
     folder or .zip of images, or a folder of IDX files."""
@@ -69,10 +73,40 @@ class Config:
     """Length of the latent vector z."""
     latent: Literal["normal", "uniform"] = "normal"
     """Distribution of z: N(0, 1), or uniform on [-1, 1] as in the paper."""
+    loss: Literal["bce", "hinge", "lsgan", "relativistic"] = "bce"
+    """What both networks minimise: cross-entropy (the chapter's), hinge, least squares, or real and generated images in
+    pairs."""
+    penalty: Literal["none", "r1", "r2", "both"] = "none"
+    """Penalty on the discriminator's squared gradient at the real (r1) or the generated images (r2), or both."""
+    gamma: float = 0.0
+    """Weight of the penalty, γ in γ/2 times the squared gradient; 0 for image_size / batch_size."""
+    gamma_final: float = 1.0
+    """The weight at the end of annealing, as a multiple of that at the start."""
+    penalty_every: int = 1
+    """Steps between penalties, each as many times as strong."""
     learning_rate: float = 4e-4
-    """Adam's step size, for both networks."""
+    """Adam's step size."""
+    learning_rate_final: float = 1.0
+    """The step size at the end of annealing, as a multiple of that at the start."""
+    discriminator_rate: float = 1.0
+    """The discriminator's step size, as a multiple of learning_rate."""
     beta1: float = 0.5
     """Adam's decay rate of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay rate of the second moment."""
+    beta2_final: float = 1.0
+    """1 - beta2 at the end of annealing, as a multiple of that at the start: 0.1 goes from 0.9 to 0.99."""
+    anneal_images: int = 128000
+    """Images seen until what is annealed has its final value, by half a cosine."""
+    augment: Literal["auto", "off", "full"] = "auto"
+    """Random colours, shifts and cut-out squares in all that the discriminator sees, which small sets need: auto is
+    full for up to 10,000 images, fading to none at 100,000."""
+    flip: bool = False
+    """Mirror images at random, left to right: for faces, not for letters."""
+    discriminator_norm: Literal["batch", "spectral", "none"] = "batch"
+    """The discriminator's normalisation: BatchNorm, spectral norm, or none; the last two with biases."""
+    extra_convs: int = 0
+    """3x3 convolutions after each halving in the discriminator."""
     leaky_slope: float = 0.2
     """Slope of the discriminator's LeakyReLU below zero; 0 makes it a ReLU."""
     first_batchnorm: bool = False
@@ -116,7 +150,7 @@ class Config:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 1")
-        for name in ("evaluate_every", "held_out"):
+        for name in ("evaluate_every", "held_out", "extra_convs"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 0")
         if self.steps >= 2**31:
@@ -127,8 +161,25 @@ class Config:
             raise InputError("batch_size 1 is too small: BatchNorm needs at least 2 images")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate {self.learning_rate} must be a positive number, such as 4e-4")
-        if not 0 <= self.beta1 < 1:
-            raise InputError(f"beta1 {self.beta1} must lie in [0, 1)")
+        for name in ("learning_rate_final", "gamma", "gamma_final", "beta2_final"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} {getattr(self, name)} must be at least 0")
+        if not 0 < self.discriminator_rate < math.inf:
+            raise InputError(f"discriminator_rate {self.discriminator_rate} must be a positive number, such as 1")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)} must lie in [0, 1)")
+        if (1 - self.beta2) * self.beta2_final > 1:
+            raise InputError(
+                f"beta2_final {self.beta2_final} makes beta2 negative: give at most {1 / (1 - self.beta2):g}"
+            )
+        if self.discriminator_norm == "batch" and self.penalty != "none":
+            raise InputError(
+                f"penalty {self.penalty} needs --discriminator-norm none or spectral: with BatchNorm each logit "
+                "depends on all images of the batch, so that none has a gradient of its own"
+            )
+        if self.discriminator_norm != "batch" and self.first_batchnorm:
+            raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
         if not 0 <= self.leaky_slope <= 1:
             raise InputError(f"leaky_slope {self.leaky_slope} must lie in [0, 1]")
         if not 0 <= self.ema_half_life < math.inf:

@@ -5,11 +5,13 @@ you can fix, 3 diverged, 75 another process of the run was lost, 129, 130 and 14
 closed terminal, Ctrl-C and SIGTERM.
 """
 
+import argparse
 import dataclasses
 from pathlib import Path
 
 from dcgan_jax import cli
 from dcgan_jax.config import Config
+from dcgan_jax.recipes import RECIPES, described
 from dcgan_jax.system.cluster import Cluster
 
 
@@ -34,16 +36,23 @@ def run(arguments: Arguments) -> None:
     print(f"  python -m dcgan_jax.generate --workdir {where} --num 64 --out pictures/")
 
 
-def main(recipe: Config | None = None, description: str | None = None) -> None:
-    """Read the command line and train. Flags not given have the values of the run in the folder, or of ``recipe``."""
-    description = description or __doc__
-    arguments = cli.parse(Arguments, description=description, config=recipe or Config())
-    if recipe is None:
+def main(recipe: str = "classic", description: str | None = None) -> None:
+    """Read the command line and train.
+
+    Flags not given have the values of the run in the folder if there is one, else of the recipe.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    peek.add_argument("--workdir", default="", nargs="?")
+    peek.add_argument("--recipe", default=recipe, nargs="?")
+    given, _ = peek.parse_known_args()
+    config = RECIPES[given.recipe if given.recipe in RECIPES else recipe].config  # a wrong name is refused below
+    if given.workdir:
         from dcgan_jax.run.folder import RunFolder
 
         with cli.endings():
-            if there := RunFolder(arguments.workdir).config_if_there():
-                arguments = cli.parse(Arguments, description=description, config=there)
+            config = RunFolder(given.workdir).config_if_there() or config
+    recipes = f"{description or __doc__}\nRecipes, for --recipe:\n{described()}"
+    arguments = cli.parse(Arguments, description=recipes, config=config)
     cli.keep_memory()
     cli.run(run, arguments)
 

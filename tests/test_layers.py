@@ -6,7 +6,7 @@ from pathlib import Path
 import dcgan_jax
 
 ROOT = Path(dcgan_jax.__file__).parent
-FLOORS = ("system", "config", "gan", "data", "metrics", "views", "run", "cli", "commands")
+FLOORS = ("system", "config", "recipes", "gan", "data", "metrics", "views", "run", "cli", "commands")
 HOMES = {
     "orbax": {"run/checkpoints.py", "system/cluster.py"},  # the latter for its barrier
     "tensorflow": {"data/pipeline.py", "run/log.py", "metrics/inception.py"},  # the FID's network is a graph of it
@@ -56,4 +56,4 @@ def test_gan_is_pure_mathematics():
     for name, targets in modules():
         if name.startswith("gan/"):
             assert {target.split(".")[0] for target in targets} <= MATHEMATICS, name
-    assert sum(len(path.read_text().splitlines()) for path in (ROOT / "gan").glob("*.py")) < 1000
+    assert sum(len(path.read_text().splitlines()) for path in (ROOT / "gan").glob("*.py")) < 1250

@@ -20,6 +20,7 @@ from dcgan_jax.system.errors import InputError
 
 BATCHNORM_EPSILON = 1e-5
 _kernel_init = nn.initializers.normal(0.02)
+Norm = Literal["batch", "spectral", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,16 +79,67 @@ class ConvTranspose(nn.Module):
         )
 
 
+def _spectral_norm(module: nn.Module, kernel, train: bool):
+    """The largest singular value of a kernel, read as a matrix (-1, out) (Miyato et al. 2018).
+
+    One power iteration in each pass with ``train``. Its vector ``u`` is kept among the running statistics.
+    """
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    product = functools.partial(jnp.matmul, precision="highest")
+
+    def iterated(u):
+        left = product(lax.stop_gradient(matrix), u)
+        left /= jnp.linalg.norm(left) + 1e-12
+        right = product(left, lax.stop_gradient(matrix))
+        return left, right / (jnp.linalg.norm(right) + 1e-12)
+
+    def start():
+        u = jax.random.normal(module.make_rng("params"), matrix.shape[1:])
+        return lax.fori_loop(0, 15, lambda _, u: iterated(u)[1], u)
+
+    u = module.variable("batch_stats", "u", start)
+    left, right = iterated(u.value)
+    if train:
+        u.value = right
+    return product(product(left, matrix), right)
+
+
+def _kernel_and_bias(module: nn.Module, shape, norm: Norm, train: bool, gain: float = 2.0):
+    """With BatchNorm the paper's kernel without bias; without it a bias, and a kernel that keeps signals' size.
+
+    N(0, 0.02) makes them vanish there (He et al. 2015).
+    """
+    if norm == "batch":
+        return module.param("kernel", _kernel_init, shape), None
+    kernel = module.param("kernel", nn.initializers.variance_scaling(gain, "fan_in", "normal"), shape)
+    bias = module.param("bias", nn.initializers.zeros, shape[-1:])
+    return (kernel / _spectral_norm(module, kernel, train) if norm == "spectral" else kernel), bias
+
+
 class Conv(nn.Module):
-    """4x4 convolution of stride 2 and padding 1, without bias: halves height and width."""
+    """4x4 convolution of stride 2 and padding 1, which halves height and width; or 3x3 of stride 1, for ``size=3``.
+
+    ``norm`` is that of the network: with BatchNorm it has no bias, with ``spectral`` it divides its kernel by the
+    largest singular value.
+    """
 
     features: int
+    size: int = 4
+    norm: Norm = "batch"
+    leaky_slope: float = 0.2
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x):  # (B, H, W, in) -> (B, H/2, W/2, features)
-        kernel = self.param("kernel", _kernel_init, (4, 4, x.shape[-1], self.features))
-        return conv.conv(x, kernel, self.dtype)
+    def __call__(self, x, *, train: bool = False):  # (B, H, W, in) -> (B, H/2, W/2, features), or (B, H, W, features)
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel, bias = _kernel_and_bias(self, shape, self.norm, train, gain=2 / (1 + self.leaky_slope**2))
+        if self.size == 4:
+            y = conv.conv(x, kernel, self.dtype)
+        else:
+            operands = x.astype(self.dtype), kernel.astype(self.dtype)
+            y = lax.conv_general_dilated(*operands, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            y = y.astype(x.dtype)
+        return y if bias is None else y + bias[None, None, None, :]
 
 
 class GeneratorBlock(nn.Module):
@@ -111,22 +163,27 @@ class GeneratorBlock(nn.Module):
 class DiscriminatorBlock(nn.Module):
     """Convolution, BatchNorm (unless ``batchnorm=False``), LeakyReLU: the chapter's ``D_block``.
 
-    (B, H, W, in) -> (B, H/2, W/2, features).
+    (B, H, W, in) -> (B, H/2, W/2, features). ``extra_convs`` adds as many 3x3 convolutions, each followed by the same.
+    ``norm`` other than ``batch`` takes the place of BatchNorm: see ``Conv``.
     """
 
     features: int
     batchnorm: bool = True
     leaky_slope: float = 0.2
     batchnorm_scale_mean: float = 1.0
+    norm: Norm = "batch"
+    extra_convs: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        x = Conv(self.features, self.dtype)(x)
-        if self.batchnorm:
-            x = _batch_norm(train, self.batchnorm_scale_mean)(x)
-        # One factor, not nn.leaky_relu's two branches: their gradients are computed twice and added.
-        return x * jnp.where(x >= 0, 1.0, self.leaky_slope)
+        for size in (4, *[3] * self.extra_convs):
+            x = Conv(self.features, size, self.norm, self.leaky_slope, self.dtype)(x, train=train)
+            if self.batchnorm and self.norm == "batch":
+                x = _batch_norm(train, self.batchnorm_scale_mean)(x)
+            # One factor, not nn.leaky_relu's two branches: their gradients are computed twice and added.
+            x = x * jnp.where(x >= 0, 1.0, self.leaky_slope)
+        return x
 
 
 def _widths(image_size: int, width: int) -> list[int]:
@@ -178,6 +235,8 @@ class Discriminator(nn.Module):
     first_batchnorm: bool = False
     leaky_slope: float = 0.2
     batchnorm_scale_mean: float = 1.0
+    discriminator_norm: Norm = "batch"
+    extra_convs: int = 0
     dtype: Any = jnp.float32
 
     def __post_init__(self):
@@ -190,10 +249,13 @@ class Discriminator(nn.Module):
             DiscriminatorBlock,
             leaky_slope=self.leaky_slope,
             batchnorm_scale_mean=self.batchnorm_scale_mean,
+            norm=self.discriminator_norm,
+            extra_convs=self.extra_convs,
             dtype=self.dtype,
         )
         for i, features in enumerate(_widths(self.image_size, self.width)):
             x = block(features, batchnorm=i > 0 or self.first_batchnorm)(x, train=train)
         # The chapter's last layer, a 4x4 convolution without padding, sees exactly 4x4 positions.
-        kernel = self.param("kernel", _kernel_init, (4, 4, x.shape[-1], 1))
-        return jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]
+        kernel, bias = _kernel_and_bias(self, (4, 4, x.shape[-1], 1), self.discriminator_norm, train, gain=1.0)
+        logits = jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]
+        return logits if bias is None else logits + bias[None, None, None, :]

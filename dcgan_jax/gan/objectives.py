@@ -1,7 +1,12 @@
-"""Losses on logits (Goodfellow et al. 2014, sections 3 and 4; d2l, section DCGAN)."""
+"""Losses on logits and the gradient penalty (Goodfellow et al. 2014; d2l, section DCGAN; the others at each loss).
+
+Logits may have any shape. An optimum is the value where the generator draws exactly as the data are: there no
+discriminator can do better than the same logit for all images.
+"""
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +33,71 @@ class Objective:
 
     Attributes:
       discriminator: of the logits of the real images and of the generated ones.
-      generator: of the logits of the generated images.
+      generator: of the logits of the generated images; if ``paired``, of those and of the logits of the real ones.
+      paired: whether the generator's loss takes the logits of real images too, which costs one more pass of them.
     """
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array] = discriminator_loss
-    generator: Callable[[jax.Array], jax.Array] = generator_loss
+    generator: Callable[..., jax.Array] = generator_loss
+    paired: bool = False
 
 
 BCE = Objective()
-"""The chapter's losses: binary cross-entropy."""
+"""The chapter's losses, binary cross-entropy. Optimum: logits 0, both losses log 2."""
+
+HINGE = Objective(
+    discriminator=lambda real, fake: jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean(),
+    generator=lambda fake: -fake.mean(),
+)
+"""Lim & Ye 2017; Miyato et al. 2018. Optimum: any logit in [-1, 1], the discriminator's loss 2."""
+
+LSGAN = Objective(
+    discriminator=lambda real, fake: (jnp.square(real - 1).mean() + jnp.square(fake).mean()) / 2,
+    generator=lambda fake: jnp.square(fake - 1).mean() / 2,
+)
+"""Least squares with targets 0 and 1 (Mao et al. 2017). Optimum: logits 1/2, losses 1/4 and 1/8."""
+
+RELATIVISTIC = Objective(
+    discriminator=lambda real, fake: jax.nn.softplus(fake - real).mean(),
+    generator=lambda fake, real: jax.nn.softplus(real - fake).mean(),
+    paired=True,
+)
+"""Each real image against one generated (Jolicoeur-Martineau 2018; Huang et al. 2024). Optimum: equal logits, both
+losses log 2."""
+
+OBJECTIVES = {"bce": BCE, "hinge": HINGE, "lsgan": LSGAN, "relativistic": RELATIVISTIC}
+"""By the names of ``Config.loss``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Penalty:
+    """On which images the discriminator's gradient is punished: R1 at the real, R2 at the generated ones.
+
+    Only every so many steps, and then so many times as strong (Karras et al. 2020).
+    """
+
+    real: bool = False
+    fake: bool = False
+    every: int = 1
+
+
+def squared_gradient(
+    judge: Callable[[jax.Array], tuple[jax.Array, Any]], images: jax.Array, due: jax.Array | bool = True
+) -> tuple[jax.Array, Any, jax.Array]:
+    """Judge images, and say how steep the judgement is (Mescheder et al. 2018).
+
+    Args:
+      judge: maps images to their logits and to anything else. No logit may depend on another image.
+      images: (B, H, W, C).
+      due: whether the gradient is wanted: without it, it is 0 and costs nothing.
+
+    Returns:
+      The logits, the other thing, and the squared Euclidean norm of each image's gradient, averaged over the batch.
+    """
+    logits, pull, other = jax.vjp(judge, images, has_aux=True)
+
+    def norm():
+        (gradient,) = pull(jnp.ones_like(logits))  # of the sum over the batch: each image's own
+        return jnp.square(gradient).sum() / images.shape[0]
+
+    return logits, other, norm() if due is True else jax.lax.cond(due, norm, lambda: jnp.zeros(()))

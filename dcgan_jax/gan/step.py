@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from dcgan_jax.gan import augment
 from dcgan_jax.gan.average import ema_decay
+from dcgan_jax.gan.objectives import squared_gradient
 from dcgan_jax.gan.state import GANState, check_key
 from dcgan_jax.system.errors import InputError
 
 # XLA:CPU stops at 256-bit vectors, and sums in the order written, unless told otherwise.
 _COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_enable_fast_math": True}
+_NO_STEP = 2**31  # a number that no step has: augmentation draws from another stream than z
 
 
 def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
@@ -21,7 +24,7 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     Real and generated images pass through the discriminator as two batches, each normalised by its
     own statistics. Running statistics change, as in pytorch/examples, with every forward pass in
     training mode: the generator's once, the discriminator's three times (real, generated, generated
-    again through the updated weights).
+    again through the updated weights; then real again, if the objective is paired).
 
     Args:
       state: donated; do not use it after the call.
@@ -32,7 +35,8 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     Returns:
       The new state and scalar metrics: ``loss_D``, ``loss_G``, ``D_x`` (mean probability, by
       D, that real images are real), ``D_G_z1`` and ``D_G_z2`` (the same for generated ones, before
-      and after D's update), ``grad_norm_D``, ``grad_norm_G`` (Euclidean, over all weights).
+      and after D's update), ``grad_norm_D``, ``grad_norm_G`` (Euclidean, over all weights), and ``penalty``, where
+      there is one: what is added to ``loss_D``, γ/2 times the squared gradients.
 
     Raises:
       InputError: the images or the key are not of this kind; their range is looked at once for each shape.
@@ -62,11 +66,15 @@ def _check_images(images, state):
 @functools.partial(jax.jit, donate_argnames="state", compiler_options=_COMPILER_OPTIONS)
 def compiled_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
     """``train_step`` without its checks."""
-    G, D = state.generator, state.discriminator
+    G, D, now = state.generator, state.discriminator, state.current(images.shape[0])
+    objective, penalty = state.objective, state.penalty
     z = state.latent.draw(jax.random.fold_in(key, state.step), images.shape[0])
     if not (mesh := jax.typeof(images).sharding.mesh).empty:
         # Left to itself XLA lets every device generate the whole batch.
         z = jax.lax.with_sharding_constraint(z, NamedSharding(mesh, PartitionSpec("data")))
+    keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _NO_STEP), state.step), 5)
+    if state.flips:
+        images = augment.flip(keys[4], images)
 
     def generate(g_params):
         fake, new = G.apply_fn(
@@ -74,30 +82,46 @@ def compiled_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[G
         )
         return fake, new["batch_stats"]
 
-    def judge(d_params, batch_stats, x):
+    def judge(d_params, batch_stats, x, *, key):
+        if state.augments:
+            x = augment.augment(key, x, now["augment"])
         logits, new = D.apply_fn(
             {"params": d_params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"]
         )
         return logits, new.get("batch_stats", {})
 
+    def judge_and_penalize(d_params, batch_stats, x, *, key, wanted):
+        if not wanted:
+            return *judge(d_params, batch_stats, x, key=key), 0.0
+        due = True if penalty.every == 1 else state.step % penalty.every == 0
+        logits, new, steepness = squared_gradient(lambda x: judge(d_params, batch_stats, x, key=key), x, due)
+        return logits, new, penalty.every * now["gamma"] / 2 * steepness
+
     fake, _ = generate(G.params)
 
     def d_loss(d_params):
-        real_logits, batch_stats = judge(d_params, D.batch_stats, images)
-        fake_logits, batch_stats = judge(d_params, batch_stats, fake)
-        return state.objective.discriminator(real_logits, fake_logits), (batch_stats, real_logits, fake_logits)
+        real_logits, stats, r1 = judge_and_penalize(d_params, D.batch_stats, images, key=keys[0], wanted=penalty.real)
+        fake_logits, stats, r2 = judge_and_penalize(d_params, stats, fake, key=keys[1], wanted=penalty.fake)
+        loss = objective.discriminator(real_logits, fake_logits)
+        return loss + (r1 + r2), (loss, r1 + r2, stats, real_logits, fake_logits)
 
-    (loss_D, (d_stats, real_logits, fake_logits)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(D.params)
-    D = D.apply_gradients(grads=d_grads, batch_stats=d_stats)
+    (_, (loss_D, punished, d_stats, real_logits, fake_logits)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(
+        D.params
+    )
+    D = D.updated(grads=d_grads, batch_stats=d_stats, learning_rate=now["learning_rate_D"], beta2=now["beta2"])
 
     def g_loss(g_params):
         fake, g_stats = generate(g_params)  # the pass above, which XLA recognises and does not repeat
-        logits, d_stats = judge(D.params, D.batch_stats, fake)
-        return state.objective.generator(logits), (g_stats, d_stats, logits)
+        logits, d_stats = judge(D.params, D.batch_stats, fake, key=keys[2])
+        seen = (logits,)
+        if objective.paired:
+            real_logits, d_stats = judge(D.params, d_stats, images, key=keys[3])
+            seen = (logits, real_logits)
+        return objective.generator(*seen), (g_stats, d_stats, logits)
 
     (loss_G, (g_stats, d_stats, logits)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(G.params)
 
-    G = G.apply_gradients(grads=g_grads, batch_stats=g_stats)
+    G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now["learning_rate_G"], beta2=now["beta2"])
     decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
 
     metrics = {
@@ -109,6 +133,8 @@ def compiled_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[G
         "grad_norm_D": optax.tree.norm(d_grads),
         "grad_norm_G": optax.tree.norm(g_grads),
     }
+    if penalty.real or penalty.fake:
+        metrics["penalty"] = punished
     return state.replace(
         step=state.step + 1,
         generator=G,

@@ -1,6 +1,7 @@
 """Saving and restoring, by Orbax."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import shutil
@@ -223,7 +224,7 @@ def restore_state(workdir: str | Path, step: Step = "newest", **networks: Any) -
     Raises:
       InputError: as from ``restore``.
     """
-    return _restored(workdir, step, ("step", "generator", "discriminator", "ema"), networks)[0]
+    return _restored(workdir, step, ("step", "generator", "discriminator", "ema", "settings"), networks)[0]
 
 
 def _restored(workdir, step, parts, networks):
@@ -242,7 +243,9 @@ def _restored(workdir, step, parts, networks):
         if wanted_steps[0] not in steps:
             there = ", ".join(map(str, reversed(steps)))
             raise InputError(f"{folder.path} has no checkpoint of step {step}, only {there}")
-        state = state or jax.eval_shape(lambda: create_state(config, **networks))  # noqa: B023 - called at once
+        images = (folder.images_then() or {}).get("count")
+        start = functools.partial(create_state, config, images=images, **networks)
+        state = state or jax.eval_shape(start)
         tree = serialization.to_state_dict(state)
         wanted = {name: tree[name] for name in parts}
         try:

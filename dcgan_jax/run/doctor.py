@@ -44,8 +44,9 @@ def _collapse(evaluated):
     ratios = [line.get("diversity", 1.0) for line in evaluated]
     if len(ratios) >= 3 and (ratio := ratios[-1]) < min(0.5, 1.1 * max(ratios[:-1])):
         step = evaluated[-1]["step"]
+        remedy = "Use the best checkpoint, or start again with --recipe robust"
         what = f"the samples of step {step} hardly differ: their diversity is {ratio:.2f} of the images'"
-        return Finding("collapse", ratio < 0.2, step, f"{what}. Use the best checkpoint, or start again with --seed 1")
+        return Finding("collapse", ratio < 0.2, step, f"{what}. {remedy}")
     return None
 
 
@@ -70,7 +71,7 @@ def _won(recent, evaluated):
     if min(newest[1:]) < 0.95 * newest[0]:
         return None
     what = f"the discriminator has won: its loss is {_median(recent, 'loss_D'):.3f} and KID does not fall"
-    remedy = "Start again with half the --learning-rate, or another --seed"
+    remedy = "Start again with --recipe robust, or half the --learning-rate"
     return Finding("won", True, recent[-1]["step"], f"{what}. {remedy}")
 
 
@@ -80,7 +81,8 @@ def _memory(evaluated):
     if len(known) < 3 or (share := float(np.mean(known))) < 1 / 3:
         return None
     what = f"the discriminator knows its images by heart: others are {share:.0%} of the way to generated ones for it"
-    return Finding("memory", False, evaluated[-1]["step"], f"{what}. Use more images, or stop at the best step")
+    remedy = "Use more images or --augment full, or stop at the best step"
+    return Finding("memory", False, evaluated[-1]["step"], f"{what}. {remedy}")
 
 
 def _gradients(recent):
@@ -107,4 +109,6 @@ def _few(evaluated, images):
     if images >= 1000 or not evaluated:
         return None
     what = f"{images} images are few: the discriminator soon knows them all"
-    return Finding("few", False, evaluated[-1]["step"], f"{what}. Use 1,000 or more, or stop at the best step")
+    return Finding(
+        "few", False, evaluated[-1]["step"], f"{what}. Use 1,000 or more with --augment auto, or stop at the best step"
+    )

@@ -18,7 +18,7 @@ from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store, prepare
 from dcgan_jax.gan.average import generator_params
-from dcgan_jax.gan.objectives import BCE, Objective
+from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import (
     GANState,
@@ -44,7 +44,7 @@ def fit(
     *,
     generator: nn.Module | None = None,
     discriminator: nn.Module | None = None,
-    objective: Objective = BCE,
+    objective: Objective | None = None,
 ) -> GANState:
     """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps are taken.
 
@@ -56,7 +56,7 @@ def fit(
       workdir: folder of the run; made if it does not exist. Only the first process writes there.
       generator: a network of your own, as for ``create_state``. Not stored with the run: give it when it resumes.
       discriminator: likewise.
-      objective: losses of your own, likewise; another one at resume is not noticed.
+      objective: losses of your own in place of ``config.loss``, likewise; another one at resume is not noticed.
 
     Returns:
       The final state.
@@ -84,14 +84,14 @@ def fit(
             _check_room(config, folder, networks)
             run = folder.begin(config, there, store)
             checkpoints = stack.enter_context(Checkpoints(folder, config, run))
-        state, attempt = _newest(config, folder, checkpoints, networks)
+        state, attempt = _newest(config, folder, checkpoints, networks, len(store))
         signals.hold()
         while True:
             try:
                 return _train_from(state, attempt, config, folder, store, checkpoints, signals)
             except NonFiniteError as error:
                 diverged = NonFiniteError(error.step, error.names)  # without the frames, which hold the state
-            state, before = _newest(config, folder, checkpoints, networks)
+            state, before = _newest(config, folder, checkpoints, networks, len(store))
             if attempt - before >= config.retries:
                 raise NonFiniteError(diverged.step, diverged.names, _evidence(diverged, config))
             attempt += 1
@@ -109,9 +109,9 @@ def _open_store(config: Config) -> Store:
     return store
 
 
-def _newest(config, folder, checkpoints, networks):
+def _newest(config, folder, checkpoints, networks, images):
     """The newest complete checkpoint, as the first process reads it, on all devices of all; else a new state."""
-    state, attempt = create_state(config, **networks), 0
+    state, attempt = create_state(config, images=images, **networks), 0
     if checkpoints:
         lines = folder.read_metrics()
         state, attempt = checkpoints.newest(state, logged=lines[-1]["step"] if lines else None)

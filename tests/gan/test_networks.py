@@ -7,7 +7,15 @@ import pytest
 from jax import lax
 
 from dcgan_jax.config import IMAGE_SIZES, Config
-from dcgan_jax.gan.networks import ConvTranspose, Discriminator, DiscriminatorBlock, Generator, GeneratorBlock, Latent
+from dcgan_jax.gan.networks import (
+    Conv,
+    ConvTranspose,
+    Discriminator,
+    DiscriminatorBlock,
+    Generator,
+    GeneratorBlock,
+    Latent,
+)
 from dcgan_jax.gan.state import create_state
 
 KEY = jax.random.key(0)
@@ -89,3 +97,56 @@ def test_the_latent_distributions():
         z = Latent(50, name).draw(KEY, 400)
         assert z.shape == (400, 50) and abs(z.mean()) < 0.03 and abs(z.std() - deviation) < 0.03
     assert jnp.abs(z).max() <= 1
+
+
+def test_spectral_norm_makes_the_largest_singular_value_one():
+    """Of every kernel of the discriminator, against NumPy's singular values, after some passes in training mode."""
+    D = Discriminator(width=4, image_size=16, discriminator_norm="spectral", extra_convs=1)
+    x = jax.random.normal(KEY, (2, 16, 16, 3))
+    variables = D.init(KEY, x, train=False)
+
+    @jax.jit
+    def passed(variables):
+        new = D.apply(variables, x, train=True, mutable=["batch_stats"])[1]
+        return {**variables, **new}
+
+    for _ in range(60):
+        variables = passed(variables)
+    layers = [
+        (block["Conv_0"]["kernel"], variables["batch_stats"][name]["Conv_0"]["u"])
+        for name, block in variables["params"].items()
+        if "Block" in name
+    ]
+    layers.append((variables["params"]["kernel"], variables["batch_stats"]["u"]))
+    for kernel, u in layers:
+        matrix = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1])
+        sigma = np.linalg.svd(matrix, compute_uv=False)[0]
+        left = matrix @ np.asarray(u, np.float64)
+        np.testing.assert_allclose(np.linalg.norm(left), sigma, rtol=1e-3)
+    block = variables["params"]["DiscriminatorBlock_0"]["Conv_0"]
+    y = Conv(4, norm="spectral").apply({"params": block, "batch_stats": {"u": layers[0][1]}}, x)
+    plain = Conv(4, norm="none").apply({"params": block}, x)
+    matrix = np.asarray(block["kernel"], np.float64).reshape(-1, 4)
+    np.testing.assert_allclose(y * np.linalg.svd(matrix, compute_uv=False)[0], plain, rtol=2e-3, atol=1e-5)
+
+
+def test_without_batchnorm_the_discriminator_has_biases_and_keeps_signals_alive():
+    x = jax.random.normal(KEY, (64, 64, 64, 3))
+    size = {}
+    for norm in ("none", "batch"):
+        D = Discriminator(width=8, discriminator_norm=norm)
+        logits, variables = D.init_with_output(KEY, x, train=False)
+        size[norm] = float(jnp.sqrt(jnp.square(logits).mean()))
+        assert ("bias" in variables["params"]) == (norm == "none")
+    assert 0.3 < size["none"] < 3 and size["batch"] < 0.1
+    assert "batch_stats" not in Discriminator(discriminator_norm="none").init(KEY, x[:1], train=False)
+
+
+def test_extra_convolutions_keep_the_shapes():
+    x = jnp.zeros((2, 16, 16, 3))
+    y, variables = DiscriminatorBlock(20, extra_convs=2).init_with_output(KEY, x, train=False)
+    assert y.shape == (2, 8, 8, 20)
+    assert [variables["params"][f"Conv_{i}"]["kernel"].shape for i in range(3)] == [
+        (4, 4, 3, 20),
+        *[(3, 3, 20, 20)] * 2,
+    ]

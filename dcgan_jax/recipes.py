@@ -1,0 +1,85 @@
+"""Named configurations: what ``--recipe`` names. Any other flag changes one of their settings."""
+
+import dataclasses
+
+from dcgan_jax.config import MAY_CHANGE, Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A configuration, and in a line when to use it."""
+
+    use: str
+    config: Config
+
+
+_POKEMON = 40_597  # images
+
+RECIPES = {
+    # The chapter's losses and networks; batch and rate chosen for many small steps, which serve best on a CPU.
+    "classic": Recipe(
+        "the default: the chapter's networks and losses, small batches, averaged weights, augmentation of small sets",
+        Config(),
+    ),
+    # Huang et al. 2024 (R3GAN): its losses and penalties, with rates for short runs with small batches.
+    "robust": Recipe(
+        "when classic collapses or repeats itself: real and generated images in pairs, gradient penalties, and "
+        "no BatchNorm in the discriminator; each step takes longer",
+        Config(
+            recipe="robust",
+            loss="relativistic",
+            penalty="both",
+            gamma_final=0.1,
+            discriminator_norm="none",
+            learning_rate=1e-3,
+            beta2=0.99,
+        ),
+    ),
+    # Miyato et al. 2018, with the hinge loss of Lim & Ye 2017.
+    "sn": Recipe(
+        "to compare with the literature: spectral norm in the discriminator, hinge loss; as fast as classic",
+        Config(recipe="sn", loss="hinge", discriminator_norm="spectral", learning_rate=2e-4, beta1=0.0, beta2=0.9),
+    ),
+    # Radford et al. 2015, section 4: kernels N(0, 0.02), BatchNorm scales N(1, 0.02), none in D's first block.
+    "paper": Recipe(
+        "Radford et al. 2015, section 4: z uniform on [-1, 1], batch 128, learning rate 2e-4",
+        Config(
+            recipe="paper",
+            latent="uniform",
+            batch_size=128,
+            learning_rate=2e-4,
+            steps=25_000,
+            augment="off",
+            sample_every=500,
+            checkpoint_every=1000,
+        ),
+    ),
+    # The PyTorch tab of the chapter: N(0, 0.02) for every weight, BatchNorm in D's first block too.
+    "chapter": Recipe(
+        "Dive into Deep Learning, section DCGAN: its 40,597 sprites, batch 256, learning rate 0.005, 20 epochs",
+        Config(
+            recipe="chapter",
+            data="pokemon",
+            resize="squash",
+            batch_size=256,
+            steps=_POKEMON * 20 // 256,
+            learning_rate=0.005,
+            batchnorm_scale_mean=0.0,
+            first_batchnorm=True,
+            augment="off",
+            sample_every=_POKEMON // 256,
+        ),
+    ),
+}
+
+
+def changes(config: Config) -> list[str]:
+    """In what a run differs from its recipe, each as ``name (here, there in the recipe)``."""
+    recipe = RECIPES[config.recipe].config
+    pairs = [(f.name, getattr(config, f.name), getattr(recipe, f.name)) for f in dataclasses.fields(config)]
+    return [f"{name} ({a!r}, {b!r} in the recipe)" for name, a, b in pairs if a != b and name not in MAY_CHANGE]
+
+
+def described() -> str:
+    """The recipes as lines of text, for ``--help``."""
+    return "\n".join(f"  {name}: {recipe.use}" for name, recipe in RECIPES.items())

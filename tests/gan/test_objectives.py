@@ -1,0 +1,191 @@
+"""Losses, penalties and the robust recipe against what PyTorch computed (golden/make_recipes.py)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcgan_jax import Config, InputError, Objective, create_state, train_step
+from dcgan_jax.gan.networks import Latent
+from dcgan_jax.gan.objectives import OBJECTIVES, squared_gradient
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "recipes.npz", allow_pickle=False)
+STEPS, BATCH = GOLDEN["images"].shape[:2]
+KEY = jax.random.key(3)
+ROBUST = Config(
+    image_size=16, width=4, latent_dim=8, batch_size=BATCH, loss="relativistic", penalty="both", gamma=0.5,
+    discriminator_norm="none", learning_rate=1e-3, beta2=0.99,
+)  # fmt: skip
+
+
+class RecordedLatent(Latent):
+    """Hands out the recorded noise of step i for the key that train_step derives at step i."""
+
+    def draw(self, key, num):
+        keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(STEPS))
+        return jnp.asarray(GOLDEN["noise"])[jnp.argmax(keys == key)]
+
+
+def images(step):
+    return jnp.asarray(GOLDEN["images"][step], jnp.float32) / 127.5 - 1
+
+
+def network(prefix, params):
+    """The recorded values of a network in our layout. PyTorch numbers the layers of its nn.Sequential."""
+    transposed = "/G/" in prefix
+    kernels = [name for name in GOLDEN.files if name.startswith(prefix) and GOLDEN[name].ndim == 4]
+
+    def take(path, leaf):
+        names = [p.key for p in path]
+        number = int(names[0].split("_")[1]) if "Block" in names[0] else -1
+        value = GOLDEN[kernels[number]]
+        layer = int(kernels[number].rsplit("/", 1)[1].split(".")[0])
+        if names[-1] == "kernel":
+            value = value.transpose(2, 3, 0, 1) if transposed else value.transpose(2, 3, 1, 0)
+        elif "BatchNorm_0" in names:
+            value = GOLDEN[f"{prefix}{layer + 1}.{ {'scale': 'weight', 'bias': 'bias'}[names[-1]] }"]
+        else:
+            value = GOLDEN[f"{prefix}{layer}.bias"]
+        assert value.shape == leaf.shape
+        return jnp.asarray(value)
+
+    return jax.tree_util.tree_map_with_path(take, params)
+
+
+def recorded():
+    state = create_state(ROBUST)
+    G, D = state.generator, state.discriminator
+    return state.replace(
+        generator=G.replace(params=network("before/G/", G.params)),
+        discriminator=D.replace(params=network("before/D/", D.params)),
+        latent=RecordedLatent(8),
+    )
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_loss_and_its_gradient(name):
+    objective, (real, fake) = OBJECTIVES[name], jnp.asarray(GOLDEN["logits"])
+
+    def of(network):
+        if network == "D":
+            return lambda fake: objective.discriminator(real, fake)
+        return lambda fake: objective.generator(*((fake, real) if objective.paired else (fake,)))
+
+    for network in "DG":
+        value, gradient = jax.value_and_grad(of(network))(fake)
+        np.testing.assert_allclose(value, GOLDEN[f"loss/{name}/{network}"], rtol=1e-6)
+        np.testing.assert_allclose(gradient, GOLDEN[f"loss/{name}/{network}/fake"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "logit", "losses"),
+    [("bce", 0, (np.log(2),) * 2), ("hinge", 0.5, (2, -0.5)), ("lsgan", 0.5, (1 / 4, 1 / 8)), ("relativistic", 3, (np.log(2),) * 2)],
+)  # fmt: skip
+def test_the_optimum_is_where_it_is_said_to_be(name, logit, losses):
+    """Both losses there, and no common shift of the logits improves the discriminator's."""
+    objective, logits = OBJECTIVES[name], jnp.full(5, float(logit))
+    G = objective.generator(*((logits, logits) if objective.paired else (logits,)))
+    np.testing.assert_allclose((objective.discriminator(logits, logits), G), losses, rtol=1e-6)
+    assert abs(jax.grad(lambda shift: objective.discriminator(logits + shift, logits + shift))(0.0)) < 1e-6
+
+
+def test_the_penalty_and_its_gradient():
+    state = recorded()
+    D = state.discriminator
+
+    def penalty(params):
+        return squared_gradient(lambda x: (D.apply_fn({"params": params}, x, train=True), None), images(0))[2]
+
+    value, gradient = jax.jit(jax.value_and_grad(penalty))(D.params)
+    np.testing.assert_allclose(value, GOLDEN["penalty"], rtol=1e-5)
+    theirs = network("penalty/D/", D.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max() + 1e-9), gradient, theirs)
+
+
+def test_ten_steps_of_the_robust_recipe():
+    state, trace = recorded(), []
+    for step in range(STEPS):
+        state, metrics = train_step(state, images(step), KEY)
+        trace.append([metrics[name] for name in ("loss_D", "loss_G", "penalty")])
+    np.testing.assert_allclose(np.asarray(trace), GOLDEN["trace"], rtol=1e-3)
+    for name, ours in (("G", state.generator.params), ("D", state.discriminator.params)):
+        theirs = network(f"after/{name}/", ours)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), ours, theirs)
+
+
+def test_batchnorm_and_a_penalty_are_refused():
+    with pytest.raises(InputError, match="penalty r1 needs --discriminator-norm none or spectral: with BatchNorm each"):
+        Config(penalty="r1")
+
+
+def test_every_other_step_twice_as_strong():
+    strength = {}
+    for every in (1, 2):
+        state = create_state(Config(**{**vars(ROBUST), "penalty_every": every}))
+        strength[every] = [float(train_step(state.replace(step=jnp.int32(0)), images(0), KEY)[1]["penalty"])]
+        state = create_state(Config(**{**vars(ROBUST), "penalty_every": every}))
+        strength[every] += [float(train_step(state.replace(step=jnp.int32(1)), images(0), KEY)[1]["penalty"])]
+    assert strength[2][1] == 0 < strength[1][1]
+    np.testing.assert_allclose(strength[2][0], 2 * strength[1][0], rtol=1e-5)
+
+
+def test_what_is_annealed_goes_from_start_to_end():
+    config = Config(
+        **{**vars(ROBUST), "gamma_final": 0.1, "beta2": 0.9, "beta2_final": 0.1, "learning_rate_final": 0.5},
+    )
+    state = create_state(Config(**{**vars(config), "discriminator_rate": 2, "anneal_images": 800}))
+    for step, left in ((0, 1), (100, 0.5), (200, 0), (2**30, 0)):  # 4 images each
+        now = state.replace(step=jnp.int32(step)).current(BATCH)
+        np.testing.assert_allclose(now["gamma"], 0.05 + left * 0.45, rtol=1e-5)
+        np.testing.assert_allclose(now["beta2"], 0.99 - left * 0.09, rtol=1e-5)
+        np.testing.assert_allclose(now["learning_rate_G"], 5e-4 + left * 5e-4, rtol=1e-5)
+        np.testing.assert_allclose(now["learning_rate_D"], 1e-3 + left * 1e-3, rtol=1e-5)
+
+
+def test_an_objective_of_ones_own_may_see_pairs():
+    seen = Objective(discriminator=lambda real, fake: fake.mean(), generator=lambda fake, real: 7 + 0 * real.mean(), paired=True)  # fmt: skip
+    _, metrics = train_step(create_state(ROBUST, objective=seen), images(0), KEY)
+    assert metrics["loss_G"] == 7
+
+
+@pytest.mark.slow
+def test_two_devices_compute_what_one_does_and_bf16_is_near():
+    """The penalties are those of the whole batch; everything that is random is the same."""
+    code = """
+import dataclasses
+import jax, numpy as np
+from dcgan_jax import Config, create_state, train_step
+from dcgan_jax.system import cluster
+
+robust = Config(
+    image_size=16, width=16, latent_dim=8, batch_size=8, loss="relativistic", penalty="both", discriminator_norm="none",
+    augment="full", flip=True, learning_rate=1e-3, extra_convs=1,
+)
+images = jax.random.uniform(jax.random.key(1), (8, 16, 16, 3), minval=-1)
+everywhere, split = cluster.shardings()
+
+def trace(config, several):
+    state, batch, found = create_state(config), images, []
+    if several:
+        state, batch = cluster.replicated(jax.tree.map(np.array, state)), jax.device_put(images, split)
+    for _ in range(3):
+        state, metrics = train_step(state, batch, jax.random.key(0))
+        found.append([float(metrics[name]) for name in ("loss_D", "loss_G", "penalty")])
+    return np.array(found)
+
+one = trace(robust, False)
+np.testing.assert_allclose(trace(robust, True), one, rtol=1e-3)
+rough = trace(dataclasses.replace(robust, precision="bf16"), False)
+np.testing.assert_allclose(rough, one, rtol=0.05)
+assert not np.array_equal(rough, one)
+spectral = dataclasses.replace(robust, discriminator_norm="spectral", penalty_every=2)
+np.testing.assert_allclose(trace(spectral, True), trace(spectral, False), rtol=1e-3)
+"""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr

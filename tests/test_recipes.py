@@ -1,0 +1,80 @@
+"""Recipes: what their names give, and what flags change of them."""
+
+import dataclasses
+import json
+import sys
+import typing
+
+import numpy as np
+import pytest
+from helpers import equal, metrics_of
+
+from dcgan_jax import Config, cli, fit, restore_state, train
+from dcgan_jax.recipes import RECIPES, changes, described
+
+SLIGHT = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4, "log_every": 2, "checkpoint_every": 3}
+
+
+@pytest.fixture
+def parsed(monkeypatch, tmp_path):
+    """The configuration that the command trains with."""
+
+    def parse(*flags, workdir=tmp_path, recipe="classic"):
+        found = []
+        monkeypatch.setattr(cli, "keep_memory", lambda: None)
+        monkeypatch.setattr(cli, "run", lambda command, arguments: found.append(arguments.config))
+        monkeypatch.setattr(sys, "argv", ["train", "--workdir", str(workdir), *flags])
+        train.main(recipe)
+        return found[0]
+
+    return parse
+
+
+def test_the_names_are_those_of_the_setting():
+    assert set(RECIPES) == set(typing.get_args({f.name: f.type for f in dataclasses.fields(Config)}["recipe"]))
+    assert all(recipe.config.recipe == name and recipe.use in described() for name, recipe in RECIPES.items())
+    assert RECIPES["classic"].config == Config()
+
+
+def test_a_recipe_sets_what_no_flag_does(parsed):
+    assert parsed() == Config()
+    assert parsed("--recipe", "robust") == parsed("--recipe=robust") == RECIPES["robust"].config
+    # On its own a penalty is refused with BatchNorm, which the recipe has not.
+    config = parsed("--penalty", "r1", "--recipe", "robust", "--width", "8")
+    assert config == dataclasses.replace(RECIPES["robust"].config, penalty="r1", width=8)
+    assert changes(config) == ["width (8, 64 in the recipe)", "penalty ('r1', 'both' in the recipe)"]
+    assert changes(dataclasses.replace(config, steps=7, width=64, penalty="both")) == []
+    assert parsed(recipe="paper").latent == "uniform"
+
+
+def test_a_run_keeps_its_recipe(parsed, tmp_path):
+    config = dataclasses.replace(RECIPES["sn"].config, width=8)
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert json.loads(config.to_json())["recipe"] == "sn"
+    assert parsed() == parsed("--recipe", "sn") == config
+    assert parsed("--seed", "1") == dataclasses.replace(config, seed=1)
+    assert config.differences(parsed("--recipe", "robust")) == ["recipe ('sn', was 'robust')"]
+
+
+def test_an_unknown_recipe_is_refused(parsed, capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed("--recipe", "best")
+    assert end.value.code == 2 and "robust" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["robust", "sn"])
+def test_a_run_that_stops_goes_on_as_if_it_had_not(photos, tmp_path, recipe):
+    """Annealing, augmentation, flips, the penalty of every other step and spectral norm's vector included."""
+    config = dataclasses.replace(
+        RECIPES[recipe].config, **SLIGHT, data=str(photos), steps=6, flip=True, anneal_images=20, penalty_every=2,
+        penalty="both", learning_rate_final=0.5, extra_convs=1,
+    )  # fmt: skip
+    whole = fit(config, tmp_path / "whole")
+    fit(dataclasses.replace(config, steps=3), tmp_path / "parts")
+    parts = fit(config, tmp_path / "parts")
+    assert equal(whole, parts) and equal(restore_state(tmp_path / "parts"), whole)
+    assert whole.augments and whole.settings["augment"].tolist() == [1, 1]
+    assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "parts")
+    penalties = [line["penalty"] for line in metrics_of(tmp_path / "whole")]  # of steps 2, 4, 6, counted from 1
+    assert penalties == [0, 0, 0] and np.isfinite(whole.discriminator.params["kernel"]).all()
