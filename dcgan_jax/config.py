@@ -13,6 +13,7 @@ from dcgan_jax.system.files import parse_json
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = (
     "data",
+    "device_data",
     "steps",
     "sample_every",
     "evaluate_every",
@@ -123,7 +124,12 @@ class Config:
     seed: int = 0
     """Seed of everything random: weights, noise, the order of the images, and what sprites draws."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Precision of the matrix products; weights, optimizer and BatchNorm statistics are always float32."""
+    """Precision of the matrix products, on accelerators of the feature maps too; weights, optimizer and BatchNorm
+    statistics are always float32."""
+    deterministic: bool = False
+    """On GPUs: the same bits at every run, and possibly slower. CPUs always compute the same."""
+    device_data: bool = False
+    """Keep all images on the device, where batches are then taken: for GPUs, and sets that fit into their memory."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 250

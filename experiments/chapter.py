@@ -63,7 +63,7 @@ from dcgan_jax import (
 )
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.store import prepare
-from dcgan_jax.gan.step import compiled_step
+from dcgan_jax.gan.step import step
 from dcgan_jax.metrics.distances import nearest
 from dcgan_jax.metrics.features import features
 from dcgan_jax.system.cache import cache_folder
@@ -212,7 +212,7 @@ discriminator.apply(variables, x, train=False).shape
 # β₁ = 0.5, and binary cross-entropy on the logits.
 
 # %%
-print(inspect.getsource(compiled_step))
+print(inspect.getsource(step))
 
 # %% [markdown]
 # One step. The state holds both networks, their optimizers and the number of steps.

@@ -35,9 +35,10 @@ from dcgan_jax import (
     train_step,
 )
 from dcgan_jax.gan.state import _create
-from dcgan_jax.gan.step import compiled_step
+from dcgan_jax.gan.step import compiled_step, compiler_options
 
 KEY = jax.random.key(0)
+STEP = compiled_step(**compiler_options("cpu"))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_a_generator_and_a_loss_of_ones_own(tiny, photos, tmp_path):
 
 def test_seeds_and_rates_compile_once(tiny, images):
     config = dataclasses.replace(tiny, width=6)  # which no other test has compiled
-    before = _create._cache_size(), compiled_step._cache_size()
+    before = _create._cache_size(), STEP._cache_size()
     losses = set()
     for i in range(10):
         state = create_state(dataclasses.replace(config, seed=i, learning_rate=1e-4 * (i + 1)))
@@ -129,7 +130,7 @@ def test_seeds_and_rates_compile_once(tiny, images):
             state, metrics = train_step(state, images, KEY)
         losses.add(float(metrics["loss_D"]))
     assert len(losses) == 10
-    assert (_create._cache_size(), compiled_step._cache_size()) == (before[0] + 1, before[1] + 1)
+    assert (_create._cache_size(), STEP._cache_size()) == (before[0] + 1, before[1] + 1)
 
 
 def test_the_learning_rate_of_the_configuration_is_used(tiny, images):
@@ -158,7 +159,7 @@ print(jax.config.jax_compilation_cache_dir)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda state, x: train_step(state, to_uint8(x), KEY), r"floats in \[-1, 1\].*uint8"),
+        (lambda state, x: train_step(state, to_uint8(x).astype("int32"), KEY), r"floats in \[-1, 1\].*int32"),
         (lambda state, x: train_step(state, 127.5 * (x[:3] + 1.01), KEY), r"floats in \[-1, 1\]"),
         (lambda state, x: train_step(state, x.transpose(0, 3, 1, 2), KEY), r"shape \(batch, \*\(16, 16, 3\)\), not \(4, 3, 16, 16\)"),
         (lambda state, x: train_step(state, x[:, :8, :8], KEY), r"\(16, 16, 3\)\), not \(4, 8, 8, 3\)"),

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import tensorflow as tf
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store
-from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.system.errors import InputError, first_line
 
 tf.config.set_visible_devices([], "GPU")  # the accelerator's memory belongs to JAX
@@ -38,7 +38,7 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
 
 
 def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> tf.data.Dataset:
-    """The endless data set of batches from step ``start`` on: float32 (batch_size / parts, S, S, C) in [-1, 1].
+    """The endless data set of batches from step ``start`` on: uint8 (batch_size / parts, S, S, C).
 
     Each batch is cut into ``parts``, and only number ``part`` of them is read. Those held out are never read.
     """
@@ -46,11 +46,11 @@ def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, part
 
     def read(step):
         indices = batch_indices(int(step), count=len(train), batch_size=config.batch_size, seed=config.seed)
-        return from_uint8(store.take(train[indices[part * size : (part + 1) * size]]))
+        return store.take(train[indices[part * size : (part + 1) * size]])
 
     @tf.autograph.experimental.do_not_convert  # it would write a file, which a killed run leaves behind
     def load(step):
-        pixels = tf.numpy_function(read, [step], tf.float32, stateful=False)
+        pixels = tf.numpy_function(read, [step], tf.uint8, stateful=False)
         return tf.ensure_shape(pixels, (size, *store.shape[1:]))
 
     options = tf.data.Options()
@@ -61,23 +61,36 @@ def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, part
 
 
 def device_batches(
-    store: Store, config: Config, *, start: int = 0, sharding: jax.sharding.Sharding | None = None
+    store: Store, config: Config, *, start: int = 0, sharding: NamedSharding | None = None
 ) -> Iterator[jax.Array]:
     """``batches`` as JAX arrays, two of them on their way to the device at any time.
 
-    With a ``sharding`` of all devices, each process reads its own part of a batch, and each array is
-    the whole batch.
+    With ``config.device_data`` the same batches are taken on the device, from a copy of all images there.
+
+    With a ``sharding`` of all devices, each process reads its own part of a batch, and each array is the whole batch.
     """
     parts = {"part": jax.process_index(), "parts": jax.process_count()} if sharding else {}
+    if config.device_data:
+        yield from _resident_batches(store, config, start, sharding, **parts)
     source = _read(iter(batches(store, config, start=start, **parts).as_numpy_iterator()), store)
-
-    def put(batch):
-        return jax.make_array_from_process_local_data(sharding, batch) if sharding else jax.device_put(batch)
-
-    queue = deque(put(batch) for batch in itertools.islice(source, 2))
+    queue = deque(_put(batch, sharding) for batch in itertools.islice(source, 2))
     for batch in source:
         yield queue.popleft()
-        queue.append(put(batch))
+        queue.append(_put(batch, sharding))
+
+
+def _resident_batches(store, config, start, sharding, part=0, parts=1):
+    train, size = held_out(store, config.held_out)[0], config.batch_size // parts
+    whole = NamedSharding(sharding.mesh, PartitionSpec()) if sharding else None
+    images = _put(store.take(train), whole)
+    gather = jax.jit(lambda images, indices: images.at[indices].get(mode="promise_in_bounds"), out_shardings=sharding)
+    for step in itertools.count(start):
+        indices = batch_indices(step, count=len(train), batch_size=config.batch_size, seed=config.seed)
+        yield gather(images, _put(indices[part * size : (part + 1) * size].astype(np.int32), sharding))
+
+
+def _put(array, sharding):
+    return jax.make_array_from_process_local_data(sharding, array) if sharding else jax.device_put(array)
 
 
 def _read(batches, store):

@@ -26,8 +26,10 @@ has 16:
    plain matrix products, and everything else into additions (Lavin & Gray 2015, arXiv:1509.09308,
    section 4). The gradients are the same nine products transposed.
 
-The additions are exact to rounding: about 1e-6 relative in float32. The nine products stay separate
-arrays, not one stacked array: XLA:CPU vectorises the additions only then.
+The additions cost accuracy: about 1e-6 relative a layer in float32. After four training steps at width 32 the losses
+deviate by 1.3e-3 from those in float64; with XLA's own convolutions by 3e-4, in PyTorch by 5e-4.
+
+The nine products stay separate arrays, not one stacked array: XLA:CPU vectorises the additions only then.
 """
 
 import functools
@@ -239,7 +241,10 @@ def _kernel_gradient(x, g, dtype, turned):
 def _define_gradients(op, left, right):
     op.defvjp(
         lambda a, b, *static: (op(a, b, *static), (a, b)),
-        lambda *args: (left(*args[2], args[3], *args[:2]), right(*args[2], args[3], *args[:2])),
+        lambda dtype, turned, operands, g: tuple(  # a kernel stays float32 where activations are bf16
+            gradient(*operands, g, dtype, turned).astype(operand.dtype)
+            for gradient, operand in zip((left, right), operands)
+        ),
     )
 
 

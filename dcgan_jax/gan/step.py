@@ -10,15 +10,36 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dcgan_jax.gan import augment
 from dcgan_jax.gan.average import ema_decay
 from dcgan_jax.gan.objectives import squared_gradient
+from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.gan.state import GANState, check_key
 from dcgan_jax.system.errors import InputError
 
-# XLA:CPU stops at 256-bit vectors, and sums in the order written, unless told otherwise.
-_COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_enable_fast_math": True}
+# XLA:CPU stops at 256-bit vectors unless told otherwise.
+_CPU: dict[str, bool | int | str] = {"xla_cpu_prefer_vector_width": 512}
+# XLA's own list of what is launched together, and convolutions (openxla/xla issue 34572).
+_COMMANDS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
 _NO_STEP = 2**31  # a number that no step has: augmentation draws from another stream than z
 
 
-def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
+def compiler_options(platform: str, *, devices: int = 1, deterministic: bool = False) -> dict[str, bool | int | str]:
+    """What XLA is told when it compiles a step for ``devices`` devices of a platform: cpu, gpu or tpu.
+
+    With ``deterministic`` a GPU uses no operation whose result varies from run to run, and tries none out for speed:
+    the fastest may be another one the next time.
+    """
+    if platform == "cpu":
+        return _CPU
+    if platform != "gpu":
+        return {}
+    options: dict[str, bool | int | str] = {} if devices > 1 else {"xla_gpu_enable_command_buffer": _COMMANDS}
+    if deterministic:
+        options |= {"xla_gpu_exclude_nondeterministic_ops": True, "xla_gpu_autotune_level": 0}
+    return options
+
+
+def train_step(
+    state: GANState, images: jax.Array, key: jax.Array, *, deterministic: bool = False
+) -> tuple[GANState, dict[str, jax.Array]]:
     """Update both networks once (d2l, section DCGAN: ``update_D``, ``update_G``).
 
     Real and generated images pass through the discriminator as two batches, each normalised by its
@@ -28,9 +49,10 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
 
     Args:
       state: donated; do not use it after the call.
-      images: (B, H, W, C) in [-1, 1]; on a mesh of several devices, split along its axis "data".
+      images: (B, H, W, C), uint8, or floats in [-1, 1]; on a mesh of several devices, split along its axis "data".
       key: the run's key; ``state.step`` is folded in here, so that the noise of a step depends on
         nothing that an interruption could lose.
+      deterministic: on GPUs, the same bits at every run, and possibly slower. CPUs always compute the same.
 
     Returns:
       The new state and scalar metrics: ``loss_D``, ``loss_G``, ``D_x`` (mean probability, by
@@ -43,7 +65,9 @@ def train_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANS
     """
     check_key(key)
     _check_images(images, state)
-    return compiled_step(state, images, key)
+    devices = state.step.sharding.device_set
+    options = compiler_options(next(iter(devices)).platform, devices=len(devices), deterministic=deterministic)
+    return compiled_step(**options)(state, images, key)
 
 
 _seen: set[tuple] = set()
@@ -55,23 +79,33 @@ def _check_images(images, state):
         return
     if images.shape[1:] != state.image_shape:
         raise InputError(f"images must be of the shape (batch, *{state.image_shape}), not {images.shape}")
+    if images.dtype == jnp.uint8:
+        return
     low, high = float(images.min()), float(images.max())
     if not jnp.issubdtype(images.dtype, jnp.floating) or not -1 <= low <= high <= 1:
         raise InputError(
-            f"images must be floats in [-1, 1], as from_uint8 makes them, not {images.dtype} in [{low:g}, {high:g}]"
+            f"images must be uint8, or floats in [-1, 1], as from_uint8 makes them, "
+            f"not {images.dtype} in [{low:g}, {high:g}]"
         )
     _seen.add(kind)
 
 
-@functools.partial(jax.jit, donate_argnames="state", compiler_options=_COMPILER_OPTIONS)
-def compiled_step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
-    """``train_step`` without its checks."""
+@functools.cache
+def compiled_step(**options: bool | int | str):
+    """``train_step`` without its checks, as a jitted function that is compiled with these options."""
+    return jax.jit(step, donate_argnames="state", compiler_options=options)
+
+
+def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
+    """``train_step`` without its checks, not compiled."""
     G, D, now = state.generator, state.discriminator, state.current(images.shape[0])
     objective, penalty = state.objective, state.penalty
     z = state.latent.draw(jax.random.fold_in(key, state.step), images.shape[0])
     if not (mesh := jax.typeof(images).sharding.mesh).empty:
         # Left to itself XLA lets every device generate the whole batch.
         z = jax.lax.with_sharding_constraint(z, NamedSharding(mesh, PartitionSpec("data")))
+    if images.dtype == jnp.uint8:
+        images = jnp.asarray(from_uint8(images))
     keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _NO_STEP), state.step), 5)
     if state.flips:
         images = augment.flip(keys[4], images)

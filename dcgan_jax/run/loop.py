@@ -106,6 +106,8 @@ def _open_store(config: Config) -> Store:
     cache = cache_folder()
     store = prepare(open_source(config, cache), config, cache)
     _check_count(config, len(held_out(store, config.held_out)[0]))
+    if config.device_data:
+        _check_memory(store)
     return store
 
 
@@ -163,7 +165,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
         pending, metrics, compiled = [], None, None
         for step in range(start + 1, config.steps + 1):
             previous = metrics
-            state, metrics = train_step(state, next(images), noise_key)
+            state, metrics = train_step(state, next(images), noise_key, deterministic=config.deterministic)
             pending.append((step, metrics))
             jax.block_until_ready(previous)  # one step ahead of the device, so that a stop waits for one step
             if compiled is None:
@@ -267,6 +269,17 @@ def _check_count(config, count):
         raise InputError(
             f"batch_size {config.batch_size} is larger than the {count} images of {config.data} to train on: "
             f"use --batch-size {count} or less, or more images"
+        )
+
+
+def _check_memory(store):
+    """Half of a device's memory is for training. CPUs do not say how much they have."""
+    size, device = math.prod(store.shape), jax.local_devices()[0]
+    room = (device.memory_stats() or {}).get("bytes_limit", math.inf) / 2
+    if size > room:
+        raise InputError(
+            f"the {size / 1e6:.0f} MB of images do not fit into {room / 1e6:.0f} MB, half the memory of {device}: "
+            "leave out --device-data"
         )
 
 

@@ -38,7 +38,7 @@ def ours(batch, precision):
 
     cache_compilations()
     state, key = create_state(Config(precision=precision)), jax.random.key(0)
-    images = jax.random.uniform(key, (batch, 64, 64, 3), minval=-1)
+    images = jax.random.bits(key, (batch, 64, 64, 3), "uint8")
 
     def step():
         nonlocal state
@@ -343,20 +343,25 @@ def timed(*args, **kwargs):
 
 pipeline.device_batches = timed
 steps = int(sys.argv[2])
-config = Config(batch_size=int(sys.argv[1]), steps=steps, sample_every=10**6, checkpoint_every=10**6)
+config = Config(
+    batch_size=int(sys.argv[1]), steps=steps, sample_every=10**6, checkpoint_every=10**6, evaluate_every=0,
+    device_data=sys.argv[4] == "True",
+)
 fit(config, sys.argv[3])
 print("WAIT", sum(waits[1:]))
 """
 
 
-def loop(batch, steps, bare):
+def loop(batch, steps, bare, device_data):
     """The whole of ``train``, its first step left out: images/s, beside the bare step's, and waiting for data."""
     with tempfile.TemporaryDirectory() as folder:
         script = os.path.join(folder, "loop.py")
         with open(script, "w") as file:
             file.write(LOOP)
         done = subprocess.run(
-            [sys.executable, script, str(batch), str(steps), folder + "/run"], capture_output=True, text=True
+            [sys.executable, script, str(batch), str(steps), folder + "/run", str(device_data)],
+            capture_output=True,
+            text=True,
         )
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -364,7 +369,7 @@ def loop(batch, steps, bare):
     speed = float(last.split(", ")[2].split()[0])
     seconds = batch * (steps - 1) / speed
     print(
-        f"\nThe loop, batch {batch}, {steps} steps of sprites: {speed:.1f} images/s, {speed / bare:.1%} of the bare step's; "
+        f"\nThe loop, batch {batch}, {steps} steps of sprites{' on the device' if device_data else ''}: {speed:.1f} images/s, {speed / bare:.1%} of the bare step's; "
         f"waiting for data {float(wait.split()[1]) / seconds:.2%} of the time",
         flush=True,
     )
@@ -390,7 +395,8 @@ def main():
             print(f"{name}: skipped; {INSTALL[package]} adds it")
     for batch in arguments.batch_sizes:
         bare = table(batch, arguments.rounds, arguments.steps, names)
-        loop(batch, arguments.loop_steps, bare)
+        for device_data in (False, True) if GPU else (False,):
+            loop(batch, arguments.loop_steps, bare, device_data)
 
 
 if __name__ == "__main__":

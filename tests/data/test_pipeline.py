@@ -2,10 +2,14 @@
 
 import jax
 import numpy as np
+import pytest
 from helpers import prepared
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.pipeline import batch_indices, batches, device_batches
+from dcgan_jax.data.split import held_out
+from dcgan_jax.run.loop import fit
+from dcgan_jax.system.errors import InputError
 
 
 def test_every_image_once_in_each_epoch_and_batches_follow_from_seed_and_step():
@@ -23,18 +27,18 @@ def test_no_thread_of_the_pipeline_holds_up_the_end(photos, tmp_path):
     assert batches(prepared(photos, tmp_path), Config(batch_size=4)).options().autotune.enabled is False
 
 
-def test_the_pipeline_yields_normalised_batches_from_any_step(photos, tmp_path):
-    made, config = prepared(photos, tmp_path), Config(batch_size=5, seed=3)
+@pytest.mark.parametrize("device_data", [False, True])
+def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data):
+    made, config = prepared(photos, tmp_path), Config(batch_size=5, seed=3, device_data=device_data)
     whole = [batch for _, batch in zip(range(8), batches(made, config).as_numpy_iterator())]
     for step, batch in enumerate(whole):
-        assert batch.shape == (5, 16, 16, 3) and batch.dtype == np.float32
+        assert batch.shape == (5, 16, 16, 3) and batch.dtype == np.uint8
         pixels = made.take(batch_indices(step, count=12, batch_size=5, seed=3))
-        np.testing.assert_allclose(batch, pixels / 127.5 - 1, atol=1e-6)
-    assert min(b.min() for b in whole) == -1
+        np.testing.assert_array_equal(batch, pixels)
     resumed = device_batches(made, config, start=6)
     for step in (6, 7):
         batch = next(resumed)
-        assert isinstance(batch, jax.Array)
+        assert isinstance(batch, jax.Array) and batch.dtype == np.uint8
         np.testing.assert_array_equal(batch, whole[step])
 
 
@@ -46,6 +50,43 @@ def test_each_process_reads_only_its_part_of_a_batch(photos, tmp_path, monkeypat
         read.clear()
         stream = batches(made, Config(batch_size=6, seed=3), part=part, parts=3).as_numpy_iterator()
         whole = batch_indices(0, count=12, batch_size=6, seed=3)
-        np.testing.assert_array_equal(next(stream), take(made, whole[2 * part : 2 * part + 2]) / np.float32(127.5) - 1)
+        np.testing.assert_array_equal(next(stream), take(made, whole[2 * part : 2 * part + 2]))
         assert all(len(indices) == 2 for indices in read)
         assert any(np.array_equal(indices, whole[2 * part : 2 * part + 2]) for indices in read)
+
+
+@pytest.mark.parametrize("device_data", [False, True])
+def test_images_that_are_held_out_are_never_in_a_batch(tmp_path, device_data):
+    store = Numbered(tmp_path)
+    config = Config(batch_size=608, held_out=32, device_data=device_data)
+    batch = np.asarray(next(device_batches(store, config)))  # one epoch
+    kept = held_out(store, 32)[1]
+    assert sorted(batch.reshape(608, -1).view("<u4")[:, 0]) == sorted(set(range(640)) - set(kept))
+
+
+class Numbered:
+    """640 images of 2x2x1 whose bytes are their number."""
+
+    def __init__(self, path):
+        self.path, self.shape, self.labels = path, (640, 2, 2, 1), np.zeros(640, int)
+
+    def __len__(self):
+        return 640
+
+    def take(self, indices):
+        return np.asarray(indices, "<u4").view(np.uint8).reshape(-1, 2, 2, 1)
+
+
+def test_images_that_do_not_fit_on_the_device_are_refused(photos, tmp_path, monkeypatch):
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 12 * 16 * 16 * 3 * 2 - 2}
+
+        def __repr__(self):
+            return "CudaDevice(id=0)"
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    config = Config(data=str(photos), image_size=16, batch_size=4, steps=1, device_data=True)
+    with pytest.raises(InputError, match=r"do not fit .* CudaDevice\(id=0\): leave out --device-data"):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()

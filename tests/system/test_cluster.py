@@ -79,20 +79,21 @@ from dcgan_jax.system import cluster
 from dcgan_jax.run import loop
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import create_state
-from dcgan_jax.gan.step import compiled_step
+from dcgan_jax.gan.step import compiled_step, compiler_options
 
 config, workdir = Config.load(Path(sys.argv[1])), sys.argv[2]
-before = compiled_step._cache_size()
+step = compiled_step(**compiler_options("cpu"))
+before = step._cache_size()
 state = loop.fit(config, workdir)
-assert compiled_step._cache_size() == before + 1
+assert step._cache_size() == before + 1
 for leaf in jax.tree.leaves(state):
     assert leaf.sharding.is_fully_replicated and len(leaf.devices()) == jax.device_count()
 if len(sys.argv) == 3:
     print("good")
     sys.exit()
-images = jnp.zeros((config.batch_size, 16, 16, 3))
-one = compiled_step.lower(create_state(config), images, jax.random.key(0)).compile()
-many = compiled_step.lower(state, jax.device_put(images, cluster.shardings()[1]), jax.random.key(0)).compile()
+images = jnp.zeros((config.batch_size, 16, 16, 3), jnp.uint8)
+one = step.lower(create_state(config), images, jax.random.key(0)).compile()
+many = step.lower(state, jax.device_put(images, cluster.shardings()[1]), jax.random.key(0)).compile()
 share = many.cost_analysis()["flops"] / one.cost_analysis()["flops"]
 assert 1 <= share * jax.device_count() < 1.35, share  # the optimizer's part is not shared
 program = many.as_text()
