@@ -35,7 +35,8 @@ from dcgan_jax import (
     train_step,
 )
 from dcgan_jax.gan.state import _create
-from dcgan_jax.gan.step import compiled_step, compiler_options
+from dcgan_jax.gan.step import compiled_step
+from dcgan_jax.system.xla import compiler_options
 
 KEY = jax.random.key(0)
 STEP = compiled_step(**compiler_options("cpu"))

@@ -108,7 +108,8 @@ def test_real_and_generated_images_are_changed_in_both_updates(tiny):
 
 
 def test_without_augmentation_the_step_is_the_same_program(tiny):
-    from dcgan_jax.gan.step import compiled_step, compiler_options
+    from dcgan_jax.gan.step import compiled_step
+    from dcgan_jax.system.xla import compiler_options
 
     step = compiled_step(**compiler_options("cpu"))
 

@@ -11,7 +11,8 @@ from dcgan_jax.gan import conv
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, build
 from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.gan.state import create_state
-from dcgan_jax.gan.step import compiled_step, compiler_options, train_step
+from dcgan_jax.gan.step import compiled_step, train_step
+from dcgan_jax.system.xla import compiler_options
 
 KEY = jax.random.key(0)
 STEP = compiled_step(**compiler_options("cpu"))
@@ -130,15 +131,16 @@ def test_four_steps_follow_float64(monkeypatch):
             trace.append((float(metrics["loss_D"]), float(metrics["loss_G"])))
         return np.array(trace)
 
-    def start(activations):
-        return state_with(config, jnp.float32, activations).replace(latent=Float32Latent(config.latent_dim))
-
-    ours = losses(start(jnp.float32), from_uint8(pixels))
-    exact = start(jnp.float64)  # its weights are float32 yet, and the same
+    def wider(network):
+        module = dataclasses.replace(network.module, activations=jnp.float64)
+        return network.replace(module=module, apply_fn=module.apply)
 
     def reference(fast, few, reference, a, b, dtype, turned, *_):
         return reference(a, b, jnp.float64, turned)
 
+    start = create_state(config).replace(latent=Float32Latent(config.latent_dim))
+    ours = losses(jax.tree.map(jnp.copy, start), from_uint8(pixels))
+    exact = start.replace(generator=wider(start.generator), discriminator=wider(start.discriminator))
     with jax.enable_x64(True):
         monkeypatch.setattr(conv, "_choose", reference)
         exact = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 and x.ndim else x, exact)

@@ -79,7 +79,8 @@ from dcgan_jax.system import cluster
 from dcgan_jax.run import loop
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import create_state
-from dcgan_jax.gan.step import compiled_step, compiler_options
+from dcgan_jax.gan.step import compiled_step
+from dcgan_jax.system.xla import compiler_options
 
 config, workdir = Config.load(Path(sys.argv[1])), sys.argv[2]
 step = compiled_step(**compiler_options("cpu"))
@@ -120,7 +121,8 @@ def test_many_devices_compute_what_one_does(config, alone, tmp_path, devices):
 def test_a_checkpoint_of_one_device_goes_on_on_four(config, alone, tmp_path):
     shutil.copytree(alone[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
-    done = python(ON_DEVICES, tmp_path / "run" / "config.json", tmp_path / "run", devices=4)
+    (tmp_path / "config.json").write_text(dataclasses.replace(config, device_data=True).to_json())
+    done = python(ON_DEVICES, tmp_path / "config.json", tmp_path / "run", devices=4)
     said = done.communicate()[0]
     assert done.returncode == 0 and "resuming from step 2" in said, said
     assert same_but_for_rounding(tmp_path / "run", config, alone)
