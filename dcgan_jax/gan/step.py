@@ -79,7 +79,7 @@ def _step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState,
         # Left to itself XLA lets every device generate the whole batch.
         z = jax.lax.with_sharding_constraint(z, NamedSharding(mesh, PartitionSpec("data")))
     if images.dtype == jnp.uint8:
-        images = from_uint8(images)
+        images = jnp.asarray(from_uint8(images))
 
     def generate(g_params):
         fake, new = G.apply_fn(

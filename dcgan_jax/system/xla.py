@@ -1,7 +1,7 @@
 """What XLA is told when it compiles, which depends on the platform."""
 
 # XLA:CPU stops at 256-bit vectors unless told otherwise.
-_CPU = {"xla_cpu_prefer_vector_width": 512}
+_CPU: dict[str, bool | int | str] = {"xla_cpu_prefer_vector_width": 512}
 # XLA's own list of what is launched together, and convolutions (openxla/xla issue 34572).
 _COMMANDS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
 
