@@ -22,6 +22,7 @@ from dcgan_jax.views.grid import save_png
 HERE = Path(__file__).parent
 BASE = {
     "image_size": 16,
+    "augment": "off",
     "width": 16,
     "latent_dim": 32,
     "evaluate_every": 3200,
