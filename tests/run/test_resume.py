@@ -44,8 +44,8 @@ def steps_that(monkeypatch, do):
     """Inside the block, ``do(step, key, state, metrics)`` sees, and may replace, what each step returns."""
     real = loop.train_step
 
-    def train_step(state, images, key):
-        state, metrics = real(state, images, key)
+    def train_step(state, images, key, **options):
+        state, metrics = real(state, images, key, **options)
         return do(int(state.step), key, state, metrics) or (state, metrics)
 
     with monkeypatch.context() as patch:
@@ -145,11 +145,11 @@ def wait_for(condition, process, seconds=120):
 
 
 STUCK = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     if int(state.step) == 7:
         open(sys.argv[sys.argv.index("--workdir") + 1] + "/stuck", "w").close()
         time.sleep(600)
-    return real(state, images, key)
+    return real(state, images, key, **options)
 """
 
 
@@ -198,9 +198,9 @@ def test_signals_locks_and_a_second_ctrl_c(photos, tmp_path):
 def test_ctrl_c_in_a_pipe_saves_though_the_reader_is_gone(photos, tmp_path):
     """The terminal sends it to all: ``tee`` ends at once."""
     patch = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     time.sleep(0.05)
-    return real(state, images, key)
+    return real(state, images, key, **options)
 """
     run = start(tmp_path, photos, "--steps", 1000, "--log-every", 1, patch=patch)
     wait_for(lambda: len(metrics_of(tmp_path)) > 3, run)
@@ -227,9 +227,9 @@ loop.prepare = prepare
 
 def test_signals_are_held_until_the_last_checkpoint_is_written(photos, tmp_path):
     patch = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     time.sleep(0.05)
-    return real(state, images, key)
+    return real(state, images, key, **options)
 def close(*_):
     open(sys.argv[sys.argv.index("--workdir") + 1] + "/closing", "w").close()
     time.sleep(600)
@@ -401,13 +401,13 @@ rc=0; {train} --steps 2000 --keep-every 100000 2>&1 || rc=$?; echo "rc $rc"
 def test_a_write_that_fails_half_way_leaves_the_last_checkpoint(photos, tmp_path):
     """No file may grow any more, as on a full disk, from the first checkpoint on."""
     patch = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     if int(state.step) == 4:
         import resource
         while not os.path.exists(sys.argv[sys.argv.index("--workdir") + 1] + "/checkpoints/3"):
             time.sleep(0.05)
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))
-    return real(state, images, key)
+    return real(state, images, key, **options)
 """
     limited = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
     said = limited.communicate(timeout=120)[0]
@@ -449,14 +449,14 @@ rc=0; {train} --steps 6 2>&1 || rc=$?; echo "rc $rc"
 
 def test_a_checkpoint_folder_that_is_gone_is_named_at_once(photos, tmp_path):
     patch = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     if int(state.step) == 4:
         folder = sys.argv[sys.argv.index("--workdir") + 1] + "/checkpoints"
         while not os.path.exists(folder + "/3"):
             time.sleep(0.05)
         os.rename(folder, folder + ".moved")
         open(folder, "w").close()
-    return real(state, images, key)
+    return real(state, images, key, **options)
 """
     lost = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
     said = lost.communicate(timeout=60)[0]

@@ -251,9 +251,9 @@ def wait_until_step(step, workdir, processes):
 
 
 SLOWLY = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     time.sleep(0.1)
-    return real(state, images, key)
+    return real(state, images, key, **options)
 """
 
 
@@ -301,13 +301,13 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(config, tmp_path, n
 
 
 FIRST_STEP = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     first = sys.argv[sys.argv.index("--workdir") + 1] + "/first"
     if process == 0 and not os.path.exists(first):
         open(first, "w").close()
         time.sleep(3)
     time.sleep(0.1)
-    return real(state, images, key)
+    return real(state, images, key, **options)
 """
 
 
@@ -327,9 +327,9 @@ def test_a_signal_before_the_first_step_of_a_resumed_pair_is_not_lost(config, al
 DIVERGING = """
 import jax.numpy as jnp
 tried = []
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     step = int(state.step.addressable_data(0)) + 1
-    state, metrics = real(state, images, key)
+    state, metrics = real(state, images, key, **options)
     time.sleep(0.4)  # JAX needs a moment to tell
     tried.append(step)
     if process == 1 and tried.count(5) == 1 and step == 5:
@@ -411,10 +411,10 @@ def test_processes_that_differ_are_refused_and_the_difference_named(config, tmp_
 
 
 MISTAKE = """
-def train_step(state, images, key):
+def train_step(state, images, key, **options):
     if process == 0:
         raise KeyError("boom")
-    return real(state, images, key)
+    return real(state, images, key, **options)
 """
 ENDINGS = {
     "bad data": (SET.format(process=1, flag="--data", value="nosuch"), 1, 2, "--data nosuch: no such folder or file"),
