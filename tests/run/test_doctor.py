@@ -12,6 +12,8 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def recorded(name):
+    if name == "worse":  # the run with a plateau, before that: its KID rises from step 900 to 2,500
+        return [line for line in recorded("plateau") if line["step"] <= 1700]
     return [json.loads(line) for line in (GOLDEN / f"{name}.jsonl").read_text().splitlines()]
 
 
@@ -28,7 +30,7 @@ def test_a_healthy_run_gets_no_finding():
 
 ILL = {
     "collapse": (20_000, "their diversity is 0"),
-    "worse": (5_127, "the images get worse: KID .* the best was step"),
+    "worse": (60, "the images get worse: KID .* the best was step"),
     "memory": (660, "knows its images by heart"),
     "won": (20_000, "the discriminator has won: its loss is 0.0"),
     "gradients": (20_000, "the gradients are large: grad_norm_"),
