@@ -47,7 +47,9 @@ def test_a_walk_goes_along_arcs_and_ends_where_it_began(run, tmp_path):
         between = slerp(z[int(stop)], z[(int(stop) + 1) % 3], jax.numpy.array([t]))[0]
         wanted = grid(to_uint8(decode(params, between)), columns=2).repeat(3, 0).repeat(3, 1)
         assert frame.shape == wanted.shape == (3 * 20, 3 * 38, 3)
-        assert np.abs(frame.astype(int) - wanted).mean() < 6 < wanted[4:-4, 6:-6].std()
+        inside = (slice(6, -6), slice(6, -6))  # WebP loses a little
+        likeness = np.corrcoef(frame[inside].ravel(), wanted[inside].ravel())[0, 1]
+        assert likeness > 0.9 and wanted[inside].std() > 6
     moved = [np.abs(a.astype(int) - b).mean() for a, b in zip(shown, [*shown[1:], shown[0]])]
     assert moved[-1] < 2 * max(moved[:-1]) + 1
 

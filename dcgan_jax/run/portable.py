@@ -40,7 +40,8 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
 
     check_built_in(params)
     fields = {f.name: getattr(params.generator, f.name) for f in dataclasses.fields(params.generator)}
-    fields = {name: value for name, value in fields.items() if name not in ("parent", "name")}
+    machine = ("activations",)  # float32 wherever it is read
+    fields = {name: value for name, value in fields.items() if name not in ("parent", "name", *machine)}
     about = {
         "generator": {**fields, "dtype": jnp.dtype(fields["dtype"]).name},
         "latent": dataclasses.asdict(params.latent),
