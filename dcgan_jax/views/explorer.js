@@ -45,7 +45,7 @@ let term = 0; // the one that the next click belongs to
 let here = null; // z of the walk
 
 function paint(canvas, pixels) {
-  const context = canvas.getContext("2d"), picture = context.createImageData(SIDE, SIDE);
+  const context = canvas.getContext("2d", { willReadFrequently: true }), picture = context.createImageData(SIDE, SIDE);
   for (let i = 0; i < SIDE * SIDE; i++) {
     for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[i * CHANNELS + (CHANNELS === 3 ? c : 0)];
     picture.data[4 * i + 3] = 255;
