@@ -189,7 +189,7 @@ main()
 
 
 def flags(workdir, config):
-    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name != "first_batchnorm"}
+    knobs = {name: value for name, value in dataclasses.asdict(config).items() if not isinstance(value, bool)}
     return ["--workdir", workdir, *(x for name, value in knobs.items() for x in (f"--{name.replace('_', '-')}", value))]
 
 
