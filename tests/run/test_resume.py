@@ -406,7 +406,7 @@ def train_step(state, images, key, **options):
         import resource
         while not os.path.exists(sys.argv[sys.argv.index("--workdir") + 1] + "/checkpoints/3"):
             time.sleep(0.05)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1))
     return real(state, images, key, **options)
 """
     limited = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
