@@ -51,16 +51,22 @@ def _collapse(evaluated):
 
 
 def _worse(evaluated):
-    """Three evaluations in a row that got worse, and are worse than the best by more than noise."""
-    kids = [line["kid"] for line in evaluated[-4:]]
-    if len(kids) < 4 or not kids[0] < kids[1] < kids[2] < kids[3]:
-        return None
-    best, now = _best(evaluated), evaluated[-1]
-    if now["kid"] < 1.2 * best["kid"] + now.get("kid_floor", 0.0):
-        return None
-    what = f"the images get worse: KID {now['kid']:.3g} at step {now['step']}"
-    best_was = f"the best was step {best['step']} with {best['kid']:.3g}"
-    return Finding("worse", True, now["step"], f"{what}, {best_was}. Stop here: restore and generate take the best")
+    """Three evaluations in a row that got worse, by more than noise, than the one with the best KID.
+
+    FD counts too: it sees the variety get less while KID, which looks at means, stays.
+    """
+    for name in ("kid", "fd"):
+        values = [line.get(name, 0.0) for line in evaluated[-4:]]
+        if len(values) < 4 or not values[0] < values[1] < values[2] < values[3]:
+            continue
+        best, now = _best(evaluated), evaluated[-1]
+        if now[name] >= 1.2 * best[name] + now.get(f"{name}_floor", 0.0):
+            what = f"the images get worse: {name.upper()} {now[name]:.3g} at step {now['step']}"
+            best_was = f"the best was step {best['step']} with {best[name]:.3g}"
+            return Finding(
+                "worse", True, now["step"], f"{what}, {best_was}. Stop here: restore and generate take the best"
+            )
+    return None
 
 
 def _won(recent, evaluated):

@@ -48,6 +48,20 @@ def test_each_illness_is_found_and_says_what_to_try(name):
     assert found[name].step == recorded(name)[-1]["step"]
 
 
+def test_worse_looks_at_fd_too():
+    """KID and FD of a run of 128,000 images (RESULTS.md, "The best checkpoint"), which lost its variety from step 2,500."""
+    kid = [6.93, 1.58, 0.72, 0.81, 0.68, 0.83, 0.82, 0.82]
+    fd = [47.4, 17.9, 9.66, 10.6, 9.73, 11.5, 11.6, 12.4]
+    lines = [
+        {"step": 500 * i, "kid": k, "fd": f, "kid_floor": -0.008, "fd_floor": 0.34}
+        for i, (k, f) in enumerate(zip(kid, fd, strict=True), 1)
+    ]
+    for end in range(1, len(lines)):
+        assert "worse" not in names(lines[:end], 5127)
+    (found,) = [finding for finding in findings(lines, images=5127) if finding.name == "worse"]
+    assert found.text.startswith("the images get worse: FD 12.4 at step 4000, the best was step 2500 with 9.73.")
+
+
 def test_alarms_come_first():
     found = findings(recorded("won"), images=60)
     assert [finding.alarm for finding in found] == sorted((finding.alarm for finding in found), reverse=True)
