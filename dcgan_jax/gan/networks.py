@@ -133,7 +133,8 @@ class Conv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, *, train: bool = False):  # (B, H, W, in) -> (B, H/2, W/2, features), or (B, H, W, features)
+    def __call__(self, x, *, train: bool = False, bias_scale=1.0):
+        # (B, H, W, in) -> (B, H/2, W/2, features), or (B, H, W, features)
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel, bias = _kernel_and_bias(self, shape, self.norm, train, gain=2 / (1 + self.leaky_slope**2))
         if self.size == 4:
@@ -142,7 +143,7 @@ class Conv(nn.Module):
             operands = x.astype(self.dtype), kernel.astype(self.dtype)
             y = lax.conv_general_dilated(*operands, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
             y = y.astype(x.dtype)
-        return y if bias is None else y + bias[None, None, None, :].astype(y.dtype)
+        return y if bias is None else y + (bias_scale * bias[None, None, None, :]).astype(y.dtype)
 
 
 class GeneratorBlock(nn.Module):
@@ -179,9 +180,11 @@ class DiscriminatorBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x, *, train: bool, bias_scale=1.0):
         for size in (4, *[3] * self.extra_convs):
-            x = Conv(self.features, size, self.norm, self.leaky_slope, self.dtype)(x, train=train)
+            x = Conv(self.features, size, self.norm, self.leaky_slope, self.dtype)(
+                x, train=train, bias_scale=bias_scale
+            )
             if self.batchnorm and self.norm == "batch":
                 x = _batch_norm(train, self.batchnorm_scale_mean, x.dtype)(x)
             # One factor, not nn.leaky_relu's two branches: their gradients are computed twice and added.
@@ -233,7 +236,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (B, image_size, image_size, channels) in [-1, 1] -> logits (B, 1, 1, 1), positive for real.
 
-    ``train``, ``dtype`` and ``activations`` as in ``Generator``. The logits are float32.
+    ``train``, ``dtype`` and ``activations`` as in ``Generator``. The logits are float32. ``bias_scale`` multiplies all
+    biases: see ``squared_gradient``.
     """
 
     width: int = 64
@@ -250,8 +254,13 @@ class Discriminator(nn.Module):
         check_image_size(self.image_size)
         super().__post_init__()
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether images and ``bias_scale`` times k > 0 give logits times k."""
+        return self.discriminator_norm != "batch"
+
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x, *, train: bool, bias_scale=1.0):
         block = functools.partial(
             DiscriminatorBlock,
             leaky_slope=self.leaky_slope,
@@ -262,8 +271,8 @@ class Discriminator(nn.Module):
         )
         x = x.astype(self.activations)
         for i, features in enumerate(_widths(self.image_size, self.width)):
-            x = block(features, batchnorm=i > 0 or self.first_batchnorm)(x, train=train)
+            x = block(features, batchnorm=i > 0 or self.first_batchnorm)(x, train=train, bias_scale=bias_scale)
         # The chapter's last layer, a 4x4 convolution without padding, sees exactly 4x4 positions.
         kernel, bias = _kernel_and_bias(self, (4, 4, x.shape[-1], 1), self.discriminator_norm, train, gain=1.0)
         logits = jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]
-        return logits if bias is None else logits + bias[None, None, None, :]
+        return logits if bias is None else logits + bias_scale * bias[None, None, None, :]

@@ -82,22 +82,40 @@ class Penalty:
 
 
 def squared_gradient(
-    judge: Callable[[jax.Array], tuple[jax.Array, Any]], images: jax.Array, due: jax.Array | bool = True
+    judge: Callable[..., tuple[jax.Array, Any]],
+    images: jax.Array,
+    *,
+    augment: Callable[[jax.Array], jax.Array] = lambda images: images,
+    due: jax.Array | bool = True,
+    homogeneous: bool = False,
 ) -> tuple[jax.Array, Any, jax.Array]:
     """Judge images, and say how steep the judgement is (Mescheder et al. 2018).
 
     Args:
       judge: maps images to their logits and to anything else. No logit may depend on another image.
       images: (B, H, W, C).
+      augment: what is done to the images before they are judged. The gradient is that at the images themselves.
       due: whether the gradient is wanted: without it, it is 0 and costs nothing.
+      homogeneous: whether ``judge`` also takes ``bias_scale``, a factor of all biases, (B, 1, 1, 1), and multiplies
+        its logits by k if the images and that factor are multiplied by k > 0. Networks of convolutions and
+        LeakyReLU do. Their logits are then the products of both with their gradients (Euler's theorem), and the
+        loss is differentiated in the same passes as the penalty: 14 passes a step, not 18, where one without
+        penalty has 11.
 
     Returns:
       The logits, the other thing, and the squared Euclidean norm of each image's gradient, averaged over the batch.
     """
-    logits, pull, other = jax.vjp(judge, images, has_aux=True)
+    seen, pull_images = jax.vjp(augment, images)
+    if homogeneous and due is True:
+        ones = jnp.ones((images.shape[0], 1, 1, 1))
+        logits, pull, other = jax.vjp(lambda x, scale: judge(x, bias_scale=scale), seen, ones, has_aux=True)
+        to_seen, to_scale = pull(jnp.ones_like(logits))  # of the sum over the batch: each image's own
+        logits = ((seen * to_seen).sum((1, 2, 3), keepdims=True) + to_scale).reshape(logits.shape)
+        return logits, other, jnp.square(pull_images(to_seen)[0]).sum() / images.shape[0]
+
+    logits, pull, other = jax.vjp(judge, seen, has_aux=True)
 
     def norm():
-        (gradient,) = pull(jnp.ones_like(logits))  # of the sum over the batch: each image's own
-        return jnp.square(gradient).sum() / images.shape[0]
+        return jnp.square(pull_images(pull(jnp.ones_like(logits))[0])[0]).sum() / images.shape[0]
 
     return logits, other, norm() if due is True else jax.lax.cond(due, norm, lambda: jnp.zeros(()))

@@ -112,7 +112,8 @@ def create_state(
       generator: a network of your own in place of ``Generator``: ``generator(z, train=True)``, z
         (B, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1].
       discriminator: one in place of ``Discriminator``: ``discriminator(images, train=True)`` -> one logit
-        per image, of any shape.
+        per image, of any shape. If its attribute ``homogeneous`` is true, a penalty costs less: see
+        ``squared_gradient``.
       objective: losses of your own, in place of ``config.loss``.
     """
     cache_compilations()  # a script's second start compiles nothing

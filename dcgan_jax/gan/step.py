@@ -97,19 +97,24 @@ def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, 
         )
         return fake, new["batch_stats"]
 
-    def judge(d_params, batch_stats, x, *, key):
-        if state.augments:
-            x = augment.augment(key, x, now["augment"])
-        logits, new = D.apply_fn(
-            {"params": d_params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"]
-        )
+    def augmented(x, key):
+        return augment.augment(key, x, now["augment"]) if state.augments else x
+
+    def judge(d_params, batch_stats, x, **bias_scale):
+        variables = {"params": d_params, "batch_stats": batch_stats}
+        logits, new = D.apply_fn(variables, x, train=True, mutable=["batch_stats"], **bias_scale)
         return logits, new.get("batch_stats", {})
 
     def judge_and_penalize(d_params, batch_stats, x, *, key, wanted):
         if not wanted:
-            return *judge(d_params, batch_stats, x, key=key), 0.0
-        due = True if penalty.every == 1 else state.step % penalty.every == 0
-        logits, new, steepness = squared_gradient(lambda x: judge(d_params, batch_stats, x, key=key), x, due)
+            return *judge(d_params, batch_stats, augmented(x, key)), 0.0
+        logits, new, steepness = squared_gradient(
+            functools.partial(judge, d_params, batch_stats),
+            x,
+            augment=functools.partial(augmented, key=key),
+            due=True if penalty.every == 1 else state.step % penalty.every == 0,
+            homogeneous=getattr(D.module, "homogeneous", False),
+        )
         return logits, new, penalty.every * now["gamma"] / 2 * steepness
 
     fake, _ = generate(G.params)
@@ -127,10 +132,10 @@ def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, 
 
     def g_loss(g_params):
         fake, g_stats = generate(g_params)  # the pass above, which XLA recognises and does not repeat
-        logits, d_stats = judge(D.params, D.batch_stats, fake, key=keys[2])
+        logits, d_stats = judge(D.params, D.batch_stats, augmented(fake, keys[2]))
         seen = (logits,)
         if objective.paired:
-            real_logits, d_stats = judge(D.params, d_stats, images, key=keys[3])
+            real_logits, d_stats = judge(D.params, d_stats, augmented(images, keys[3]))
             seen = (logits, real_logits)
         return objective.generator(*seen), (g_stats, d_stats, logits)
 

@@ -28,16 +28,19 @@ GPU = os.path.exists("/dev/nvidia0")
 # --- the programs: each builds a function that takes one step and waits for its end ------------------
 
 
-def ours(batch, precision):
+def ours(batch, recipe="classic", **changes):
+    import dataclasses
+
     import jax
 
-    from dcgan_jax.config import Config
     from dcgan_jax.gan.state import create_state
     from dcgan_jax.gan.step import train_step
+    from dcgan_jax.recipes import RECIPES
     from dcgan_jax.system.cache import cache_compilations
 
     cache_compilations()
-    state, key = create_state(Config(precision=precision)), jax.random.key(0)
+    config = dataclasses.replace(RECIPES[recipe].config, batch_size=batch, **changes)
+    state, key = create_state(config), jax.random.key(0)
     images = jax.random.bits(key, (batch, 64, 64, 3), "uint8")
 
     def step():
@@ -215,8 +218,11 @@ def keras(batch):
 
 
 PROGRAMS = {
-    "dcgan_jax, float32": ("jax", lambda b: ours(b, "float32")),
-    "dcgan_jax, bf16": ("jax", lambda b: ours(b, "bf16")),
+    "dcgan_jax, float32": ("jax", ours),
+    "dcgan_jax, bf16": ("jax", lambda b: ours(b, precision="bf16")),
+    "dcgan_jax --augment full, float32": ("jax", lambda b: ours(b, augment="full")),
+    "dcgan_jax --recipe sn, float32": ("jax", lambda b: ours(b, "sn")),
+    "dcgan_jax --recipe robust, float32": ("jax", lambda b: ours(b, "robust")),
     "Flax, the obvious program, float32": ("flax", flax),
     "PyTorch as pytorch/examples, float32": ("torch", pytorch),
     "PyTorch channels_last, float32": ("torch", lambda b: pytorch(b, channels_last=True)),
@@ -380,7 +386,7 @@ def main():
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="steps per turn; more where one is too short to time")
-    parser.add_argument("--loop-steps", type=int, default=100)
+    parser.add_argument("--loop-steps", type=int, default=100, help="0: only bare steps")
     parser.add_argument("--only", nargs="+", default=list(PROGRAMS), metavar="PROGRAM", help=json.dumps(list(PROGRAMS)))
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -395,7 +401,7 @@ def main():
             print(f"{name}: skipped; {INSTALL[package]} adds it")
     for batch in arguments.batch_sizes:
         bare = table(batch, arguments.rounds, arguments.steps, names)
-        for device_data in (False, True) if GPU else (False,):
+        for device_data in ((False, True) if GPU else (False,)) if arguments.loop_steps else ():
             loop(batch, arguments.loop_steps, bare, device_data)
 
 

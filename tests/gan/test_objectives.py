@@ -1,5 +1,6 @@
 """Losses, penalties and the robust recipe against what PyTorch computed (golden/make_recipes.py)."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from dcgan_jax import Config, InputError, Objective, create_state, train_step
+from dcgan_jax.gan.augment import augment
 from dcgan_jax.gan.networks import Latent
 from dcgan_jax.gan.objectives import OBJECTIVES, squared_gradient
 
@@ -189,3 +191,20 @@ np.testing.assert_allclose(trace(spectral, True), trace(spectral, False), rtol=1
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_penalty_s_passes_serve_the_loss_too():
+    """The same numbers as from separate passes, with biases and augmentation."""
+    D, x = recorded().discriminator, images(0)
+    biased = jax.tree.map(lambda p: p + 0.1 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), D.params)
+
+    def loss(params, homogeneous):
+        def judge(x, **scale):
+            return D.apply_fn({"params": params}, x, train=True, **scale), None
+
+        changed = functools.partial(augment, KEY)
+        logits, _, steepness = squared_gradient(judge, x, augment=changed, homogeneous=homogeneous)
+        return jax.nn.softplus(logits).mean() + steepness
+
+    ours, theirs = (jax.jit(jax.value_and_grad(loss), static_argnums=1)(biased, way) for way in (True, False))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, theirs)
