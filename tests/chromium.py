@@ -90,11 +90,15 @@ class Browser:
         while not self.run(f"Boolean({until})"):
             time.sleep(0.02)
 
-    def screenshot(self, width, *, dark=False):
-        """The whole page as PNG, at a width in pixels."""
+    def emulate(self, width, *, dark=False):
+        """A screen of a width in pixels, of a phone if it is narrow."""
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    def screenshot(self, width, *, dark=False):
+        """The whole page as PNG."""
+        self.emulate(width, dark=dark)
         return base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True)["data"])

@@ -10,9 +10,9 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
+import chromium
 import numpy as np
 import pytest
-from browser import in_browser
 from PIL import Image
 
 from dcgan_jax import InputError, fit
@@ -249,13 +249,20 @@ return result;
 """
 
 
+@pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed (apt-get install chromium)")
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_the_page_works_in_a_browser(run, tmp_path, width, dark):
     other = shutil.copytree(run, tmp_path / "other")
     (other / "samples" / "step_000002.png").unlink()
     report(Arguments(run, against=other, out=tmp_path / "page.html"))
-    result, console = in_browser(tmp_path / "page.html", PROBE, width=width, dark=dark)
-    assert console == []
+    browser = chromium.Browser(tmp_path / "profile")
+    browser.emulate(width, dark=dark)
+    browser.open(
+        (tmp_path / "page.html").as_uri(), "document.readyState === 'complete' && document.querySelector('.plot')"
+    )
+    result = browser.run(f"(() => {{{PROBE}}})()")
+    browser.close()
+    assert browser.errors == []
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for shown, line in ((result["left"], lines[0]), (result["right"], lines[-1]), (result["key"], lines[-2])):
         step, d, g = shown.split("\n")
