@@ -5,6 +5,7 @@ NumPy alone; sums in float64. Whatever compares all pairs goes block by block, s
 
 import functools
 from collections.abc import Iterator
+from multiprocessing.pool import ThreadPool
 from typing import NamedTuple
 
 import numpy as np
@@ -192,7 +193,9 @@ def channel_ratios(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.n
 
     def moments(images):
         levels = images if images.dtype == np.uint8 else (images.astype(np.float64) + 1) * 127.5
-        return np.stack([levels.mean((0, 1, 2), np.float64), levels.std((0, 1, 2), np.float64)])
+        squares = np.einsum("n...,n...->...", levels, levels, dtype=np.float64, casting="same_kind") / len(levels)
+        means = levels.mean(0, np.float64).mean((0, 1))  # over the images first: ten times as fast as all at once
+        return np.stack([means, np.sqrt((squares.mean((0, 1)) - means**2).clip(0))])
 
     ours, theirs = moments(np.asarray(fake)), moments(np.asarray(real))
     means, deviations = np.divide(ours, theirs, out=np.full_like(theirs, np.nan), where=theirs > 0)
@@ -222,7 +225,11 @@ def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, *, seed: int = 0) -> 
     levels: dict[int | str, float] = {}
     for level in range(_levels(real)):
         a, b = (_patches(images, level, rng) for images in (real, fake))
-        levels[real.shape[1] >> level] = 1e3 * float(np.mean([_slice(a, b, rng) for _ in range(4)]))
+        directions = rng.standard_normal((4, 128, a.shape[1])).astype(np.float32)
+        with ThreadPool() as threads:  # NumPy sorts without holding the interpreter's lock
+            levels[real.shape[1] >> level] = 1e3 * float(
+                np.mean(threads.map(functools.partial(_slice, a, b), directions))
+            )
     levels["mean"] = float(np.mean(list(levels.values())))
     return levels
 
@@ -234,9 +241,8 @@ def _levels(images):
     return levels
 
 
-def _slice(a, b, rng):
-    directions = rng.standard_normal((128, a.shape[1])).astype(np.float32)
-    directions /= np.sqrt((directions**2).sum(1))[:, None]
+def _slice(a, b, directions):
+    directions = directions / np.sqrt((directions**2).sum(1))[:, None]
     a, b = (directions @ x.T for x in (a, b))  # (128, patches): each is sorted where it lies
     a.sort(axis=1)
     b.sort(axis=1)
