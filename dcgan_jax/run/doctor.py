@@ -87,7 +87,7 @@ def _memory(evaluated):
     if len(known) < 3 or (share := float(np.mean(known))) < 1 / 3:
         return None
     what = f"the discriminator knows its images by heart: others are {share:.0%} of the way to generated ones for it"
-    remedy = "Use more images or --augment full, or stop at the best step"
+    remedy = "Use more images, --augment full if it is not on, or stop at the best step"
     return Finding("memory", False, evaluated[-1]["step"], f"{what}. {remedy}")
 
 
