@@ -124,7 +124,10 @@ def test_evaluation_classes_and_several_starts_are_shown(run):
     report(Arguments(run))
     page = (run / "report.html").read_text()
     text = text_of(page)
-    assert "KID (CIFAR features) 0.25 0.125 0.75 0.5 6 lower" in text and "odd 0.25 / 0.5" in text
+    assert (
+        "step 6 floor n better KID (CIFAR features) 0.25 (0.125 to 0.75) 0.5 6 lower" in text
+        and "odd 0.25 / 0.5" in text
+    )
     assert "Note Odd works best." in text and text.index("Odd works") < text.index("Losses")
     assert "1 h 2 min in 2 starts" in text
     (shown,) = pictures(page, '16 pairs[^"]*')

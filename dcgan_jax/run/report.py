@@ -21,6 +21,7 @@ from dcgan_jax.views.grid import tiles
 from dcgan_jax.views.report import Run, page
 
 _GRIDS = 32
+_RANGE = ("value", "low", "high")
 _WALK = (6, 8)  # rows and columns: fewer than the 64 images that are decoded together
 
 
@@ -138,7 +139,8 @@ def _verdict(folder, lines, evaluated, images) -> list[tuple[str, str]]:
     found = sorted(findings(lines, images=images), key=lambda finding: not finding.alarm)
     verdict = [("alarm" if one.alarm else "note", f"Step {one.step:,}: {one.text}.") for one in found]
     if not any(one.alarm for one in found):
-        verdict.insert(0, ("good", "Nothing in the metrics says that training went wrong."))
+        good = "No alarm." if found else "Nothing in the metrics says that training went wrong."
+        verdict.insert(0, ("good", good))
     if not _measured(lines, evaluated)[1]:
         where = f"python -m dcgan_jax.evaluate --workdir {folder.path.name}"
         verdict.append(("note", f"How good the images are has not been measured yet: {where} does."))
@@ -159,15 +161,20 @@ def _numbers(lines, evaluated) -> dict[str, tuple[str, str]]:
 def _figures(evaluated) -> list[dict[str, Any]]:
     from dcgan_jax.metrics.evaluate import LABELS
 
+    names = dict.fromkeys(name for one in evaluated for name in one["metrics"])
     rows = []
-    for one in evaluated:
-        for name, of in one["metrics"].items():
-            label, better = LABELS.get(name, (name, ""))
-            numbers = {head: of[head] for head in ("value", "low", "high", "floor", "n") if head in of}
-            rows.append(
-                {**({"step": one["step"]} if len(evaluated) > 1 else {}), "": label, **numbers, "better": better}
-            )
+    for name in names:
+        label, better = LABELS.get(name, (name, ""))
+        here = {one["step"]: one["metrics"][name] for one in evaluated if name in one["metrics"]}
+        last = {head: of[head] for of in here.values() for head in ("floor", "n") if head in of}
+        values = {f"step {step}": _with_range(of) for step, of in here.items()}
+        rows.append({"": label, **values, **last, "better": better})
     return rows
+
+
+def _with_range(of):
+    shown = [f"{of[name]:.3g}" if isinstance(of.get(name), float) else str(of.get(name, "")) for name in _RANGE]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})" if of.keys() >= set(_RANGE) else shown[0]
 
 
 def _classes(folder: RunFolder) -> tuple[list[dict[str, Any]], str]:

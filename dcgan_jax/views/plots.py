@@ -55,7 +55,8 @@ def _plot(head: str, names: Sequence[str], lines: Lines, runs: Sequence[Lines]) 
     if not len(steps):
         return ""
     low, high = min(steps[0] for steps, _ in curves if len(steps)), max(steps[-1] for steps, _ in curves if len(steps))
-    height, marks = _scale(everything, logarithmic=names[0] in _LOGARITHMIC, probability=names[0].startswith("D_"))
+    logarithmic = names[0] in _LOGARITHMIC
+    height, marks = _scale(everything, logarithmic=logarithmic, probability=names[0].startswith("D_"))
     across = (steps - low) / max(high - low, 1)
     paths, keys, series = [], [], []
     for i, (name, column) in enumerate(zip(names, values.T)):
@@ -63,10 +64,12 @@ def _plot(head: str, names: Sequence[str], lines: Lines, runs: Sequence[Lines]) 
         colour = "var(--floor)" if floor else f"var(--c{i % 3})"
         dashed = " dashed" if floor or i == 1 else ""
         there = np.isfinite(column)
+        below = floor and logarithmic and not (column > 0).any()  # such as the KID of real images
         points = zip(1000 * across[there], 1000 * (1 - height(column[there])))
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        paths.append(f'<path class="{dashed}" style="stroke:{colour}" d="M{path}"/>' if path else "")
+        paths.append(f'<path class="{dashed}" style="stroke:{colour}" d="M{path}"/>' if path and not below else "")
         label = f"floor {column[there][-1]:.3g}" if floor and there.any() else NAMES.get(name, name)
+        label += ", below the axis" if below else ""
         keys.append(f'<span class="key{dashed}" style="--colour:{colour}">{escape(label)}</span>')
         series.append((label, [float(f"{x:.4g}") if math.isfinite(x) else None for x in column]))
     rules = "".join(
