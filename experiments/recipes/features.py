@@ -131,7 +131,7 @@ def main() -> None:
     cache_compilations()
     start = time.monotonic()
     config = dataclasses.replace(RunFolder(args.workdir).config(), data=args.data)
-    trained = restore_state(args.workdir, args.step)
+    trained = restore_state(args.workdir, args.step or "newest")
     images, labels = load(config, "train")
     chosen = np.random.default_rng(0).permutation(len(images))[: args.num]
     images, labels = images[chosen], labels[chosen]
