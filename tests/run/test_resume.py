@@ -169,7 +169,7 @@ def test_signals_locks_and_a_second_ctrl_c(photos, tmp_path):
         stuck.send_signal(signal.SIGINT)
         sent += 1
         time.sleep(1)
-    said = stuck.communicate(timeout=60)[0]
+    said = stuck.communicate(timeout=180)[0]
     assert (
         stuck.returncode == 130
         and sent > 1
@@ -186,7 +186,7 @@ def test_signals_locks_and_a_second_ctrl_c(photos, tmp_path):
         running = start(other, photos, "--steps", 10**6)
         wait_for(lambda: len(lines := metrics_of(other)) and lines[-1]["step"] > before + 10, running)
         running.send_signal(number)
-        said = running.communicate(timeout=60)[0]
+        said = running.communicate(timeout=180)[0]
         assert running.returncode == code, said
         step = int(re.search(r"stopped after step (\d+), which is saved: the same command resumes", said)[1])
         assert saved_steps(other)[-1] == step
@@ -206,7 +206,7 @@ def train_step(state, images, key, **options):
     wait_for(lambda: len(metrics_of(tmp_path)) > 3, run)
     run.stdout.close()
     run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=60) == 130
+    assert run.wait(timeout=180) == 130
     assert saved_steps(tmp_path)[-1] == metrics_of(tmp_path)[-1]["step"]
 
 
@@ -221,7 +221,7 @@ loop.prepare = prepare
     run = start(tmp_path / "run", photos, patch=patch)
     wait_for((tmp_path / "preparing").exists, run)
     run.send_signal(number)
-    assert run.communicate(timeout=60)[0].splitlines()[-1] == "stopped: the same command starts again"
+    assert run.communicate(timeout=180)[0].splitlines()[-1] == "stopped: the same command starts again"
     assert run.returncode == code and not (tmp_path / "run").exists()
 
 
@@ -243,7 +243,7 @@ loop.Checkpoints.__exit__ = close
     time.sleep(1)
     assert run.poll() is None
     run.send_signal(signal.SIGINT)
-    assert "stopped at once" in run.communicate(timeout=60)[0] and run.returncode == 130
+    assert "stopped at once" in run.communicate(timeout=180)[0] and run.returncode == 130
 
 
 @pytest.mark.parametrize("line", ["garbage", "5", '{"loss_D": 1}', "\xff"])
@@ -459,7 +459,7 @@ def train_step(state, images, key, **options):
     return real(state, images, key, **options)
 """
     lost = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
-    said = lost.communicate(timeout=60)[0]
+    said = lost.communicate(timeout=180)[0]
     assert lost.returncode == 2 and "Traceback" not in said, said
     assert re.match(f"error: cannot write .*{tmp_path}/checkpoints: ", said.splitlines()[-1]), said
 
@@ -644,7 +644,7 @@ def test_a_closed_terminal_saves(photos, tmp_path):
     run = start(tmp_path, photos, "--steps", 10**6)
     wait_for(lambda: metrics_of(tmp_path), run)
     run.send_signal(signal.SIGHUP)
-    said = run.communicate(timeout=60)[0]
+    said = run.communicate(timeout=180)[0]
     assert run.returncode == 129 and "stopped after step" in said
     patch = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"  # as nohup does
     before = metrics_of(tmp_path)[-1]["step"]
