@@ -5,6 +5,7 @@ Samples are compared with the images that the run was trained on. The floor is w
 import dataclasses
 import functools
 import json
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,6 +71,7 @@ def evaluate(arguments: Arguments) -> None:
     """
     import jax
     import numpy as np
+    from tqdm import tqdm
 
     from dcgan_jax.classes import evaluate_classes
     from dcgan_jax.gan.pixels import to_uint8
@@ -112,19 +114,28 @@ def evaluate(arguments: Arguments) -> None:
         seed=arguments.seed,
     )
 
+    def one_set(job):
+        step, number = job
+        images = draw(generators[step], number, reals.n)
+        vectors = features.vectors(images)
+        return reals.compare(images, vectors), images, vectors
+
+    jobs = [(step, number) for step in sorted(generators) for number in range(SETS)]
+    sets: dict[int, list[dict[str, float]]] = {step: [] for step in sorted(generators)}
+    with ThreadPool(2) as threads:  # two at a time: neither drawing nor comparing keeps all cores busy
+        measured = tqdm(threads.imap(one_set, jobs), total=len(jobs), desc="sets of samples", unit="set")
+        for (step, _), last in zip(jobs, measured, strict=True):
+            sets[step].append(last[0])
+    _, images, vectors = last
+
     found = []
-    for step, params in sorted(generators.items()):
-        sets = []
-        for number in range(SETS):
-            images = draw(params, number, reals.n)
-            vectors = features.vectors(images)
-            sets.append(reals.compare(images, vectors))
-        figures = reals.figures(sets)
+    for step, values in sets.items():
+        figures = reals.figures(values)
         print(f"step {step}: {SETS} sets of {reals.n} samples against {reals.n} real images")
         print(f"{_table(figures, features)}\n")
         about = {"step": step, "n": reals.n, "features": features.name}
         if arguments.inception:  # as papers do it: against all real images
-            samples = features.vectors(draw(params, SETS, arguments.num or _NUM))
+            samples = features.vectors(draw(generators[step], SETS, arguments.num or _NUM))
             about["fid"] = {"value": frechet_distance(real_vectors, samples), "n": len(samples), "reals": len(store)}
             print(f"FID of {len(samples)} samples against all {len(store)} images: {about['fid']['value']:.4g}\n")
         found.append({**about, "metrics": {name: of._asdict() for name, of in figures.items()}})
@@ -182,8 +193,7 @@ def _table(figures: "dict[str, Figures]", features: "FeatureSet") -> str:
 
 def main() -> None:
     arguments = cli.parse(Arguments, description=__doc__)
-    if arguments.classes:
-        cli.keep_memory()  # training a classifier is several times as fast
+    cli.keep_memory()
     cli.run(evaluate, arguments)
 
 

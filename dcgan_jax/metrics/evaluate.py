@@ -104,7 +104,9 @@ class Reals:
         self.images, self._vectors = take(part), vectors[part]
         self._take, self._all, self._seed = take, vectors, seed
         self._first, self._second = vectors[first], vectors[second]
-        self.floor = self._compared(take(other), vectors[other], self._second[::2], self._second[1::2])
+        fresh, kept = self._second[::2], self._second[1::2]
+        self.floor = self._compared(take(other), vectors[other], fresh, kept, self._far(kept))
+        self._second_far = self._far(self._second)
 
     def compare(self, images: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
         """The metrics of generated images, uint8 (n, H, W, C), and their features (n, D), by their names in ``LABELS``.
@@ -112,7 +114,7 @@ class Reals:
         What is not defined, such as a ratio to a spread of 0, is left out.
         """
         vectors = self._reduced(vectors)
-        return self._compared(images, vectors, vectors, self._second)
+        return self._compared(images, vectors, vectors, self._second, self._second_far)
 
     def figures(self, sets: Sequence[dict[str, float]]) -> dict[str, Figures]:
         """What ``compare`` says of several sets of samples of one generator, each metric beside its floor."""
@@ -142,11 +144,13 @@ class Reals:
     def _reduced(self, vectors):
         return vectors if self._components is None else (vectors - self._components[0]) @ self._components[1]
 
-    def _compared(self, images, vectors, fresh, held_out):
+    def _far(self, vectors):
+        return np.median(nearest(self._first, vectors)[0])
+
+    def _compared(self, images, vectors, fresh, held_out, held_out_far):
         some = slice(min(self.n, len(images), _SWD_IMAGES))
         with np.errstate(divide="ignore", invalid="ignore"):
             means, deviations = channel_ratios(self.images, images)
-            to_fresh, to_held_out = (np.median(nearest(self._first, x)[0]) for x in (fresh, held_out))
             found = {
                 "fd": frechet_distance(self._vectors, vectors),
                 "kid": kernel_distance(self._vectors, vectors, seed=self._seed),
@@ -155,7 +159,7 @@ class Reals:
                 "swd": sliced_wasserstein(self.images[some], images[some], seed=self._seed)["mean"],
                 "mean": _furthest(means),
                 "deviation": _furthest(deviations),
-                "nearest": float(to_fresh / to_held_out),
+                "nearest": float(self._far(fresh) / held_out_far),
                 "c_t": self._copying(held_out, fresh),
             }
         return {name: found[name] for name in LABELS if math.isfinite(found[name])}

@@ -9,6 +9,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from importlib import resources
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,11 +124,14 @@ def in_chunks(apply: Callable, images: np.ndarray) -> Any:
     """
     if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or not len(images):
         raise ValueError(f"images must be uint8 (N, H, W, 1 or 3), N at least 1, not {images.dtype} {images.shape}")
-    parts = []
-    for start in range(0, len(images), _CHUNK):
+
+    def of_chunk(start):
         chunk = images[start : start + _CHUNK]
         padded = np.pad(chunk, ((0, _CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)))
-        parts.append(jax.tree.map(np.asarray, apply(padded)))
+        return jax.tree.map(np.asarray, apply(padded))
+
+    with ThreadPool(2) as threads:  # one chunk alone leaves cores idle, here and there
+        parts = threads.map(of_chunk, range(0, len(images), _CHUNK))
     return jax.tree.map(lambda *part: np.concatenate(part)[: len(images)], *parts)
 
 
