@@ -130,6 +130,9 @@ class Config:
     """On GPUs: the same bits at every run, and possibly slower. CPUs always compute the same."""
     device_data: bool = False
     """Keep all images on the device, where batches are then taken: for GPUs, and sets that fit into their memory."""
+    dispatch: Literal["auto", "single", "several"] = "auto"
+    """Steps that are sent to the device at once: one, or as many as divide all intervals below, at most 25. That pays
+    where steps are short, and a stop waits for all of them; auto is single on CPUs, else several."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 250

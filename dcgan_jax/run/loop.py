@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import signal
 import sys
@@ -25,7 +26,7 @@ from dcgan_jax.gan.state import (
     count_parameters,
     create_state,
 )
-from dcgan_jax.gan.step import train_step
+from dcgan_jax.gan.step import train_step, train_steps
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system import cluster
@@ -162,15 +163,21 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
         behind = stack.enter_context(Background())
         record = _Record(log)
         images = device_batches(store, config, start=start, sharding=cluster.shardings()[1])
-        pending, metrics, compiled = [], None, None
-        for step in range(start + 1, config.steps + 1):
-            previous = metrics
-            state, metrics = train_step(state, next(images), noise_key, deterministic=config.deterministic)
-            pending.append((step, metrics))
-            jax.block_until_ready(previous)  # one step ahead of the device, so that a stop waits for one step
+        pending, metrics, compiled, step = [], None, None, start
+        at_most, fixed = _dispatched(config), config.deterministic
+        while step < config.steps:
+            previous, count = metrics, _until_something_is_due(step, config, at_most)
+            if at_most > 1:
+                some = list(itertools.islice(images, count))
+                state, metrics = train_steps(state, some, noise_key, at_most=at_most, deterministic=fixed)
+            else:
+                state, metrics = train_step(state, next(images), noise_key, deterministic=fixed)
+            pending.append((range(step + 1, step + count + 1), metrics))
+            step += count
+            jax.block_until_ready(previous)  # one dispatch ahead of the device, so that a stop waits for one
             if compiled is None:
                 jax.block_until_ready(metrics)
-                compiled = time.perf_counter()
+                compiled, first = time.perf_counter(), step
             stop = cluster.stop_announced() if cluster.joined() else signals.received
             last = step == config.steps
             line = last or step % config.log_every == 0
@@ -182,7 +189,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
                 if last:
                     jax.block_until_ready(metrics)
                 seconds = time.perf_counter() - compiled
-                rate = (step - start - 1) * config.batch_size / seconds if step > start + 1 else None
+                rate = (step - first) * config.batch_size / seconds if step > first else None
                 quality = monitor()(cluster.local(state)) if log and evaluated else {}
                 behind.do(record, pending, line or evaluated, draw() if pictures else None, rate, quality)
                 pending = []
@@ -215,6 +222,21 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
     return state
 
 
+def _dispatched(config):
+    """How many steps at most are sent to the device at once: as many as divide the intervals of all that is due."""
+    on_cpu = jax.devices()[0].platform == "cpu"
+    if config.dispatch == "single" or (config.dispatch == "auto" and on_cpu):
+        return 1
+    intervals = config.log_every, config.sample_every, config.checkpoint_every, config.keep_every
+    return math.gcd(*intervals, *_FIRST_PICTURES)
+
+
+def _until_something_is_due(step, config, at_most):
+    """How many steps can be taken after ``step``: until the next multiple of ``at_most``, evaluation, or the end."""
+    ends = range(step + 1, min(step - step % at_most + at_most, config.steps) + 1)
+    return next((end for end in ends if config.evaluates(end)), ends[-1]) - step
+
+
 def finite_copy(step, state):
     """Copy the state to NumPy arrays: the next step overwrites its memory.
 
@@ -244,11 +266,12 @@ class _Record:
         Raises:
           NonFiniteError: names the first step with a loss or gradient that is not finite.
         """
-        for (step, _), metrics in zip(pending, jax.device_get([metrics for _, metrics in pending]), strict=True):
-            values = {name: float(value) for name, value in metrics.items()}
-            if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-                raise NonFiniteError(step, bad)
-            self.last = values
+        for steps, metrics in jax.device_get(pending):
+            for i, step in enumerate(steps):
+                values = {name: float(np.atleast_1d(value)[i]) for name, value in metrics.items()}
+                if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+                    raise NonFiniteError(step, bad)
+                self.last = values
         if bad := [name for name, value in quality.items() if not math.isfinite(value)]:
             raise NonFiniteError(step, bad)
         if images is not None and not np.isfinite(images).all():
