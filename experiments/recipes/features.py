@@ -12,9 +12,8 @@ The paper reaches 82.8 % on CIFAR-10 with a discriminator trained on ImageNet (i
 
 The linear classifier is that of scikit-learn's LinearSVC (its weights differ by less than 1e-5).
 
-Measured, two virtual cores that others loaded: a check only, with a discriminator that has seen 16,000 images (step 500
-of ``dcgan_jax.train --image-size 32`` on CIFAR-10's training images), 1,000 training and 1,000 test images: 36.7 %; an
-untrained discriminator 35.8 %, pixels 23.6 %; 5 minutes. All images and a trained discriminator: not measured yet.
+Measured: ``dcgan_jax.train --image-size 32`` on CIFAR-10's training images, step 3000 (96,000 images), all 50,000 training
+and 10,000 test images: 67.3 %; an untrained discriminator 61.0 %, pixels 40.8 %; 25 minutes on two cores with other work.
 """
 
 import argparse
