@@ -1,18 +1,24 @@
 """How fast is a training step, beside the others on the same machine?
 
-    python experiments/bench/step.py                          # CPU: batch 64 and 128
-    python experiments/bench/step.py --batch-sizes 64 256 1024 4096 --steps 20     # GPU
+    python experiments/bench/step.py --out runs/bench                          # CPU: batch 32, 64 and 128
+    python experiments/bench/step.py --out runs/bench --batch-sizes 32 128 512 1024 4096 --steps 20     # GPU
 
 Times one full DCGAN-64 training step (width 64, latent 100, RGB; D on real, D on generated, Adam, G through
-the updated D, Adam) of every program that is installed, then the whole of ``dcgan_jax.train`` with
-its data pipeline. Each program lives in a process of its own with its own default settings, and they
-take turns, one round at a time, so that a machine that slows down slows all of them. Prints Markdown.
+the updated D, Adam) of every program that is installed, then the whole of ``dcgan_jax.train`` with each way
+to feed it, drawing samples, and the start of the commands. Each program lives in a process of its own with its own
+default settings, and they take turns, one round at a time, so that a machine that slows down slows all of them.
+Prints Markdown; writes ``OUT.json``, and ``OUT.png``, images/s against the batch size. On a GPU it also counts
+the convolutions that cuDNN takes over.
 """
 
 import argparse
+import collections
+import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -21,8 +27,10 @@ import tempfile
 import time
 
 FLOP_PER_IMAGE = 2.29e9  # of a direct algorithm: 11 forward-pass equivalents of 104 million multiply-adds
-ENVIRONMENT = dict(os.environ)  # before dcgan_jax, which quiets TensorFlow by switching its oneDNN off, is imported
 GPU = os.path.exists("/dev/nvidia0")
+if GPU:  # all programs are there at once: none may take the whole memory
+    os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+ENVIRONMENT = dict(os.environ)  # before dcgan_jax, which quiets TensorFlow by switching its oneDNN off, is imported
 
 
 # --- the programs: each builds a function that takes one step and waits for its end ------------------
@@ -234,6 +242,9 @@ if GPU:
 INSTALL = {"torch": "pip install torch", "keras": "pip install keras tensorflow", "flax": "pip install flax"}
 
 
+VERSIONS = "jax", "jaxlib", "flax", "torch", "tensorflow", "tensorflow-cpu", "keras"
+
+
 def work(name, batch):
     """In a process of its own: take as many steps as each line of standard input says, tell the seconds of one.
 
@@ -251,7 +262,16 @@ def work(name, batch):
             result = step()
         wait(result)
         print((time.perf_counter() - start) / int(line), flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+    print(peak_memory() / 2**20, flush=True)
+
+
+def peak_memory():
+    """In bytes: of the GPU, where the program can tell, else of the process."""
+    if GPU and "jax" in sys.modules:
+        return sys.modules["jax"].local_devices()[0].memory_stats()["peak_bytes_in_use"]
+    if GPU and "torch" in sys.modules:
+        return sys.modules["torch"].cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Worker:
@@ -282,7 +302,7 @@ class Worker:
         return float(self._wait("seconds"))
 
     def finish(self):
-        """Peak resident memory in MiB."""
+        """Peak memory in MiB."""
         self._process.stdin.close()
         peak = float(self._wait("peak"))
         self._process.wait()
@@ -306,27 +326,28 @@ def matrix_rate():
 
 
 def table(batch, rounds, steps, names):
+    """Print the steps of one batch size. Returns a dictionary for each program."""
     workers, times = {name: Worker(name, batch) for name in names}, {name: [] for name in names}
     for _ in range(rounds):
         for name, worker in workers.items():
             times[name].append(worker.seconds(steps))
     median = {name: statistics.median(t) for name, t in times.items()}
-    rate = matrix_rate()
+    rate, rows = matrix_rate(), []
     print(f"\nBatch {batch}, {rounds} rounds; float32 matrix product {rate / 1e9:.0f} GFLOP/s\n")
     print(
-        "| program | ms/step, median (min–max) | images/s | ours ÷ this, same precision | share of matrix rate | peak RSS, MiB |"
+        "| program | ms/step, median (min–max) | images/s | ours ÷ this, same precision | share of matrix rate | peak memory, MiB |"
     )
     print("|---|---|---|---|---|---|")
     for name, worker in workers.items():
-        t, m = times[name], median[name]
-        own = median["dcgan_jax, bf16" if "bf16" in name else "dcgan_jax, float32"]
-        share = FLOP_PER_IMAGE * batch / m / rate
+        t, m, peak = times[name], median[name], worker.finish()
+        own = median.get("dcgan_jax, bf16" if "bf16" in name else "dcgan_jax, float32")
         print(
-            f"| {name} | {1e3 * m:.0f} ({1e3 * min(t):.0f}–{1e3 * max(t):.0f}) | {batch / m:.1f} | {m / own:.2f} "
-            f"| {share:.0%} | {worker.finish():.0f} |",
+            f"| {name} | {1e3 * m:.0f} ({1e3 * min(t):.0f}–{1e3 * max(t):.0f}) | {batch / m:.1f} "
+            f"| {f'{m / own:.2f}' if own else ''} | {FLOP_PER_IMAGE * batch / m / rate:.0%} | {peak:.0f} |",
             flush=True,
         )
-    return batch / median["dcgan_jax, float32"]
+        rows.append({"program": name, "batch": batch, "seconds": t, "images_per_second": batch / m, "peak_mib": peak})
+    return rows
 
 
 LOOP = """
@@ -351,42 +372,115 @@ pipeline.device_batches = timed
 steps = int(sys.argv[2])
 config = Config(
     batch_size=int(sys.argv[1]), steps=steps, sample_every=10**6, checkpoint_every=10**6, evaluate_every=0,
-    device_data=sys.argv[4] == "True",
+    device_data=sys.argv[4] == "True", dispatch=sys.argv[5],
 )
 fit(config, sys.argv[3])
 print("WAIT", sum(waits[1:]))
 """
 
 
-def loop(batch, steps, bare, device_data):
+def loop(batch, steps, bare, device_data, dispatch):
     """The whole of ``train``, its first step left out: images/s, beside the bare step's, and waiting for data."""
     with tempfile.TemporaryDirectory() as folder:
         script = os.path.join(folder, "loop.py")
         with open(script, "w") as file:
             file.write(LOOP)
-        done = subprocess.run(
-            [sys.executable, script, str(batch), str(steps), folder + "/run", str(device_data)],
-            capture_output=True,
-            text=True,
-        )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    *_, last, wait = done.stdout.splitlines()
+        *_, last, wait = output([script, str(batch), str(steps), folder + "/run", str(device_data), dispatch])
     speed = float(last.split(", ")[2].split()[0])
-    seconds = batch * (steps - 1) / speed
+    waiting = float(wait.split()[1]) * speed / (batch * (steps - 1))
+    feeding = f"{'on the device' if device_data else 'from tf.data'}, {dispatch} steps at once"
+    beside = f", {speed / bare:.1%} of the bare step's" if bare else ""
     print(
-        f"\nThe loop, batch {batch}, {steps} steps of sprites{' on the device' if device_data else ''}: {speed:.1f} images/s, {speed / bare:.1%} of the bare step's; "
-        f"waiting for data {float(wait.split()[1]) / seconds:.2%} of the time",
+        f"\nThe loop, batch {batch}, {steps} steps of sprites, {feeding}: {speed:.1f} images/s{beside}; "
+        f"waiting for data {waiting:.2%} of the time",
         flush=True,
     )
+    return {"batch": batch, "feeding": feeding, "images_per_second": speed, "waiting": waiting}
+
+
+def output(command, **environment):
+    """The lines that a program of ours prints."""
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env={**ENVIRONMENT, **environment}
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout.splitlines()
+
+
+def commands(rounds):
+    """Seconds of whole commands, and from two of them samples/s."""
+    found = collections.defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        run, cache = f"{folder}/run", f"{folder}/cache"
+
+        def take(name, *command):
+            start = time.perf_counter()
+            output(["-m", *command], DCGAN_JAX_CACHE=cache)
+            found[name].append(time.perf_counter() - start)
+
+        train = ("dcgan_jax.train", "--steps", "1", "--workdir")
+        take("train, 1 step, the first time", *train, run)
+        for i in range(rounds):
+            take("train, 1 step, later", *train, f"{run}{i}")
+            take("train --help", "dcgan_jax.train", "--help")
+            for num in (1, 2049):
+                take(f"generate {num}", "dcgan_jax.generate", "--workdir", run, "--num", str(num), "--out", f"{run}-{num}-{i}")  # fmt: skip
+    print("\n| command | seconds |\n|---|---|")
+    for name, seconds in found.items():
+        print(f"| {name} | {statistics.median(seconds):.2f} |")
+    one, many = (statistics.median(found[f"generate {num}"]) for num in (1, 2049))
+    print(f"\n{2048 / (many - one):.0f} samples/s, PNG files included", flush=True)
+    return found
+
+
+COUNT = """
+import sys
+import jax
+from dcgan_jax.gan.state import create_state
+from dcgan_jax.gan.step import compiled_step
+from dcgan_jax.config import Config
+from dcgan_jax.system.xla import compiler_options
+
+state = create_state(Config(precision=sys.argv[1]))
+images, key = jax.numpy.zeros((64, 64, 64, 3), "uint8"), jax.random.key(0)
+print(compiled_step(**compiler_options("gpu", devices=1)).lower(state, images, key).compile().as_text())
+"""
+
+
+def count_convolutions(precision):
+    """How many convolutions of a step cuDNN computes, by kind. Of 25, those not here are XLA's own."""
+    text = "\n".join(output(["-c", COUNT, precision]))
+    kinds = collections.Counter(re.findall(r"__cudnn\$(conv\w+)", text))
+    print(f"\n{precision}: {dict(kinds)} by cuDNN", flush=True)
+    return dict(kinds)
+
+
+def draw(rows, path):
+    """Images/s against the batch size, a line for each program."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["program"] for row in rows):
+        mine = [(row["batch"], row["images_per_second"]) for row in rows if row["program"] == name]
+        axes.loglog(*zip(*mine), marker="o", linewidth=2 if name.startswith("dcgan_jax") else 1, label=name)
+    axes.set(xlabel="batch size", ylabel="images/s")
+    sizes = sorted({row["batch"] for row in rows})
+    axes.set_xticks(sizes, list(map(str, sizes)), minor=False)
+    axes.minorticks_off()
+    figure.legend(loc="outside right upper", fontsize=8)
+    figure.savefig(path, dpi=90)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="steps per turn; more where one is too short to time")
-    parser.add_argument("--loop-steps", type=int, default=100, help="0: only bare steps")
+    parser.add_argument("--loop-steps", type=int, default=100, help="0: no loops")
+    parser.add_argument("--command-rounds", type=int, default=3, help="0: no commands and samples")
+    parser.add_argument("--out", help="for OUT.json and OUT.png")
     parser.add_argument("--only", nargs="+", default=list(PROGRAMS), metavar="PROGRAM", help=json.dumps(list(PROGRAMS)))
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -399,10 +493,27 @@ def main():
             names.append(name)
         else:
             print(f"{name}: skipped; {INSTALL[package]} adds it")
+    rows, loops = [], []
+    modes = [(on_device, "single") for on_device in (False, True)]
+    modes += [(on_device, "several") for on_device in (False, True)] if GPU else []
     for batch in arguments.batch_sizes:
-        bare = table(batch, arguments.rounds, arguments.steps, names)
-        for device_data in ((False, True) if GPU else (False,)) if arguments.loop_steps else ():
-            loop(batch, arguments.loop_steps, bare, device_data)
+        rows += table(batch, arguments.rounds, arguments.steps, names)
+        bare = next((row for row in rows[::-1] if row["program"] == "dcgan_jax, float32"), {}).get("images_per_second")
+        if arguments.loop_steps:
+            loops += [loop(batch, arguments.loop_steps, bare, *mode) for mode in modes]
+    installed = {package.name: package.version for package in importlib.metadata.distributions()}
+    found = {
+        "machine": f"{platform.processor()}, {os.cpu_count()} cores",
+        "versions": {name: version for name, version in installed.items() if name in VERSIONS},
+        "steps": rows,
+        "loops": loops,
+        "commands": commands(arguments.command_rounds) if arguments.command_rounds else {},
+        "convolutions": {precision: count_convolutions(precision) for precision in ("float32", "bf16")} if GPU else {},
+    }
+    if arguments.out:
+        with open(f"{arguments.out}.json", "w") as file:
+            json.dump(found, file, indent=1)
+        draw(rows, f"{arguments.out}.png")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-FIGURES = ("fd", "kid", "precision", "recall", "coverage")
+FIGURES = ("fd", "kid", "precision", "recall", "coverage", "diversity")
 LOWER = ("fd", "kid")
 
 
