@@ -7,6 +7,7 @@ Times one full DCGAN-64 training step (width 64, latent 100, RGB; D on real, D o
 the updated D, Adam) of every program that is installed, then the whole of ``dcgan_jax.train`` with each way
 to feed it, drawing samples, and the start of the commands. Each program lives in a process of its own with its own
 default settings, and they take turns, one round at a time, so that a machine that slows down slows all of them.
+The share is that of the machine's rate of float32 products (TF32 on a GPU).
 Prints Markdown; writes ``OUT.json``, and ``OUT.png``, images/s against the batch size. On a GPU it also counts
 the convolutions that cuDNN takes over.
 """
@@ -325,29 +326,43 @@ def matrix_rate():
     return 2 * 4096**3 / min(times)
 
 
-def table(batch, rounds, steps, names):
-    """Print the steps of one batch size. Returns a dictionary for each program."""
+def measure(batch, rounds, steps, names):
+    """A dictionary for each program with this batch size."""
     workers, times = {name: Worker(name, batch) for name in names}, {name: [] for name in names}
     for _ in range(rounds):
         for name, worker in workers.items():
             times[name].append(worker.seconds(steps))
-    median = {name: statistics.median(t) for name, t in times.items()}
-    rate, rows = matrix_rate(), []
-    print(f"\nBatch {batch}, {rounds} rounds; float32 matrix product {rate / 1e9:.0f} GFLOP/s\n")
-    print(
-        "| program | ms/step, median (min–max) | images/s | ours ÷ this, same precision | share of matrix rate | peak memory, MiB |"
-    )
-    print("|---|---|---|---|---|---|")
-    for name, worker in workers.items():
-        t, m, peak = times[name], median[name], worker.finish()
-        own = median.get("dcgan_jax, bf16" if "bf16" in name else "dcgan_jax, float32")
-        print(
-            f"| {name} | {1e3 * m:.0f} ({1e3 * min(t):.0f}–{1e3 * max(t):.0f}) | {batch / m:.1f} "
-            f"| {f'{m / own:.2f}' if own else ''} | {FLOP_PER_IMAGE * batch / m / rate:.0%} | {peak:.0f} |",
-            flush=True,
-        )
-        rows.append({"program": name, "batch": batch, "seconds": t, "images_per_second": batch / m, "peak_mib": peak})
-    return rows
+    rate = matrix_rate()
+    print(f"batch {batch}: float32 matrix product {rate / 1e9:.0f} GFLOP/s", file=sys.stderr)
+    return [
+        {
+            "program": name,
+            "batch": batch,
+            "seconds": times[name],
+            "images_per_second": batch / statistics.median(times[name]),
+            "share": FLOP_PER_IMAGE * batch / statistics.median(times[name]) / rate,
+            "peak_mib": worker.finish(),
+        }
+        for name, worker in workers.items()
+    ]
+
+
+def tell(rows):
+    """One table: a row for each program, four columns for each batch size."""
+    found = {(row["program"], row["batch"]): row for row in rows}
+    sizes = sorted({batch for _, batch in found})
+    heads = ("images/s", "ms (min–max)", "ours ÷ this", "share, MiB")
+    print("| program | " + " | ".join(f"{size}: {head}" for size in sizes for head in heads) + " |")
+    print("|---" * (1 + len(heads) * len(sizes)) + "|")
+    for name in dict.fromkeys(program for program, _ in found):
+        cells = []
+        for size in sizes:
+            row, own = found[name, size], found.get((f"dcgan_jax, {'bf16' if 'bf16' in name else 'float32'}", size))
+            ms = [1e3 * x for x in (statistics.median(row["seconds"]), min(row["seconds"]), max(row["seconds"]))]
+            ratio = f"{own['images_per_second'] / row['images_per_second']:.2f}" if own else ""
+            cells += [f"{row['images_per_second']:.1f}", "{:.0f} ({:.0f}–{:.0f})".format(*ms), ratio]
+            cells += [f"{row['share']:.0%}, {row['peak_mib']:.0f}"]
+        print(f"| {name} | " + " | ".join(cells) + " |")
 
 
 LOOP = """
@@ -497,10 +512,11 @@ def main():
     modes = [(on_device, "single") for on_device in (False, True)]
     modes += [(on_device, "several") for on_device in (False, True)] if GPU else []
     for batch in arguments.batch_sizes:
-        rows += table(batch, arguments.rounds, arguments.steps, names)
+        rows += measure(batch, arguments.rounds, arguments.steps, names)
         bare = next((row for row in rows[::-1] if row["program"] == "dcgan_jax, float32"), {}).get("images_per_second")
         if arguments.loop_steps:
             loops += [loop(batch, arguments.loop_steps, bare, *mode) for mode in modes]
+    tell(rows)
     installed = {package.name: package.version for package in importlib.metadata.distributions()}
     found = {
         "machine": f"{platform.processor()}, {os.cpu_count()} cores",
