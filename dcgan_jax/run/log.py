@@ -85,7 +85,7 @@ class RunLog:
             self._board = tf.summary.create_file_writer(str(folder.board))
         self._bar = None
         self._began = time.perf_counter()
-        self._timing = {"start": start, **_machine()}
+        self._timing = {"start": start, **machine()}
         self._timings = folder.timings() if start else []
         self._live = _Live()
 
@@ -201,7 +201,7 @@ class RunLog:
         self._live.show(self._folder.progress)
 
 
-def _machine():
+def machine():
     """The hardware and the versions that a run uses."""
     names = Path("/proc/cpuinfo")  # elsewhere Python knows the name
     models = re.findall("model name\\s*: (.*)", names.read_text()) if names.exists() else []

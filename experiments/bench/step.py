@@ -7,7 +7,6 @@ Times one full DCGAN-64 training step (width 64, latent 100, RGB; D on real, D o
 the updated D, Adam) of every program that is installed, then the whole of ``dcgan_jax.train`` with each way
 to feed it, drawing samples, and the start of the commands. Each program lives in a process of its own with its own
 default settings, and they take turns, one round at a time, so that a machine that slows down slows all of them.
-The share is that of the machine's rate of float32 products (TF32 on a GPU).
 Prints Markdown; writes ``OUT.json``, and ``OUT.png``, images/s against the batch size. On a GPU it also counts
 the convolutions that cuDNN takes over.
 """
@@ -18,7 +17,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import re
 import resource
 import statistics
@@ -243,7 +241,7 @@ if GPU:
 INSTALL = {"torch": "pip install torch", "keras": "pip install keras tensorflow", "flax": "pip install flax"}
 
 
-VERSIONS = "jax", "jaxlib", "flax", "torch", "tensorflow", "tensorflow-cpu", "keras"
+OTHERS = "torch", "tensorflow", "tensorflow-cpu", "keras"
 
 
 def work(name, batch):
@@ -348,21 +346,19 @@ def measure(batch, rounds, steps, names):
 
 
 def tell(rows):
-    """One table: a row for each program, four columns for each batch size."""
+    """One table: a row for each program, two columns for each batch size, and the peak memory of the largest."""
     found = {(row["program"], row["batch"]): row for row in rows}
     sizes = sorted({batch for _, batch in found})
-    heads = ("images/s", "ms (min–max)", "ours ÷ this", "share, MiB")
-    print("| program | " + " | ".join(f"{size}: {head}" for size in sizes for head in heads) + " |")
-    print("|---" * (1 + len(heads) * len(sizes)) + "|")
+    heads = [f"{size}: {head}" for size in sizes for head in ("images/s (slowest–fastest)", "ours ÷ this")]
+    print(f"| program | {' | '.join(heads)} | MiB at {sizes[-1]} |\n{'|---' * (2 * len(sizes) + 2)}|")
     for name in dict.fromkeys(program for program, _ in found):
         cells = []
         for size in sizes:
             row, own = found[name, size], found.get((f"dcgan_jax, {'bf16' if 'bf16' in name else 'float32'}", size))
-            ms = [1e3 * x for x in (statistics.median(row["seconds"]), min(row["seconds"]), max(row["seconds"]))]
-            ratio = f"{own['images_per_second'] / row['images_per_second']:.2f}" if own else ""
-            cells += [f"{row['images_per_second']:.1f}", "{:.0f} ({:.0f}–{:.0f})".format(*ms), ratio]
-            cells += [f"{row['share']:.0%}, {row['peak_mib']:.0f}"]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+            slowest, fastest = size / max(row["seconds"]), size / min(row["seconds"])
+            cells += [f"{row['images_per_second']:.1f} ({slowest:.0f}–{fastest:.0f})"]
+            cells += [f"{own['images_per_second'] / row['images_per_second']:.2f}" if own else ""]
+        print(f"| {name} | {' | '.join(cells)} | {found[name, sizes[-1]]['peak_mib']:.0f} |")
 
 
 LOOP = """
@@ -482,8 +478,9 @@ def draw(rows, path):
         axes.loglog(*zip(*mine), marker="o", linewidth=2 if name.startswith("dcgan_jax") else 1, label=name)
     axes.set(xlabel="batch size", ylabel="images/s")
     sizes = sorted({row["batch"] for row in rows})
-    axes.set_xticks(sizes, list(map(str, sizes)), minor=False)
-    axes.minorticks_off()
+    axes.set_xticks(sizes, list(map(str, sizes)))
+    axes.xaxis.minorticks_off()
+    axes.grid(alpha=0.3, which="both")
     figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=90)
 
@@ -517,10 +514,13 @@ def main():
         if arguments.loop_steps:
             loops += [loop(batch, arguments.loop_steps, bare, *mode) for mode in modes]
     tell(rows)
-    installed = {package.name: package.version for package in importlib.metadata.distributions()}
+
+    from dcgan_jax.run.log import machine
+
+    installed = {package.name.replace("_", "-"): package.version for package in importlib.metadata.distributions()}
     found = {
-        "machine": f"{platform.processor()}, {os.cpu_count()} cores",
-        "versions": {name: version for name, version in installed.items() if name in VERSIONS},
+        "machine": machine(),
+        "others": {name: version for name, version in installed.items() if name in OTHERS},
         "steps": rows,
         "loops": loops,
         "commands": commands(arguments.command_rounds) if arguments.command_rounds else {},
