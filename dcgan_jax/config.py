@@ -131,8 +131,8 @@ class Config:
     device_data: bool = False
     """Keep all images on the device, where batches are then taken: for GPUs, and sets that fit into their memory."""
     dispatch: Literal["auto", "single", "several"] = "auto"
-    """Steps that are sent to the device at once: one, or as many as divide all intervals below, at most 25. That pays
-    where steps are short, and a stop waits for all of them; auto is single on CPUs, else several."""
+    """Steps that are sent to the device at once: one, or several, at most 25, as many as divide log_every. Several pay
+    where a step is short. A stop waits for two such groups. auto is single on CPUs, else several."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 250

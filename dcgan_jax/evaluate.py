@@ -114,19 +114,22 @@ def evaluate(arguments: Arguments) -> None:
         seed=arguments.seed,
     )
 
+    jobs = [(step, number) for step in sorted(generators) for number in range(SETS)]
+    shown: dict[str, np.ndarray] = {}  # the last images and their features
+
     def one_set(job):
         step, number = job
         images = draw(generators[step], number, reals.n)
         vectors = features.vectors(images)
-        return reals.compare(images, vectors), images, vectors
+        if job == jobs[-1]:
+            shown.update(images=images, vectors=vectors)
+        return reals.compare(images, vectors)
 
-    jobs = [(step, number) for step in sorted(generators) for number in range(SETS)]
     sets: dict[int, list[dict[str, float]]] = {step: [] for step in sorted(generators)}
     with ThreadPool(2) as threads:  # two at a time: neither drawing nor comparing keeps all cores busy
         measured = tqdm(threads.imap(one_set, jobs), total=len(jobs), desc="sets of samples", unit="set")
-        for (step, _), last in zip(jobs, measured, strict=True):
-            sets[step].append(last[0])
-    _, images, vectors = last
+        for (step, _), values in zip(jobs, measured, strict=True):
+            sets[step].append(values)
 
     found = []
     for step, values in sets.items():
@@ -139,11 +142,11 @@ def evaluate(arguments: Arguments) -> None:
             about["fid"] = {"value": frechet_distance(real_vectors, samples), "n": len(samples), "reals": len(store)}
             print(f"FID of {len(samples)} samples against all {len(store)} images: {about['fid']['value']:.4g}\n")
         found.append({**about, "metrics": {name: of._asdict() for name, of in figures.items()}})
-    pairs = reals.closest(images, vectors, num=_SHOWN // 2)
+    pairs = reals.closest(shown["images"], shown["vectors"], num=_SHOWN // 2)
     with writing(folder.path):
         write_text(folder.evaluation, json.dumps(found, indent=2) + "\n")
         save_png(folder.pairs, grid(pairs.reshape(-1, *pairs.shape[2:]), columns=8))
-        save_evaluation(folder.evaluation_picture, reals.images[:_SHOWN], images[:_SHOWN], pairs, step=step)
+        save_evaluation(folder.evaluation_picture, reals.images[:_SHOWN], shown["images"][:_SHOWN], pairs, step=step)
     for finding in findings(folder.read_metrics(), images=len(store)):
         print(finding.text)
     print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}; to add them to its report:")

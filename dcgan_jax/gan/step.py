@@ -56,13 +56,15 @@ def train_steps(
 ) -> tuple[GANState, dict[str, jax.Array]]:
     """Several steps, sent to the device at once: ``train_step`` with each of ``batches``, up to rounding.
 
-    It pays where a step takes less time than sending it: small batches on GPUs. How steps are grouped changes no
-    bit: fewer batches take the time of ``at_most``, for which it is compiled, and give the same.
+    It pays where a step takes less time than sending it: small batches on GPUs. It always computes ``at_most`` steps
+    and throws away those beyond the batches, so that how steps are grouped changes no bit.
 
     Returns:
-      The new state, and metrics of the shape (at_most,), of which as many are of steps as there are batches.
+      The new state, and metrics of the shape (at_most,), of which the first ``len(batches)`` count.
     """
     check_key(key)
+    if not 1 <= len(batches) <= at_most:
+        raise ValueError(f"{len(batches)} batches for 1 to {at_most} steps")
     for images in batches:
         _check_images(images, state)
     padded = (*batches, *[batches[0]] * (at_most - len(batches)))

@@ -37,6 +37,7 @@ from dcgan_jax.system.files import need_room
 from dcgan_jax.system.signals import HeldSignals
 
 _FIRST_PICTURES = (25, 50, 100, 200)  # so that there is something to look at within a minute
+_AT_ONCE = 25  # steps: sending them takes some ms, and a stop waits for two such groups
 
 
 def fit(
@@ -223,18 +224,23 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
 
 
 def _dispatched(config):
-    """How many steps at most are sent to the device at once: as many as divide the intervals of all that is due."""
+    """How many steps at most are sent to the device at once. A resumed run must not change it: another number rounds
+    differently."""
     on_cpu = jax.devices()[0].platform == "cpu"
     if config.dispatch == "single" or (config.dispatch == "auto" and on_cpu):
         return 1
-    intervals = config.log_every, config.sample_every, config.checkpoint_every, config.keep_every
-    return math.gcd(*intervals, *_FIRST_PICTURES)
+    return max(count for count in range(1, _AT_ONCE + 1) if config.log_every % count == 0)
 
 
 def _until_something_is_due(step, config, at_most):
-    """How many steps can be taken after ``step``: until the next multiple of ``at_most``, evaluation, or the end."""
-    ends = range(step + 1, min(step - step % at_most + at_most, config.steps) + 1)
-    return next((end for end in ends if config.evaluates(end)), ends[-1]) - step
+    """How many steps can be taken after ``step`` before something is to be written, at most ``at_most``."""
+
+    def due(end):
+        intervals = config.log_every, config.sample_every, config.checkpoint_every, config.keep_every
+        return end in _FIRST_PICTURES or config.evaluates(end) or any(end % interval == 0 for interval in intervals)
+
+    ends = range(step + 1, min(step + at_most, config.steps) + 1)
+    return next((end for end in ends if due(end)), ends[-1]) - step
 
 
 def finite_copy(step, state):

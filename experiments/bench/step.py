@@ -369,14 +369,14 @@ from dcgan_jax.data import pipeline
 from dcgan_jax.run.loop import fit
 
 cli.keep_memory()
-device_batches, waits = pipeline.device_batches, []
+device_batches, starts, waits = pipeline.device_batches, [], []
 
 def timed(*args, **kwargs):
     batches = device_batches(*args, **kwargs)
     while True:
-        start = time.perf_counter()
+        starts.append(time.perf_counter())
         batch = next(batches)
-        waits.append(time.perf_counter() - start)
+        waits.append(time.perf_counter() - starts[-1])
         yield batch
 
 pipeline.device_batches = timed
@@ -386,20 +386,20 @@ config = Config(
     device_data=sys.argv[4] == "True", dispatch=sys.argv[5],
 )
 fit(config, sys.argv[3])
-print("WAIT", sum(waits[1:]))
+print("WAIT", sum(waits[10:]) / (time.perf_counter() - starts[10]))  # the first ten may go to the device at once
 """
 
 
 def loop(batch, steps, bare, device_data, dispatch):
-    """The whole of ``train``, its first step left out: images/s, beside the bare step's, and waiting for data."""
+    """The whole of ``train`` without its first dispatch: images/s, beside the bare step's, and waiting for data."""
     with tempfile.TemporaryDirectory() as folder:
         script = os.path.join(folder, "loop.py")
         with open(script, "w") as file:
             file.write(LOOP)
         *_, last, wait = output([script, str(batch), str(steps), folder + "/run", str(device_data), dispatch])
     speed = float(last.split(", ")[2].split()[0])
-    waiting = float(wait.split()[1]) * speed / (batch * (steps - 1))
-    feeding = f"{'on the device' if device_data else 'from tf.data'}, {dispatch} steps at once"
+    waiting = float(wait.split()[1])
+    feeding = f"{'on the device' if device_data else 'from tf.data'}, dispatch {dispatch}"
     beside = f", {speed / bare:.1%} of the bare step's" if bare else ""
     print(
         f"\nThe loop, batch {batch}, {steps} steps of sprites, {feeding}: {speed:.1f} images/s{beside}; "
@@ -490,7 +490,7 @@ def main():
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="steps per turn; more where one is too short to time")
-    parser.add_argument("--loop-steps", type=int, default=100, help="0: no loops")
+    parser.add_argument("--loop-steps", type=int, default=100, help="at least 20; 0: no loops")
     parser.add_argument("--command-rounds", type=int, default=3, help="0: no commands and samples")
     parser.add_argument("--out", help="for OUT.json and OUT.png")
     parser.add_argument("--only", nargs="+", default=list(PROGRAMS), metavar="PROGRAM", help=json.dumps(list(PROGRAMS)))
@@ -505,31 +505,38 @@ def main():
             names.append(name)
         else:
             print(f"{name}: skipped; {INSTALL[package]} adds it")
-    rows, loops = [], []
-    modes = [(on_device, "single") for on_device in (False, True)]
-    modes += [(on_device, "several") for on_device in (False, True)] if GPU else []
-    for batch in arguments.batch_sizes:
-        rows += measure(batch, arguments.rounds, arguments.steps, names)
-        bare = next((row for row in rows[::-1] if row["program"] == "dcgan_jax, float32"), {}).get("images_per_second")
-        if arguments.loop_steps:
-            loops += [loop(batch, arguments.loop_steps, bare, *mode) for mode in modes]
-    tell(rows)
-
     from dcgan_jax.run.log import machine
 
     installed = {package.name.replace("_", "-"): package.version for package in importlib.metadata.distributions()}
+    rows, loops = [], []
     found = {
         "machine": machine(),
         "others": {name: version for name, version in installed.items() if name in OTHERS},
         "steps": rows,
         "loops": loops,
-        "commands": commands(arguments.command_rounds) if arguments.command_rounds else {},
-        "convolutions": {precision: count_convolutions(precision) for precision in ("float32", "bf16")} if GPU else {},
     }
-    if arguments.out:
-        with open(f"{arguments.out}.json", "w") as file:
-            json.dump(found, file, indent=1)
-        draw(rows, f"{arguments.out}.png")
+
+    def save():  # after each part: a later one may fail
+        if arguments.out:
+            with open(f"{arguments.out}.json", "w") as file:
+                json.dump(found, file, indent=1)
+            draw(rows, f"{arguments.out}.png")
+
+    modes = [(on_device, "single") for on_device in (False, True)]
+    modes += [(on_device, "several") for on_device in (False, True)] if GPU else []
+    for batch in arguments.batch_sizes:
+        rows += measure(batch, arguments.rounds, arguments.steps, names)
+        save()
+        bare = next((row for row in rows[::-1] if row["program"] == "dcgan_jax, float32"), {}).get("images_per_second")
+        if arguments.loop_steps:
+            loops += [loop(batch, arguments.loop_steps, bare, *mode) for mode in modes]
+    tell(rows)
+    if GPU:
+        found["convolutions"] = {precision: count_convolutions(precision) for precision in ("float32", "bf16")}
+    save()
+    if arguments.command_rounds:
+        found["commands"] = commands(arguments.command_rounds)
+    save()
 
 
 if __name__ == "__main__":
