@@ -136,6 +136,12 @@ def test_every_other_step_twice_as_strong():
     np.testing.assert_allclose(strength[2][0], 2 * strength[1][0], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("side", "batch", "gamma"), [(16, 4, 4), (32, 32, 1), (16, 32, 0.5)])
+def test_without_a_weight_the_penalty_follows_side_and_batch(side, batch, gamma):
+    state = create_state(Config(**{**vars(ROBUST), "gamma": 0.0, "image_size": side, "batch_size": batch}))
+    assert state.settings["gamma"].tolist() == [gamma, gamma]
+
+
 def test_what_is_annealed_goes_from_start_to_end():
     config = Config(
         **{**vars(ROBUST), "gamma_final": 0.1, "beta2": 0.9, "beta2_final": 0.1, "learning_rate_final": 0.5},
