@@ -68,7 +68,7 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(photos, tmp_path, recipe):
     """Annealing, augmentation, flips, the penalty of every other step and spectral norm's vector included."""
     config = dataclasses.replace(
         RECIPES[recipe].config, **SLIGHT, data=str(photos), steps=6, flip=True, anneal_images=20, penalty_every=2,
-        penalty="both", learning_rate_final=0.5, extra_convs=1,
+        penalty="both", learning_rate_final=0.5, extra_convs=1, augment="full",
     )  # fmt: skip
     whole = fit(config, tmp_path / "whole")
     fit(dataclasses.replace(config, steps=3), tmp_path / "parts")
