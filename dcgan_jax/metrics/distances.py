@@ -338,10 +338,11 @@ def _pair(a, b, at_least=2):
 
 def _squared_distances(a, b) -> Iterator[tuple[slice, np.ndarray]]:
     """Squared distances of a block of rows of ``a`` to all of ``b``, block by block: (slice, (rows, M))."""
+    same, a, b = a is b, a - b[0], b - b[0]  # measured from one of them, equal rows are exactly 0 apart on every CPU
     norms, block = (b**2).sum(1), max(1, _BLOCK // len(b))
     for start in range(0, len(a), block):
         rows = slice(start, min(start + block, len(a)))
         squared = (a[rows] ** 2).sum(1)[:, None] + norms - 2 * a[rows] @ b.T
-        if a is b:
+        if same:
             np.fill_diagonal(squared[:, rows], 0)
         yield rows, squared.clip(0, out=squared)
