@@ -163,6 +163,7 @@ def start(workdir, photos, *arguments, patch=""):
     code = f"""
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and this one where they run under nohup
 from dcgan_jax.run import loop
 real = train_step = loop.train_step
 {patch}
