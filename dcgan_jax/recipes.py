@@ -28,7 +28,8 @@ RECIPES = {
         Config(),
     ),
     # Huang et al. 2024 (R3GAN): its losses and penalties, with rates for short runs with small batches.
-    # KID .171, recall .62, coverage .51 after 80,000 images; 36 minutes on one core of an AMD EPYC (Zen 5).
+    # KID .171, recall .62, coverage .51 after 80,000 images; 36 minutes on one core of an AMD EPYC (Zen 5). Worst of
+    # three seeds: KID .216, recall .63, coverage .51. A discriminator twice as fast falls apart.
     "robust": Recipe(
         "for drawings, and when classic repeats itself: real and generated images in pairs, gradient penalties, no "
         "BatchNorm in the discriminator, no augmentation; each step takes 1.2 to 1.3 times as long",
