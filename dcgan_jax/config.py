@@ -91,6 +91,8 @@ class Config:
     """The step size at the end of annealing, as a multiple of that at the start."""
     discriminator_rate: float = 1.0
     """The discriminator's step size, as a multiple of learning_rate."""
+    clip_norm: float = 0.0
+    """Longer gradients of a network are shortened to this Euclidean norm; 0 for no limit."""
     beta1: float = 0.5
     """Adam's decay rate of the first moment."""
     beta2: float = 0.999
@@ -170,7 +172,7 @@ class Config:
             raise InputError("batch_size 1 is too small: BatchNorm needs at least 2 images")
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate {self.learning_rate} must be a positive number, such as 4e-4")
-        for name in ("learning_rate_final", "gamma", "gamma_final", "beta2_final"):
+        for name in ("learning_rate_final", "gamma", "gamma_final", "clip_norm", "beta2_final"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 0")
         if not 0 < self.discriminator_rate < math.inf:

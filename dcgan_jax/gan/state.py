@@ -117,14 +117,11 @@ def create_state(
       objective: losses of your own, in place of ``config.loss``.
     """
     cache_compilations()  # a script's second start compiles nothing
-    rate, p = config.learning_rate, probability(config.augment, images)
+    p = probability(config.augment, images)
+    rates = {"G": config.learning_rate, "D": config.learning_rate * config.discriminator_rate}
     gamma = config.gamma or config.image_size / config.batch_size
     pairs = {
-        "learning_rate_G": (rate, rate * config.learning_rate_final),
-        "learning_rate_D": (
-            rate * config.discriminator_rate,
-            rate * config.discriminator_rate * config.learning_rate_final,
-        ),
+        **{f"learning_rate_{name}": (rate, rate * config.learning_rate_final) for name, rate in rates.items()},
         "beta2": (config.beta2, 1 - (1 - config.beta2) * config.beta2_final),
         "gamma": (gamma, gamma * config.gamma_final),
         "augment": (p, p),
@@ -144,6 +141,7 @@ def create_state(
         batch_size=config.batch_size,
         ema_half_life=config.ema_half_life,
         beta1=config.beta1,
+        clip_norm=config.clip_norm,
     )
 
 
@@ -152,12 +150,15 @@ def create_state(
     jax.jit,
     static_argnames=(
         *("generator", "discriminator", "latent", "objective", "penalty", "augments", "flips", "image_shape"),
-        *("batch_size", "ema_half_life", "beta1"),
+        *("batch_size", "ema_half_life", "beta1", "clip_norm"),
     ),
 )
-def _create(key, settings, *, generator, discriminator, latent, image_shape, beta1, **constants):
-    adam = optax.inject_hyperparams(optax.adam, static_args=("b1", "eps", "eps_root"))
-    tx = adam(learning_rate=0.0, b1=beta1, b2=0.0)
+def _create(key, settings, *, generator, discriminator, latent, image_shape, beta1, clip_norm, **constants):
+    def optimizer(learning_rate, b2):
+        adam = optax.adam(learning_rate, b1=beta1, b2=b2)
+        return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm else adam
+
+    tx = optax.inject_hyperparams(optimizer)(learning_rate=0.0, b2=0.0)
 
     def network(module, key, x, name):
         variables = module.init(key, x, train=False)

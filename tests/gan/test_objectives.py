@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dcgan_jax import Config, InputError, Objective, create_state, train_step
@@ -153,6 +154,16 @@ def test_what_is_annealed_goes_from_start_to_end():
         np.testing.assert_allclose(now["beta2"], 0.99 - left * 0.09, rtol=1e-5)
         np.testing.assert_allclose(now["learning_rate_G"], 5e-4 + left * 5e-4, rtol=1e-5)
         np.testing.assert_allclose(now["learning_rate_D"], 1e-3 + left * 1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [0, 1e-3, 0.3, 1e3])
+def test_long_gradients_are_shortened(limit):
+    state, metrics = train_step(create_state(Config(**{**vars(ROBUST), "clip_norm": limit})), images(0), KEY)
+    for name, network in (("D", state.discriminator), ("G", state.generator)):
+        norm = float(metrics[f"grad_norm_{name}"])  # as it was
+        assert 1e-2 < norm < 1e2
+        first_moment = optax.tree.get(network.opt_state, "mu")
+        np.testing.assert_allclose(optax.tree.norm(first_moment), 0.5 * min(norm, limit or norm), rtol=1e-5)
 
 
 def test_an_objective_of_ones_own_may_see_pairs():
