@@ -34,7 +34,7 @@ class Arguments:
     """Number of samples in each of three sets, by default 5000, compared with as many images: at most half of those
     there are. With --classes by default 10000, all of them sorted."""
     step: tuple[int, ...] | None = None
-    """Steps of the checkpoints; by default the newest, and the one with the lowest KID while training."""
+    """Steps of the checkpoints; by default the newest, and the one with the highest coverage while training."""
     ema: bool = True
     """Average the weights over the last images seen; --no-ema takes the weights of each step."""
     seed: int = 0

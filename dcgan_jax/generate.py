@@ -23,7 +23,7 @@ class Arguments:
     seed: int = 0
     """Seed of the noise. Picture i does not depend on --num."""
     step: int | Literal["best", "newest"] = "best"
-    """Step of the checkpoint, or the one with the lowest KID while training, or the newest."""
+    """Step of the checkpoint, or the one with the highest coverage while training, or the newest."""
     ema: bool = True
     """Average the weights over the last images seen; --no-ema takes the weights of that step."""
 

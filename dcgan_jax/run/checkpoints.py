@@ -72,22 +72,22 @@ class Checkpoints:
         with self._background:
             self.wait()
 
-    def save(self, step: int, state: GANState, attempt: int, kid: float | None = None) -> None:
+    def save(self, step: int, state: GANState, attempt: int, score: tuple[float, ...] | None = None) -> None:
         """Write the state while training goes on.
 
         Args:
           step: the number of steps taken.
           state: as NumPy arrays that nothing else writes to.
           attempt: how often the run has been rolled back.
-          kid: how good the generator is, if it was evaluated at this step: the lowest is the best.
+          score: how good the generator is, if it was evaluated at this step: the highest is the best.
 
         Raises:
           InputError: the checkpoint before this one could not be written; names the place and the space needed.
         """
         self.wait()
-        self._background.do(self._write, step, serialization.to_state_dict(state), attempt, kid)
+        self._background.do(self._write, step, serialization.to_state_dict(state), attempt, score)
 
-    def _write(self, step, tree, attempt, kid):
+    def _write(self, step, tree, attempt, score):
         final = self._folder.manifest(step).parent
         place = final.with_name(f"{step}.partial")  # renamed when its manifest is in it
         leaves = dict(_named_leaves(tree))
@@ -99,7 +99,7 @@ class Checkpoints:
         for name in _files(place):
             checksums[name] = zlib.crc32((place / name).read_bytes())
             sync(place / name)
-        about = {"run": self._run, "step": step, "attempt": attempt, "kid": kid, "checksums": checksums}
+        about = {"run": self._run, "step": step, "attempt": attempt, "score": score, "checksums": checksums}
         about["shapes"] = {name: list(leaf.shape) for name, leaf in leaves.items()}
         write_text(place / self._folder.manifest(step).name, json.dumps(about))
         place.rename(final)
@@ -177,7 +177,7 @@ def _free_name(path: Path) -> Path:
 
 
 Step = int | Literal["best", "newest"]
-"""Which checkpoint: that of a step, the one with the lowest KID, or the newest."""
+"""Which checkpoint: that of a step, the one with the highest coverage, or the newest."""
 
 
 def restore(
@@ -188,8 +188,8 @@ def restore(
     Args:
       workdir: the folder given to ``--workdir``; or what ``export`` made of it: ``generator.safetensors``, or
         ``hf:USER/NAME`` on the Hugging Face Hub.
-      step: which checkpoint. The best is the one with the lowest KID while training, and the newest where none was
-        evaluated. If it is not the newest, this is said on stderr, and so is a damaged one that is passed over.
+      step: which checkpoint. The best is the one with the highest coverage while training, and the newest where none
+        was evaluated. If it is not the newest, this is said on stderr, and so is a damaged one that is passed over.
       ema: the running average of the weights, with BatchNorm's statistics computed for it from 16,384 latents. The
         cache folder keeps them: the second time is faster. False restores the weights of that step.
       generator: the network of your own that was given to ``fit``, if one was.

@@ -31,8 +31,18 @@ def findings(lines: list[dict], *, images: int) -> list[Finding]:
     return sorted((finding for finding in found if finding), key=lambda finding: not finding.alarm)
 
 
-def _best(evaluated):
-    return min(evaluated, key=lambda line: line["kid"])
+def score(line: dict) -> tuple[float, float]:
+    """How good an evaluation is: the higher of two is the better one.
+
+    Coverage (Naeem et al. 2020) counts, up to that of real images, then KID. Coverage sees variety as well as quality.
+    KID looks at means, so that a small shift of all colours hides that shapes get better.
+    """
+    return min(line.get("coverage", 0.0), line.get("coverage_floor", 0.0)), -line["kid"]
+
+
+def best(evaluated: list[dict]) -> dict:
+    """The line of the best evaluation."""
+    return max(evaluated, key=score)
 
 
 def _median(lines, name):
@@ -51,18 +61,22 @@ def _collapse(evaluated):
 
 
 def _worse(evaluated):
-    """Three evaluations in a row that got worse, by more than noise, than the one with the best KID.
+    """Three evaluations in a row that got worse, by more than noise, than the best one.
 
-    FD counts too: it sees the variety get less while KID, which looks at means, stays.
+    KID and FD count, unless coverage holds: it is less strict with colours, but is the best that there is of shapes.
     """
+    if not evaluated:
+        return None
+    top, now = best(evaluated), evaluated[-1]
+    if score(now)[0] >= 0.95 * score(top)[0] and score(top)[0] < top.get("coverage_floor", 0.0):
+        return None
     for name in ("kid", "fd"):
         values = [line.get(name, 0.0) for line in evaluated[-4:]]
         if len(values) < 4 or not values[0] < values[1] < values[2] < values[3]:
             continue
-        best, now = _best(evaluated), evaluated[-1]
-        if now[name] >= 1.2 * best[name] + now.get(f"{name}_floor", 0.0):
+        if now[name] >= 1.2 * top[name] + now.get(f"{name}_floor", 0.0):
             what = f"the images get worse: {name.upper()} {now[name]:.3g} at step {now['step']}"
-            best_was = f"the best was step {best['step']} with {best[name]:.3g}"
+            best_was = f"the best was step {top['step']} with {top[name]:.3g}"
             return Finding(
                 "worse", True, now["step"], f"{what}, {best_was}. Stop here: restore and generate take the best"
             )
@@ -104,8 +118,8 @@ def _plateau(evaluated):
     """No evaluation of the newest six is better than the best before them, by a twentieth."""
     if len(evaluated) < 10 or _worse(evaluated):
         return None
-    before, newest = _best(evaluated[:-6]), _best(evaluated[-6:])
-    if newest["kid"] < 0.95 * before["kid"]:
+    before, newest = best(evaluated[:-6]), best(evaluated[-6:])
+    if newest["kid"] < 0.95 * before["kid"] or score(newest)[0] > 1.05 * score(before)[0]:
         return None
     what = f"nothing has improved since step {before['step']}"
     return Finding("plateau", False, evaluated[-1]["step"], f"{what}: more steps will not help")

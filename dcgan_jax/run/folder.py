@@ -85,19 +85,19 @@ class RunFolder:
         names = (path.parent.name for path in self.checkpoints.glob(f"*/{self.manifest(0).name}"))
         return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
-    def evaluated(self) -> dict[int, float]:
-        """The KID of each complete checkpoint that was evaluated, by its step."""
+    def evaluated(self) -> dict[int, tuple[float, ...]]:
+        """The score of each complete checkpoint that was evaluated, by its step."""
         found = {}
         for path in map(self.manifest, self.complete_steps()):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # whoever restores it names the damage
                 if path.is_file():  # no pipe, which would wait for ever
-                    found[int(path.parent.name)] = float(parse_json(path.read_text())["kid"])
+                    found[int(path.parent.name)] = tuple(map(float, parse_json(path.read_text())["score"]))
         return found
 
     def best_step(self) -> int | None:
-        """The step of the complete checkpoint with the lowest KID; None if none was evaluated."""
+        """The step of the complete checkpoint with the highest score; None if none was evaluated."""
         found = self.evaluated()
-        return min(found, key=lambda step: (found[step], step), default=None)
+        return max(found, key=lambda step: (found[step], -step), default=None)
 
     def read_metrics(self) -> list[dict]:
         """The lines of ``metrics.jsonl``, oldest first; none if there is no such file.

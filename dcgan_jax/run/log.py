@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.run.doctor import findings
+from dcgan_jax.run.doctor import best, findings
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import write_text, writing
@@ -146,16 +146,18 @@ class RunLog:
             if images_per_second:
                 tf.summary.scalar("images_per_second", images_per_second)
 
+    def _evaluated(self) -> list[dict]:
+        return [line for line in self._lines if "kid" in line]
+
     def summary(self) -> list[str]:
         """What there is to say at the end: the best step, and what is wrong with the run."""
-        evaluated = [line for line in self._lines if "kid" in line]
-        if not evaluated:
+        if not (evaluated := self._evaluated()):
             return []
-        best = min(evaluated, key=lambda line: line["kid"])
-        kid = f"KID {best['kid']:.3g}, real images {best['kid_floor']:.2g}"
+        top = best(evaluated)
+        kid = f"KID {top['kid']:.3g}, real images {top['kid_floor']:.2g}"
         wrong = [finding.text for finding in findings(self._lines, images=self._images)]
         return [
-            f"best of {len(evaluated)} evaluations: step {best['step']} ({kid}, coverage {best['coverage']:.2f})",
+            f"best of {len(evaluated)} evaluations: step {top['step']} ({kid}, coverage {top['coverage']:.2f})",
             *wrong,
         ]
 
@@ -196,8 +198,9 @@ class RunLog:
         """Save the curves so far above a grid of generated images (N, H, W, C) in [-1, 1]."""
         names = ("step", "loss_D", "loss_G", "kid", "kid_floor")
         curves = {name: [line.get(name, math.nan) for line in self._lines] for name in names}
+        top = best(self._evaluated())["step"] if self._evaluated() else 0
         with writing(self._folder.progress):
-            save_progress(self._folder.progress, curves, grid(to_uint8(images[:21]), columns=7), step=step)
+            save_progress(self._folder.progress, curves, grid(to_uint8(images[:21]), columns=7), step=step, best=top)
         self._live.show(self._folder.progress)
 
 

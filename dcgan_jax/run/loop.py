@@ -28,6 +28,7 @@ from dcgan_jax.gan.state import (
 )
 from dcgan_jax.gan.step import train_step, train_steps
 from dcgan_jax.run.checkpoints import Checkpoints
+from dcgan_jax.run.doctor import score
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system import cluster
 from dcgan_jax.system.background import Background
@@ -200,7 +201,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
                 if log and checkpoints:
                     log.sync()
                     log.timing(step, rate)
-                    checkpoints.save(step, copy, attempt, quality.get("kid"))
+                    checkpoints.save(step, copy, attempt, score(quality) if quality else None)
             if log:
                 log.advance(step)
             if stop and not last:

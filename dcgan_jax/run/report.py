@@ -13,7 +13,7 @@ from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
-from dcgan_jax.run.doctor import findings
+from dcgan_jax.run.doctor import best, findings
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import reading, write_text, writing
@@ -122,16 +122,15 @@ def _checkpoints(folder: RunFolder) -> list[dict]:
 
 
 def _measured(lines, evaluated) -> tuple[int, dict[str, tuple[float, float]]]:
-    """The best step by KID, and each metric there with its floor: by the run's log, else by ``evaluate``."""
-    with_kid = [line for line in lines if "kid" in line]
-    if with_kid:
-        best = min(with_kid, key=lambda line: line["kid"])
-        names = [name for name in best if f"{name}_floor" in best]
-        return int(best["step"]), {name: (best[name], best[f"{name}_floor"]) for name in names}
-    with_kid = [one for one in evaluated if "kid" in one["metrics"]]
-    if with_kid:
-        best = min(with_kid, key=lambda one: one["metrics"]["kid"]["value"])
-        return int(best["step"]), {name: (of["value"], of["floor"]) for name, of in best["metrics"].items()}
+    """The best step, and each metric there with its floor: by the run's log, else by ``evaluate``."""
+    floors = [{f"{name}_floor": of["floor"] for name, of in one["metrics"].items()} for one in evaluated]
+    values = [{name: of["value"] for name, of in one["metrics"].items()} for one in evaluated]
+    measured = [{"step": one["step"], **a, **b} for one, a, b in zip(evaluated, values, floors, strict=True)]
+    for found in (lines, measured):
+        if found := [line for line in found if "kid" in line]:
+            top = best(found)
+            names = [name for name in top if f"{name}_floor" in top]
+            return int(top["step"]), {name: (top[name], top[f"{name}_floor"]) for name in names}
     return 0, {}
 
 
@@ -150,7 +149,7 @@ def _verdict(folder, lines, evaluated, images) -> list[tuple[str, str]]:
 def _numbers(lines, evaluated) -> dict[str, tuple[str, str]]:
     step, measured = _measured(lines, evaluated)
     names = {"kid": "KID", "fd": "FD", "coverage": "coverage", "precision": "precision", "recall": "recall"}
-    numbers = {"best step, by KID": (f"{step:,}", "lower is better")} if measured else {}
+    numbers = {"best step": (f"{step:,}", "by coverage")} if measured else {}
     for name, label in names.items():
         if name in measured:
             value, floor = measured[name]

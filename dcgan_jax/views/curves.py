@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 
-def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray, *, step: int) -> None:
+def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray, *, step: int, best: int = 0) -> None:
     """Save loss curves above a sheet of samples: the chapter's picture. Between them KID, once it is known.
 
     Args:
@@ -13,6 +13,7 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
       curves: ``step``, ``loss_D``, ``loss_G``, ``kid`` and ``kid_floor``, of equal length; NaN where not known.
       sheet: uint8 (H, W, 1 or 3).
       step: the step of the samples.
+      best: the step of the best samples, once KID is known.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
@@ -27,9 +28,8 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
     above.grid(alpha=0.3)
     for axes in between:
         steps, kid, floor = (np.array(curves[name])[known] for name in ("step", "kid", "kid_floor"))
-        best = kid.argmin()
-        axes.plot(steps, kid, "o-", markersize=3, color="C2", label=f"samples, best at step {steps[best]:.0f}")
-        axes.plot(steps[best], kid[best], "o", color="C2")
+        axes.plot(steps, kid, "o-", markersize=3, color="C2", label=f"samples, best at step {best} (by coverage)")
+        axes.plot(steps[steps == best], kid[steps == best], "o", color="C2")
         axes.plot(steps, floor, ":", color="C7", label="real images")
         axes.set(xlabel="step", ylabel="KID")
         axes.set_xlim(above.get_xlim())

@@ -22,6 +22,7 @@ from helpers import equal, metrics_of
 from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
+from dcgan_jax.metrics import monitor
 from dcgan_jax.run import loop
 from dcgan_jax.run.loop import fit
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
@@ -553,15 +554,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, tmp_pat
 
 
 def test_the_best_checkpoint_is_kept_and_restored(whole, tmp_path, monkeypatch, capfd):
-    """Wherever a run is cut, the KIDs are those of the undisturbed one, and the lowest stays on the disk."""
+    """Wherever a run is cut, the figures are those of the undisturbed one, and the best checkpoint stays on the disk."""
     config, folder, _ = whole
-    kids = {line["step"]: line["kid"] for line in metrics_of(folder) if "kid" in line}
-    assert list(kids) == [3, 6, 7]
-    best = min(kids, key=kids.get)
+    scores = {
+        line["step"]: (min(line["coverage"], line["coverage_floor"]), -line["kid"])
+        for line in metrics_of(folder)
+        if "kid" in line
+    }
+    assert list(scores) == [3, 6, 7]
+    best = max(scores, key=scores.get)
     assert int(restore(folder).step) == best
     assert ("the newest is step 7" in capfd.readouterr().err) == (best != 7)
-    invented = iter([0.0, 0.1, 0.3, 0.2])  # the floor, steps 3, 6 and 7
-    monkeypatch.setattr("dcgan_jax.metrics.monitor.kernel_distance", lambda *_, **__: next(invented))
+    invented = iter([0.9, 0.5, 0.3, 0.4])  # the floor, steps 3, 6 and 7
+    prdc = monitor.prdc
+    monkeypatch.setattr(monitor, "prdc", lambda *sets: prdc(*sets)._replace(coverage=next(invented)))
     fit(dataclasses.replace(config, keep_newest=1), tmp_path)
     assert saved_steps(tmp_path) == [3, 7] and int(restore(tmp_path).step) == 3
     assert "restoring step 3, the best; the newest is step 7" in capfd.readouterr().err
