@@ -6,9 +6,9 @@
 A set is NAME=DATA:SIDE, a recipe is its name and any flags of ``train``. The same command goes on after a stop. Seeds
 are the outer loop, so a study that is stopped early has compared all recipes with the first seed. Figures are those that
 each run takes of its averaged weights (1,024 samples against up to 2,048 images; ``evaluate`` has more). ``study.md``
-has the worst seed's for each set and recipe, of the newest step and of the step with the lowest KID, and those of real
+has the worst seed's for each set and recipe, of the newest step and of the best one, and those of real
 images. ``study.png`` has KID over the images seen, ``NAME.png`` a row for each recipe: what ``restore`` gives of the seed
-with the highest KID.
+with the worst best step.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import jax
 import numpy as np
 
 from dcgan_jax import restore, sample, show
+from dcgan_jax.run.doctor import best, score
 
 FIGURES = {"kid": max, "fd": max, "precision": min, "recall": min, "coverage": min, "diversity": min}
 """What is taken of each run, and which of two is worse."""
@@ -91,19 +92,19 @@ def write(args):
             runs = {folder: lines for folder, lines in runs.items() if lines}
             if not runs:
                 continue
-            best = {folder: min(lines, key=lambda line: line["kid"]) for folder, lines in runs.items()}
+            tops = {folder: best(lines) for folder, lines in runs.items()}
             newest = [lines[-1] for lines in runs.values()]
             cells = [
-                " / ".join(f"{worse(line[key] for line in lines):.3g}" for lines in (newest, best.values()))
+                " / ".join(f"{worse(line[key] for line in lines):.3g}" for lines in (newest, tops.values()))
                 for key, worse in FIGURES.items()
             ]
             table.append(f"| {name} | {recipe} | {len(runs)} | {' | '.join(cells)} |")
-            real = next(iter(best.values()))
+            real = next(iter(tops.values()))
             for k, (folder, lines) in enumerate(runs.items()):
                 batch = json.loads((folder / "config.json").read_text())["batch_size"]
                 points = [(line["step"] * batch, line["kid"]) for line in lines]
                 axis.semilogy(*zip(*points), color=f"C{i}", label=recipe if k == 0 else None)
-            worst = max(best, key=lambda folder: best[folder]["kid"])
+            worst = min(tops, key=lambda folder: score(tops[folder]))
             drawn.append(sample(restore(worst), jax.random.key(1), 16))
         if real:
             floor = " | ".join(f"{real[f'{key}_floor']:.3g}" for key in FIGURES)
