@@ -63,7 +63,7 @@ def _collapse(evaluated):
 def _worse(evaluated):
     """Three evaluations in a row that got worse, by more than noise, than the best one.
 
-    KID and FD count, unless coverage holds: it is less strict with colours, but is the best that there is of shapes.
+    KID and FD count, unless coverage holds: a shift of colours alone is no reason to stop.
     """
     if not evaluated:
         return None

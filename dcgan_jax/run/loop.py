@@ -201,7 +201,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
                 if log and checkpoints:
                     log.sync()
                     log.timing(step, rate)
-                    checkpoints.save(step, copy, attempt, score(quality) if quality else None)
+                    checkpoints.save(step, copy, attempt, score(quality) if "kid" in quality else None)
             if log:
                 log.advance(step)
             if stop and not last:
