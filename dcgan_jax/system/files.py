@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,33 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     partial.replace(path)
     sync(path.parent)
+
+
+def read_bytes(path: Path, *, most: int = 256 << 20) -> bytes:
+    """Read a regular file. A pipe, which would wait for ever, a device or a folder is refused, also behind a link.
+
+    Raises:
+      FileNotFoundError: there is none.
+      InputError: it is no regular file, or has more than ``most`` bytes.
+      OSError: it cannot be read (see ``reading``).
+    """
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))  # opening a pipe does not wait
+    with os.fdopen(number, "rb") as file:
+        facts = os.fstat(number)
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError(f"{path} is not a regular file: move it away")
+        if facts.st_size > most:
+            raise InputError(f"{path} has {mib(facts.st_size)}, more than the {mib(most)} that it can have")
+        return file.read(most)
+
+
+def read_text(path: Path, *, most: int = 256 << 20) -> str:
+    """``read_bytes`` as UTF-8 text.
+
+    Raises:
+      ValueError: it is not UTF-8; and what ``read_bytes`` raises.
+    """
+    return read_bytes(path, most=most).decode()
 
 
 def sync(path: Path) -> None:

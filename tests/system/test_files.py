@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from dcgan_jax.system.files import parse_json, write_text
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import parse_json, read_bytes, write_text
 
 
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
@@ -30,3 +31,18 @@ def test_a_link_is_not_written_through(tmp_path):
 def test_deep_json_is_an_error_like_any_other():
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
+
+
+def test_reads_regular_files_only(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link", "."):
+        with pytest.raises((InputError, OSError)):
+            read_bytes(tmp_path / name)
+    (tmp_path / "file").write_bytes(b"\0" * 20)
+    (tmp_path / "to_file").symlink_to("file")
+    assert read_bytes(tmp_path / "to_file", most=20) == b"\0" * 20
+    with pytest.raises(InputError, match="more than"):
+        read_bytes(tmp_path / "file", most=19)
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "none")
