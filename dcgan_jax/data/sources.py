@@ -8,6 +8,7 @@ import re
 import stat
 import struct
 import sys
+import threading
 import zipfile
 import zlib
 from collections import Counter
@@ -42,8 +43,8 @@ _IDX = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
 class Item(NamedTuple):
     """One picture: its name for messages, its label, and a function that reads its file, or makes its pixels.
 
-    If ``load`` raises an OSError with a number, the system has failed and all stops. Any other error
-    means a bad picture, which is skipped.
+    Several threads call the ``load`` of different items at once. If it raises an OSError with a number, the system
+    has failed and all stops. Any other error means a bad picture, which is skipped.
     """
 
     name: str
@@ -196,10 +197,15 @@ def _zip(path: Path) -> Source:
     if declared > EXPANSION_LIMIT * size:
         raise InputError(f"{path} claims to expand from {mib(size)} to {mib(declared)}, more than images do")
     facts = (f"{name}\0{members[name].file_size}\0{members[name].CRC}" for name in names)
+    one_at_a_time = threading.Lock()  # on Python 3.12 and 3.13 a reader can move the place where another one reads
+
+    def load(member):
+        with one_at_a_time:
+            return _read_member(archive, member)
 
     def items():
         for name in names:
-            yield Item(name, _label(name), lambda member=members[name]: _read_member(archive, member))
+            yield Item(name, _label(name), lambda member=members[name]: load(member))
 
     return Source(str(path.resolve()), _digest(facts), len(names), items)
 

@@ -1,14 +1,21 @@
 """Where images come from: folders, archives, and what is said when there are none."""
 
 import gzip
+import io
+import os
 import shutil
 import struct
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from helpers import prepared
 from PIL import Image
 
+from dcgan_jax.config import Config
+from dcgan_jax.data.sources import open_source
 from dcgan_jax.system.errors import InputError
 
 
@@ -20,6 +27,46 @@ def test_a_folder_and_its_zip_give_the_same_images(photos, archive, tmp_path):
     np.testing.assert_array_equal(folder.labels, zipped.labels)
     assert folder.label_names == zipped.label_names == ("even", "odd")
     assert sorted(folder.take(everything)[:, 0, 0, 0]) == [20 * i for i in everything]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A .zip of 4,000 small pictures, no two alike, each with an extra field, as the program ``zip`` writes them."""
+    path = tmp_path_factory.mktemp("many") / "many.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for i in range(4000):
+            content, info = io.BytesIO(), zipfile.ZipInfo(f"{i % 2}/{i:04d}.png")
+            Image.new("RGB", (4, 4), (i // 256, i % 256, 7)).save(content, "PNG")
+            info.extra = b"UT\5\0\1" + i.to_bytes(4, "little")  # the time when it was changed
+            out.writestr(info, content.getvalue())
+    return path
+
+
+@pytest.fixture
+def eager_threads():
+    """Threads that take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_lose_no_image_of_an_archive(many, tmp_path, monkeypatch, eager_threads):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    made = prepared(many, tmp_path)
+    assert made.skipped == () and len(made) == 4000
+    red, green, _ = made.take(np.argsort(made.labels, kind="stable"))[:, 8, 8].T.astype(int)
+    assert (256 * red + green).tolist() == [*range(0, 4000, 2), *range(1, 4000, 2)]
+
+
+def test_threads_read_the_members_of_an_archive_at_once(many, tmp_path, eager_threads):
+    items = list(open_source(Config(data=str(many)), tmp_path).items())
+    with zipfile.ZipFile(many) as archive:
+        whole = {name: archive.read(name) for name in archive.namelist()}
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(2):
+            for item, content in zip(items, threads.map(lambda item: item.load(), items), strict=True):
+                assert content == whole[item.name]
 
 
 @pytest.mark.parametrize(
