@@ -123,6 +123,9 @@ class Config:
     """Colour of transparent pixels and of padding: a name or #rrggbb."""
     resize: Literal["crop", "squash", "pad"] = "crop"
     """How pictures become square: crop to the centre, change the proportions, or pad with the background colour."""
+    range: tuple[float, float] | None = None
+    """The values that become black and white, of pictures with more than 8 bits a value, such as 0 4095; by default 0
+    and 65535. Floating-point pictures need it."""
     seed: int = 0
     """Seed of everything random: weights, noise, the order of the images, and what sprites draws."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -256,6 +259,8 @@ def _typed(field, value):
         if value not in choices:
             raise InputError(f"{field.name} {value!r} is unknown: choose {' or '.join(choices)}")
         return value
+    if field.name == "range":
+        return _checked_range(value)
     if type(value) is int and abs(value) >= 2**32:
         raise InputError(f"{field.name} is a number of {value.bit_length()} bits: give a smaller one")
     if field.type is float and type(value) is int:
@@ -263,3 +268,13 @@ def _typed(field, value):
     if type(value) is not field.type:
         raise InputError(f"{field.name} {value!r} must be of type {field.type.__name__}")
     return value
+
+
+def _checked_range(value):
+    """Two different finite numbers, or None. In JSON they are a list."""
+    if value is None:
+        return None
+    fits = isinstance(value, list | tuple) and len(value) == 2 and all(type(end) in (int, float) for end in value)
+    if not fits or not all(abs(end) < 2**64 for end in value) or value[0] == value[1]:
+        raise InputError(f"range {value!r} must be two different numbers: the values that become black and white")
+    return float(value[0]), float(value[1])

@@ -6,11 +6,14 @@ import io
 import platform
 import re
 import threading
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dcgan_jax.config import Config
+from dcgan_jax.data import depth
+from dcgan_jax.data.colour import to_srgb
 from dcgan_jax.system.files import mib
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
@@ -30,34 +33,55 @@ _SHARE = 128 << 20  # bytes that each worker may take at any time; pictures that
 _alone = threading.RLock()
 # Bytes for each pixel, measured: the decoder's buffers, the picture, and a rotated or premultiplied copy.
 _PER_PIXEL = {"PNG": 9.5, "GIF": 9.5, "TIFF": 13, "WEBP": 20, "AVIF": 20, "JPEG2000": 25}
-_PER_PIXEL_OTHERS, _PER_PIXEL_SCANS = (
-    8.5,
-    8,
-)  # the latter for a JPEG of several scans: all its coefficients are held
+_PER_PIXEL_OTHERS = 8.5
+_PER_PIXEL_SCANS = 8  # more, for a JPEG of several scans: all its coefficients are held
+_PER_PIXEL_PROFILE = 5  # more, for a colour profile of a picture that is not plain RGB
+_PER_PIXEL_WIDE = 30  # more, for 16-bit colours that are read twice
 _SLOW = ("bmp_rle", "ppm", "ppm_plain")  # Pillow's names of what it decodes in Python
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # neither a stuffed zero nor a restart
-_EIGHT_BITS = [round(value / 257) for value in range(2**16)]
+
+
+class Picture(NamedTuple):
+    """A decoded picture, and what is to be known of it.
+
+    Attributes:
+      square: uint8 (image_size, image_size, channels).
+      transparent: whether it has transparent pixels, or could have.
+      values: its lowest and highest value, if they are wider than 8 bits and integers.
+      problem: why its colour profile was ignored.
+    """
+
+    square: np.ndarray
+    transparent: bool
+    values: depth.Values | None
+    problem: str | None
 
 
 def decode(content: bytes | np.ndarray, config: Config) -> np.ndarray:
-    """Turn a picture's file, or its pixels as uint8 (H, W) or (H, W, 3 or 4), into a square.
+    """The ``square`` of ``read_picture``."""
+    return read_picture(content, config).square
 
-    Returns:
-      uint8 (image_size, image_size, channels).
+
+def read_picture(content: bytes | np.ndarray, config: Config) -> Picture:
+    """Turn a picture's file, or its pixels as (H, W) or (H, W, 3), with uint8 also (H, W, 4), into a square.
 
     Raises:
-      ValueError: it is not a picture of a known format, or needs too much memory or time. On bad bytes
-        decoders raise other exceptions, too.
+      ValueError: it is not a picture of a known format, needs too much memory or time, or has values whose range is
+        not defined. On bad bytes decoders raise other exceptions, too.
     """
     if isinstance(content, np.ndarray):
-        return to_square(Image.fromarray(content), config)
+        return _picture(*depth.of_array(content, config.range), config)
+
+    def opened():
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+
     try:
         with (
             _room(2 * len(content)),
-            Image.open(io.BytesIO(content), formats=FORMATS) as image,
+            opened() as image,
             _room(2 * len(content) + _memory(image, content, config)),
         ):
-            return to_square(image, config)
+            return _picture(*depth.eight_bits(image, config.range, opened), config)
     except UnidentifiedImageError:
         raise ValueError("not a picture of a known format") from None
 
@@ -103,6 +127,10 @@ def _memory(image, content: bytes, config: Config) -> int:
     if image.format == "TIFF":
         pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))  # TileWidth and TileLength
     need += int(pixels * _PER_PIXEL.get(image.format, _PER_PIXEL_OTHERS))
+    if image.mode != "RGB" and image.info.get("icc_profile"):
+        need += _PER_PIXEL_PROFILE * pixels
+    if depth.is_wide(image, config.range):
+        need += _PER_PIXEL_WIDE * pixels
     if image.tile and image.tile[0].codec_name in _SLOW and pixels > SLOW_LIMIT:
         raise ValueError(f"{size} in a format that is slow to decode, more than {SLOW_LIMIT}")
     if need > MEMORY_LIMIT:
@@ -126,17 +154,17 @@ def _scans(content: bytes) -> int:
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
     """Convert any picture to uint8 (image_size, image_size, channels), made square as ``config.resize`` says.
 
-    EXIF orientation is applied, transparent pixels show the background, 16-bit grayscale is
-    scaled to 8 bits, palettes and CMYK become RGB.
+    EXIF orientation is applied, colours become sRGB, transparent pixels show the background, wider values are scaled
+    to 8 bits as ``config.range`` says, palettes and CMYK become RGB.
 
     Raises:
-      ValueError: floating-point pixels, whose range is not defined.
+      ValueError: the values have no defined range, as floating-point ones.
     """
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        image = image.convert("I").point(_EIGHT_BITS, "L")
+    return _picture(*depth.eight_bits(image, config.range), config).square
+
+
+def _picture(image: Image.Image, values: depth.Values | None, config: Config) -> Picture:
+    image, problem = to_srgb(image)
     mode, clear = "L" if config.channels == 1 else "RGB", image.has_transparency_data
     if image.mode != (wanted := "RGBA" if clear else mode):
         image = image.convert(wanted)
@@ -156,4 +184,4 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
         image = padded
     if clear:
         image = Image.alpha_composite(Image.new("RGBA", square, config.background), image).convert(mode)
-    return np.asarray(image).reshape(*square, config.channels)
+    return Picture(np.asarray(image).reshape(*square, config.channels), clear, values, problem)

@@ -25,7 +25,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.decode import decode
+from dcgan_jax.data.decode import read_picture
+from dcgan_jax.data.depth import Values, notices
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, need_room, write_text, writing
@@ -45,6 +46,8 @@ class Store:
       label_names: the folders or classes that the images come from.
       digest: SHA-256 of the images.
       skipped: a line for each file that could not be decoded.
+      off_colour: a line for each file whose colour profile was ignored.
+      values: of the pictures with more than 8 bits a value, by what their files mean by black and white.
 
     Raises:
       InputError: a file is missing or damaged.
@@ -59,6 +62,8 @@ class Store:
             self.digest: str = manifest["digest"]
             self.label_names = tuple(manifest["labels"])
             self.skipped = tuple(manifest["skipped"])
+            self.off_colour = tuple(manifest["off_colour"])
+            self.values = tuple(Values(*map(float, values)) for values in manifest["values"])
             self.labels = np.load(path / "labels.npy", allow_pickle=False)
             self._file = open(path / "images.u8", "rb", buffering=0)  # noqa: SIM115 - as long as the store
             weakref.finalize(self, self._file.close)
@@ -106,6 +111,7 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
         colour = f"background {config.background!r} is not a colour"
         raise InputError(f"{colour}: use a name such as white, or #rrggbb") from None
     settings = [_FORMAT, source.name, config.image_size, config.channels, config.resize, config.background]
+    settings.append(config.range)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
     path = cache / "stores" / f"{slug}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
     with locked(cache / "locks" / f"{path.name}.lock"):  # a second run on the same images waits for the first
@@ -126,6 +132,11 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
             store = Store(path)
     if store.skipped:
         print(f"skipped {_summary(store.skipped, len(store), source)}", file=sys.stderr)
+    if store.off_colour:
+        ignored = f"{len(store.off_colour)} pictures in {source.name} have a colour profile that cannot be used"
+        print(printable(f"{ignored}, and are taken as sRGB: {_some(store.off_colour)}"), file=sys.stderr)
+    for line in notices(store.values, source.name, config.range):
+        print(printable(line), file=sys.stderr)
     return store
 
 
@@ -159,17 +170,21 @@ def _sums(folder: Path) -> bytes:
 
 
 def _summary(skipped, good: int, source: Source) -> str:
-    some = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
     total = good + len(skipped)
-    return printable(f"{len(skipped)} of {total} files in {source.name} could not be decoded: {some}")
+    return printable(f"{len(skipped)} of {total} files in {source.name} could not be decoded: {_some(skipped)}")
+
+
+def _some(lines) -> str:
+    return "; ".join(lines[:3]) + ("; …" if len(lines) > 3 else "")
 
 
 def _build(source: Source, config: Config, folder: Path) -> None:
     labels, names, skipped, digest = [], {}, [], hashlib.sha256()
+    off_colour, seen = [], {}
 
     def square(item: Item):
         try:
-            return item, decode(item.load(), config), None
+            return item, read_picture(item.load(), config), None
         except Exception as error:  # decoders raise anything on bad bytes; each is counted and named
             if isinstance(error, MemoryError) or getattr(error, "errno", None):
                 reason = getattr(error, "strerror", None) or "not enough memory"
@@ -182,12 +197,16 @@ def _build(source: Source, config: Config, folder: Path) -> None:
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
         contextlib.closing(_ordered_map(square, source.items())) as squares,
     ):
-        for item, pixels, problem in tqdm(squares, total=source.count, unit="img", desc="preparing images"):
+        for item, picture, problem in tqdm(squares, total=source.count, unit="img", desc="preparing images"):
             if problem:
                 skipped.append(printable(f"{item.name} ({problem})"))
             else:
-                out.write(pixels.tobytes())
-                digest.update(pixels.tobytes())
+                out.write(picture.square.tobytes())
+                digest.update(picture.square.tobytes())
+                if picture.problem:
+                    off_colour.append(printable(f"{item.name} ({picture.problem})"))
+                if values := picture.values:
+                    seen[values[2:4]] = values.merged(seen.get(values[2:4]))
                 labels.append(names.setdefault(item.label, len(names)))
     if len(skipped) > len(labels):
         raise InputError(_summary(skipped, len(labels), source))
@@ -201,6 +220,8 @@ def _build(source: Source, config: Config, folder: Path) -> None:
         "digest": digest.hexdigest(),
         "labels": list(names),
         "skipped": skipped,
+        "off_colour": off_colour,
+        "values": list(seen.values()),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
     (folder / _SUMS).write_bytes(_sums(folder))

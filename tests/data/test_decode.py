@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from dcgan_jax.config import Config
-from dcgan_jax.data import decode
+from dcgan_jax.data import decode, depth
 from dcgan_jax.data.decode import to_square
+from dcgan_jax.data.depth import eight_bits
 
 
 def one(image, channels=3):
@@ -90,7 +91,7 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(monkeypatch):
     image.save(out, "JPEG", quality=95)
     whole = to_square(image, Config(image_size=16)).astype(int)
     monkeypatch.setattr(
-        decode, "to_square", lambda image, config: (decoded.append(image.size), to_square(image, config))[1]
+        depth, "eight_bits", lambda image, *args: (decoded.append(image.size), eight_bits(image, *args))[1]
     )
     assert abs(decode.decode(out.getvalue(), Config(image_size=16)) - whole).max() < 6
     assert decoded == [(200, 100)]

@@ -22,8 +22,8 @@ from PIL import Image
 
 import dcgan_jax
 from dcgan_jax.config import Config
-from dcgan_jax.data import decode, sources, store
-from dcgan_jax.data.decode import to_square
+from dcgan_jax.data import decode, depth, sources, store
+from dcgan_jax.data.depth import eight_bits
 from dcgan_jax.system.errors import InputError
 
 
@@ -228,7 +228,7 @@ def test_what_would_take_too_much_memory_or_time_is_not_decoded(tmp_path, monkey
     (tmp_path / "red.png").write_bytes(RED)
     decoded = []
     monkeypatch.setattr(
-        decode, "to_square", lambda image, config: (decoded.append(image.format), to_square(image, config))[1]
+        depth, "eight_bits", lambda image, *args: (decoded.append(image.format), eight_bits(image, *args))[1]
     )
     made = prepared(tmp_path, tmp_path / "cache")
     assert len(made) == 1 and re.match(f"{name} .{message}", made.skipped[0]), made.skipped
@@ -251,14 +251,14 @@ def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     at_once, most = [], []
 
-    def watched(image, config):
+    def watched(image, *args):
         at_once.append(None)
         most.append(len(at_once))
         time.sleep(0.02)
         at_once.pop()
-        return to_square(image, config)
+        return eight_bits(image, *args)
 
-    monkeypatch.setattr(decode, "to_square", watched)
+    monkeypatch.setattr(depth, "eight_bits", watched)
     assert len(prepared(tmp_path, tmp_path / "cache")) == 6
     assert max(most) == 1
 

@@ -168,7 +168,7 @@ def stuck(content, config):
     print("decoding", flush=True)
     time.sleep(600)
 
-store.decode = stuck
+store.read_picture = stuck
 config = Config(data=sys.argv[1], image_size=16)
 cache = Path(sys.argv[2])
 try:
@@ -223,7 +223,15 @@ def test_reading_a_store_does_not_make_it_resident(tmp_path):
         for i in range(count):
             out.write(np.full(side * side * 3, i % 256, np.uint8))
     np.save(folder / "labels.npy", np.zeros(count, np.int32))
-    manifest = {"shape": [count, side, side, 3], "fingerprint": "", "digest": "", "labels": [""], "skipped": []}
+    manifest = {
+        "shape": [count, side, side, 3],
+        "fingerprint": "",
+        "digest": "",
+        "labels": [""],
+        "skipped": [],
+        "off_colour": [],
+        "values": [],
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     made, before, peak = store.Store(folder), resident_mib(), 0
     for start in range(0, count, 8):
