@@ -3,17 +3,14 @@
 import errno
 import gzip
 import hashlib
-import os
 import re
 import stat
 import struct
-import sys
 import threading
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +18,8 @@ import numpy as np
 from dcgan_jax.config import Config
 from dcgan_jax.data import remote, sprites
 from dcgan_jax.data.decode import check_size
-from dcgan_jax.system.errors import InputError, first_line, printable
+from dcgan_jax.data.listing import labels, pictures, slashed, walk
+from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import mib, reading, user_path
 
 POKEMON_URLS = [f"{kind}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for kind in ("https", "http")]
@@ -34,9 +32,6 @@ EXPANSION_LIMIT = 2000
 BY_NAME = ("sprites", "pokemon")
 """Values of ``Config.data`` that are not paths."""
 
-ENDINGS = set(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
-
-_LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 _IDX = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
 
 
@@ -115,42 +110,8 @@ def _digest(parts) -> str:
     return sha.hexdigest()
 
 
-def _images_among(names: list[str], where: Path) -> list[str]:
-    """The names with the extension of an image, sorted. Prints which others there are.
-
-    Raises:
-      InputError: there are none; the message says what there is.
-    """
-    images, others = [], Counter()
-    for name in names:
-        path = PurePosixPath(name)
-        hidden = any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in path.parts)
-        if path.suffix.lower() in ENDINGS and not hidden:
-            images.append(name)
-        elif not hidden and path.name.lower() not in _LITTER:
-            others[path.suffix.lower() or "without an extension"] += 1
-    commonest = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))
-    found = ", ".join(f"{count} {kind}" for kind, count in commonest[:5]) + ", …" * (len(others) > 5)
-    if not images:
-        found = found or "nothing"
-        raise InputError(f"{where} holds no images: found {found}; wanted files like .png, .jpg or .webp")
-    if others:
-        print(printable(f"ignored {found} in {where}"), file=sys.stderr)
-    return sorted(images)
-
-
-def _label(name: str) -> str:
-    return PurePosixPath(name).parent.name
-
-
 def _folder(root: Path) -> Source:
-    def refuse(error):
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}")
-
-    names = []
-    for folder, _, files in os.walk(root, onerror=refuse):
-        names += [Path(folder, file).relative_to(root).as_posix() for file in files]
-    names = _images_among(names, root)
+    names = pictures(walk(root), root)
 
     def facts():
         for name in names:
@@ -161,8 +122,8 @@ def _folder(root: Path) -> Source:
                 yield f"{name}\0{error.strerror}"
 
     def items():
-        for name in names:
-            yield Item(name, _label(name), lambda path=root / name: _read_file(path))
+        for name, label in zip(names, labels(names), strict=True):
+            yield Item(name, label, lambda path=root / name: _read_file(path))
 
     return Source(str(root.resolve()), _digest(facts()), len(names), items)
 
@@ -191,8 +152,9 @@ def _zip(path: Path) -> Source:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(f"{path} is neither a folder nor a readable .zip of images: {error}") from None
-    members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-    names = _images_among(list(members), path)
+    read_as = slashed(archive.namelist())
+    members = {info.filename: info for info in archive.infolist() if not read_as(info.filename).endswith("/")}
+    names = pictures(members, path, read_as=read_as)
     size, declared = path.stat().st_size, sum(members[name].file_size for name in names)
     if declared > EXPANSION_LIMIT * size:
         raise InputError(f"{path} claims to expand from {mib(size)} to {mib(declared)}, more than images do")
@@ -204,8 +166,8 @@ def _zip(path: Path) -> Source:
             return _read_member(archive, member)
 
     def items():
-        for name in names:
-            yield Item(name, _label(name), lambda member=members[name]: load(member))
+        for name, label in zip(names, labels(map(read_as, names)), strict=True):
+            yield Item(read_as(name), label, lambda member=members[name]: load(member))
 
     return Source(str(path.resolve()), _digest(facts), len(names), items)
 
@@ -225,7 +187,7 @@ def _idx_set(folder: Path) -> Path | None:
     """
     with reading(folder):
         found = [path for path in folder.iterdir() if _IDX.fullmatch(path.name) and path.is_file()]
-    found = [path for path in sorted(found, reverse=True) if _labels(path).is_file()]
+    found = [path for path in sorted(found, reverse=True) if _idx_labels(path).is_file()]
     images = {path.name.removesuffix(".gz"): path for path in found}  # the unpacked file rather than the same as .gz
     images = {name: path for name, path in images.items() if "train" in name} or images
     if len(images) > 1:
@@ -234,7 +196,7 @@ def _idx_set(folder: Path) -> Path | None:
     return next(iter(images.values()), None)
 
 
-def _labels(images: Path) -> Path:
+def _idx_labels(images: Path) -> Path:
     return images.with_name(_IDX.sub(r"\1labels\g<2>1\3", images.name))
 
 
@@ -247,7 +209,7 @@ def _idx(path: Path) -> Source:
         next(stream)
         return stream
 
-    facts = [f"{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in (path, _labels(path))]
+    facts = [f"{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in (path, _idx_labels(path))]
     return _arrays(str(path.resolve()), facts, count, examples)
 
 
@@ -259,7 +221,7 @@ def _idx_stream(path: Path) -> Iterator:
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rb") as images, opener(_labels(path), "rb") as labels:
+        with opener(path, "rb") as images, opener(_idx_labels(path), "rb") as labels:
             kind, count, *shape = struct.unpack(">4I", images.read(16))
             size = shape[0] * shape[1]
             if (kind, 0x801, count) != (0x803, *struct.unpack(">2I", labels.read(8))) or not 0 < size < 2**24:

@@ -31,7 +31,7 @@ from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, need_room, write_text, writing
 
-_FORMAT = 4
+_FORMAT = 5
 _FILES = ("images.u8", "labels.npy", "manifest.json")
 _SUMS = "SHA256SUMS"
 _CHECKED = "checked"

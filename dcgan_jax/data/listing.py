@@ -1,0 +1,161 @@
+"""Which files of a folder or an archive are pictures to learn from, and which label each has."""
+
+import os
+import re
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+from dcgan_jax.system.errors import InputError, printable
+
+ENDINGS = set(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
+
+# What systems and programs put beside pictures, in lower case. What begins with a dot is hidden, and ignored too.
+_SIDE_FOLDERS = {
+    *("__macosx", "lost+found", "lost.dir"),
+    *("$recycle.bin", "recycler", "system volume information", "windows photo gallery"),
+    *("@eadir", "#recycle", "@recycle", "@__thumb", "#snapshot", "@recently-snapshot", "~snapshot"),  # NAS
+    "captureone",
+}
+_SIDE_FOLDER_ENDINGS = (".lrdata", ".lrcat-data", ".cocatalogdb")  # previews and catalogues of Lightroom, Capture One
+_LIBRARY_ENDINGS = (".photolibrary", ".photoslibrary", ".migratedphotolibrary", ".aplibrary")
+_LIBRARY_PARTS = {"thumbnails", "previews", "resources", "database", "private", "internal", "faces", "derivatives"}
+_THUMBNAILS = {"thumbnails", "thumbs"}
+_SIDE_FILES = {
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini", "zbthumbnail.info", "descript.ion"),
+    *("icon\r", ".ds_store", ".localized", ".apdisk", ".picasa.ini", ".nomedia"),
+}
+_SIDE_NAME = re.compile(r"(synophoto_thumb|synoindex_|albumart(small|_\{)|~\$)")
+_SIDE_ENDINGS = set(".xmp .aae .thm .pp3 .dop .vrd .nksc .cos .arp .lrcat .lrprev .lnk".split())
+
+_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
+_SHOWN = 8  # kinds of ignored files
+
+
+def walk(root: Path) -> list[str]:
+    """The names of all files below a folder, relative to it with slashes. Links to folders are followed, but no folder
+    is entered twice, nor one that ``root`` lies in.
+
+    Raises:
+      InputError: a folder cannot be read.
+    """
+
+    def refuse(error):
+        if not _side(PurePosixPath(os.path.relpath(error.filename, root), "x")):  # such as lost+found
+            raise InputError(f"{error.filename} cannot be read: {error.strerror}")
+
+    def first(path):
+        """The path by which the same folder was found first."""
+        facts = path.stat()
+        return entered.setdefault((facts.st_dev, facts.st_ino), path)
+
+    def enter(start):
+        for folder, folders, files in os.walk(start, onerror=refuse):
+            names.extend(Path(folder, file).relative_to(root).as_posix() for file in files)
+            paths = {name: Path(folder, name) for name in sorted(folders)}
+            links.extend(path for path in paths.values() if path.is_symlink())
+            folders[:] = [name for name, path in paths.items() if not path.is_symlink() and first(path) == path]
+
+    names, links, circles = [], deque(), 0
+    entered: dict[tuple[int, int], Path] = {}
+    for folder in (root, *root.resolve().parents):
+        first(folder)
+    enter(root)
+    while links:  # after the folders that lie here, so that these keep their names
+        path = links.popleft()
+        try:
+            new = first(path) == path
+        except OSError as error:
+            refuse(error)
+            continue
+        circles += not new
+        if new:
+            enter(path)
+    if circles:
+        print(
+            printable(f"ignored {circles} links in {root} to folders that are read already or hold it"), file=sys.stderr
+        )
+    return names
+
+
+def slashed(names: Iterable[str]) -> Callable[[str], str]:
+    """How the names of an archive are read: with ``\\`` as the separator where none has a ``/``, as on Windows."""
+    if any("/" in name for name in names):
+        return lambda name: name
+    return lambda name: name.replace("\\", "/")
+
+
+def pictures(names: Iterable[str], where: Path, *, read_as: Callable[[str], str] = str) -> list[str]:
+    """The names of pictures, sorted. Prints how many other files there are, of which kinds.
+
+    Raises:
+      InputError: there are none; the message says what there is.
+    """
+    found, ignored = [], Counter()
+    for name in names:
+        path = PurePosixPath(read_as(name))
+        if side := _side(path):
+            ignored[side] += 1
+        elif path.suffix.lower() in ENDINGS:
+            found.append(name)
+        else:
+            ignored[path.suffix.lower() or "without an extension"] += 1
+    small = {name: folder for name in found if (folder := _thumbnails(PurePosixPath(read_as(name))))}
+    if len(small) < len(found):  # else they are what is to be learned
+        ignored.update(f"in {folder}" for folder in small.values())
+        found = [name for name in found if name not in small]
+    commonest = sorted(ignored.items(), key=lambda kind: (-kind[1], kind[0]))
+    said = ", ".join(f"{count:,} {kind}" for kind, count in commonest[:_SHOWN]) + ", …" * (len(ignored) > _SHOWN)
+    if not found:
+        raise InputError(f"{where} holds no images: found {said or 'nothing'}; wanted files like .png, .jpg or .webp")
+    if ignored:
+        print(printable(f"ignored {said} in {where}"), file=sys.stderr)
+    return sorted(found)
+
+
+def _side(path: PurePosixPath) -> str | None:
+    """What a file is called that a system or a program put beside the pictures; None for others."""
+    *folders, name = path.parts or [""]
+    library = False
+    for folder in folders:
+        low = folder.lower()
+        if low in _SIDE_FOLDERS or low.endswith(_SIDE_FOLDER_ENDINGS) or (library and low in _LIBRARY_PARTS):
+            return f"in {folder}"
+        if folder.startswith(".") and folder != "..":
+            return f"in {folder}"
+        library = library or low.endswith(_LIBRARY_ENDINGS) or low == "iphoto library"
+    low = name.lower()
+    if low.startswith("._"):
+        return "._*"
+    if low in _SIDE_FILES:
+        return name
+    if low.startswith("."):
+        return "hidden"
+    if found := _SIDE_NAME.match(low):
+        return f"{name[: found.end()]}*"
+    return path.suffix.lower() if path.suffix.lower() in _SIDE_ENDINGS else None
+
+
+def _thumbnails(path: PurePosixPath) -> str | None:
+    return next((folder for folder in path.parts[:-1] if folder.lower() in _THUMBNAILS), None)
+
+
+def labels(names: Iterable[str]) -> list[str]:
+    """The label of each name: its folder at the first level where folders differ, "" if it has none there.
+
+    A level of which all folders are called train, test and the like is passed over.
+    """
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    level = _level(folders)
+    return [parts[level] if level < len(parts) else "" for parts in folders]
+
+
+def _level(folders):
+    deepest = max(map(len, folders), default=0)
+    for with_none in (False, True):  # first as if files that lie higher were not there
+        for level in range(deepest):
+            kinds = {parts[level] if level < len(parts) else "" for parts in folders if with_none or level < len(parts)}
+            if len(kinds) > 1 and not {kind.lower() for kind in kinds} <= _SPLITS:
+                return level
+    return max(deepest - 1, 0)
