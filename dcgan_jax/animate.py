@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import user_path, writing
+from dcgan_jax.system.files import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def animate(arguments: Arguments) -> None:
     from dcgan_jax.views.grid import grid
     from dcgan_jax.views.video import check_suffix, save_animation
 
-    out, folder = user_path(arguments.out), RunFolder(arguments.workdir)
+    out, folder = RunFolder.output(arguments.out), RunFolder(arguments.workdir)
     check_suffix(out)
     side = folder.config().image_size
     scale = arguments.scale or max(1, 64 // side)

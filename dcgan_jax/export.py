@@ -11,7 +11,7 @@ from typing import Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import parse_json, reading, user_path, write_bytes, writing
+from dcgan_jax.system.files import parse_json, reading, write_bytes, writing
 
 Format = Literal["html", "safetensors", "onnx"]
 _LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
@@ -70,7 +70,7 @@ def export(arguments: Arguments) -> None:
     from dcgan_jax.views.explorer import explorer
     from dcgan_jax.views.folding import folded
 
-    formats, out, folder = arguments.chosen(), user_path(arguments.out), RunFolder(arguments.workdir)
+    formats, out, folder = arguments.chosen(), RunFolder.output(arguments.out), RunFolder(arguments.workdir)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder")
     params = restore(folder.path, arguments.step)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import user_path, writing
+from dcgan_jax.system.files import check_new_folder, new_folder, writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Arguments:
     workdir: Path
     """Folder of the run; or a generator.safetensors that export wrote, or hf:USER/NAME."""
     out: Path
-    """Folder for the pictures: 00000.png and so on, and grid.png; made if it does not exist."""
+    """Folder for the pictures: 00000.png and so on, and grid.png; must be new or empty."""
     num: int = 64
     """Number of pictures."""
     seed: int = 0
@@ -38,29 +38,26 @@ def generate(arguments: Arguments) -> None:
     """Write ``num`` PNG files and one grid.
 
     Raises:
-      InputError: the run cannot be restored, or ``out`` cannot be a folder.
+      InputError: the run cannot be restored, or ``out`` is in use; nothing is written.
     """
     import jax
 
     from dcgan_jax.gan.pixels import to_uint8
     from dcgan_jax.gan.sampling import sample
     from dcgan_jax.run.checkpoints import restore
+    from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.system.cache import cache_compilations
     from dcgan_jax.views.grid import grid, save_png
 
     cache_compilations()
-    out = user_path(arguments.out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file: give --out a folder")
-    if out.is_dir() and any(out.glob("*.png")):
-        raise InputError(f"{out} already holds pictures: give --out another folder")
+    out = RunFolder.output(arguments.out)
+    check_new_folder(out)
     params = restore(arguments.workdir, arguments.step, ema=arguments.ema)
     images = to_uint8(sample(params, jax.random.key(arguments.seed), arguments.num))
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    with writing(out), new_folder(out) as new:
         for i, image in enumerate(images):
-            save_png(out / f"{i:05d}.png", image)
-        save_png(out / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1))
+            save_png(new / f"{i:05d}.png", image, synced=False)
+        save_png(new / "grid.png", grid(images, columns=math.isqrt(len(images) - 1) + 1), synced=False)
     print(f"{len(images)} images and grid.png in {out} (step {params.step})")
 
 

@@ -11,7 +11,7 @@ import tyro
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import reading, user_path, writing
+from dcgan_jax.system.files import check_new_folder, new_folder, reading, replacing, user_path, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,10 +67,8 @@ def project(arguments: Arguments) -> None:
     from dcgan_jax.views.grid import grid, save_png
 
     cache_compilations()
-    out = user_path(arguments.out)
-    with reading(out):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} exists and is not an empty folder: give --out another one")
+    out = RunFolder.output(arguments.out)
+    check_new_folder(out)
     config = RunFolder(arguments.workdir).config()
     pictures = np.stack([_square(path, config) for path in arguments.image])
     params = restore(arguments.workdir, arguments.step)
@@ -78,17 +76,17 @@ def project(arguments: Arguments) -> None:
     z = project_images(params, wanted, jax.random.key(arguments.seed), steps=arguments.iterations)
     found = to_uint8(decode(params, z))
 
-    def save(name, images, columns):
+    def save(path, images, columns):
         larger = -(-_SHOWN // config.image_size)
-        save_png(out / name, grid(images.repeat(larger, axis=1).repeat(larger, axis=2), columns=columns))
+        save_png(path, grid(images.repeat(larger, axis=1).repeat(larger, axis=2), columns=columns))
 
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        np.save(out / "z.npy", np.asarray(z))
-        save("projection.png", np.stack([pictures, found], axis=1).reshape(-1, *pictures.shape[1:]), columns=2)
+    with writing(out), new_folder(out) as new:
+        with replacing(new / "z.npy") as file:
+            np.save(file, np.asarray(z))
+        save(new / "projection.png", np.stack([pictures, found], axis=1).reshape(-1, *pictures.shape[1:]), columns=2)
         if len(pictures) == 2:
             way = slerp(z[0], z[1], jnp.linspace(0.0, 1.0, _WAY))
-            save("interpolation.png", to_uint8(decode(params, way)), columns=_WAY)
+            save(new / "interpolation.png", to_uint8(decode(params, way)), columns=_WAY)
     for path, picture, image in zip(arguments.image, pictures, found, strict=True):
         error = np.sqrt(np.mean((picture.astype(float) - image) ** 2))
         print(f"{path}: its pixels and those of the projection differ by {error:.1f} of 255 (root mean square)")

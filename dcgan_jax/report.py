@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import user_path
 
 if TYPE_CHECKING:
     from dcgan_jax.views.report import Run
@@ -38,12 +37,8 @@ def report(arguments: Arguments) -> None:
 
     cache_compilations()
     folder = RunFolder(arguments.workdir)
-    runs = [_described(arguments.workdir)]
-    default = folder.report
-    if arguments.against is not None:
-        runs.append(_described(arguments.against))
-        default = folder.comparison
-    out = user_path(arguments.out or default)
+    out = RunFolder.output(arguments.out or (folder.comparison if arguments.against else folder.report))
+    runs = [_described(workdir) for workdir in (arguments.workdir, arguments.against) if workdir is not None]
     write_page(out, runs)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
 

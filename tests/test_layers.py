@@ -57,3 +57,34 @@ def test_gan_is_pure_mathematics():
         if name.startswith("gan/"):
             assert {target.split(".")[0] for target in targets} <= MATHEMATICS, name
     assert sum(len(path.read_text().splitlines()) for path in (ROOT / "gan").glob("*.py")) < 1320
+
+
+WRITERS = {
+    "system/files.py",
+    "data/store.py",  # a folder of its own, which is renamed when it is complete
+    "run/log.py",  # adds lines to metrics.jsonl
+    "cli.py",  # to the null device
+}
+
+
+def writes(node):
+    """Whether a call opens a file for writing, or saves to a path rather than to an open file."""
+    if not isinstance(node, ast.Call):
+        return False
+    method = isinstance(node.func, ast.Attribute)
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    values = [*node.args, *(keyword.value for keyword in node.keywords)]
+    first = node.args[0].id if node.args and isinstance(node.args[0], ast.Name) else ""
+    if name in ("open", "fdopen"):
+        modes = [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+        return any(set(mode) <= set("rwaxbt+") and set(mode) & set("wax+") for mode in modes)
+    saves = name in ("save", "savez", "savefig", "save_file", "tofile", "dump") and first not in ("file", "buffer")
+    if method and isinstance(node.func.value, ast.Name) and node.func.value.id in ("orbax", "checkpoints"):
+        return False  # whose folders are renamed when they are complete
+    return method and (saves or name in ("write_text", "write_bytes"))  # methods of Path, and of libraries
+
+
+def test_files_are_written_in_one_way():
+    for name, _ in modules():
+        calls = [node.lineno for node in ast.walk(ast.parse((ROOT / name).read_text())) if writes(node)]
+        assert not calls or name in WRITERS, f"{name}, lines {calls}: write with system/files.py"

@@ -18,7 +18,7 @@ from dcgan_jax.data.store import Store
 from dcgan_jax.metrics import features
 from dcgan_jax.metrics.features import Block
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import locked, reading, writing
+from dcgan_jax.system.files import locked, read_checked, write_checked, writing
 
 MOST, FEWEST = 20, 50
 """Labels at most, and images of each at least."""
@@ -152,20 +152,14 @@ def _kept(store, cache, make):
     name = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
     path = cache / "classifiers" / name
     with locked(cache / "locks" / f"classifier-{name}.lock"), writing(path):
-        if path.exists():
-            with reading(path):
-                content = path.read_bytes()
-            if hashlib.sha256(content[32:]).digest() == content[:32]:
-                with np.load(io.BytesIO(content[32:]), allow_pickle=False) as file:
-                    return unflatten_dict({name: file[name] for name in file.files}, sep="/")
+        if (content := read_checked(path)) is not None:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                return unflatten_dict({name: file[name] for name in file.files}, sep="/")
         variables = make()
         buffer = io.BytesIO()
         arrays: Any = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
         np.savez(buffer, **arrays)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{name}.partial")
-        partial.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
-        partial.replace(path)
+        write_checked(path, buffer.getvalue())
     return variables
 
 

@@ -21,7 +21,7 @@ from flax.traverse_util import unflatten_dict
 from tqdm import tqdm
 
 from dcgan_jax.data.store import Store
-from dcgan_jax.system.files import locked, reading, writing
+from dcgan_jax.system.files import locked, read_checked, write_checked, writing
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32  # what the classifier was trained on
@@ -171,20 +171,13 @@ def store_features(store: Store, cache: Path, features: FeatureSet = CIFAR) -> n
     name = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
     path = cache / "features" / name
     with locked(cache / "locks" / f"features-{name}.lock"), writing(path):
-        if path.exists():
-            with reading(path):
-                content = path.read_bytes()
-            checksum, values = content[:32], content[32:]
-            if hashlib.sha256(values).digest() == checksum:
-                return np.frombuffer(values, np.float32).reshape(len(store), -1)
+        if (content := read_checked(path, most=len(store) * 2**14)) is not None:
+            return np.frombuffer(content, np.float32).reshape(len(store), -1)
         starts = tqdm(
             range(0, len(store), 8 * _CHUNK), desc="features of the images", unit_scale=8 * _CHUNK, unit="img"
         )
         found = np.concatenate(
             [features.vectors(store.take(range(i, min(i + 8 * _CHUNK, len(store))))) for i in starts]
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{name}.partial")
-        partial.write_bytes(hashlib.sha256(found.tobytes()).digest() + found.tobytes())
-        partial.replace(path)
+        write_checked(path, found.tobytes())
     return found

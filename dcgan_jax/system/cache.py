@@ -1,7 +1,6 @@
 """The cache folder: decoded images, downloads, compiled programs."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dcgan_jax.system.files import user_path
+from dcgan_jax.system.files import read_checked, user_path, write_checked
 
 
 def cache_folder() -> Path:
@@ -24,16 +23,11 @@ def kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
 
     A file that is not as it was written is computed again, and so is one that could not be written.
     """
-    if path.exists():
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() == content[:32]:
-            return np.frombuffer(content[32:], np.float32)
+    if (content := read_checked(path)) is not None:
+        return np.frombuffer(content, np.float32)
     values = np.asarray(compute(), np.float32)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with contextlib.suppress(OSError):  # the next process computes it too
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(hashlib.sha256(values.tobytes()).digest() + values.tobytes())
-        partial.replace(path)
+        write_checked(path, values.tobytes())
     return values
 
 

@@ -1,5 +1,7 @@
 """The errors that end a command, each with its exit code, and errors as text."""
 
+import re
+
 
 class InputError(Exception):
     """An error that the user can fix: bad input, a damaged file, a full disk."""
@@ -40,5 +42,14 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape control characters and what cannot be encoded: file names may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Escape control characters, line breaks too, and what cannot be encoded: file names may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(text))
+
+
+def encodable(text: str) -> str:
+    r"""Escape what has no place in UTF-8, such as the bytes of a file name in another encoding: ``caf\xe9``."""
+    return re.sub("[\ud800-\udfff]", lambda found: _escaped(ord(found[0])), text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"  # as os.fsdecode makes them

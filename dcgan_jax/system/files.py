@@ -1,37 +1,147 @@
-"""Atomic writes, locks that end with their process, and free disk space."""
+"""The one way to write a file, and to read one; locks that end with their process, and free disk space."""
 
 import contextlib
 import errno
 import functools
+import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 
-from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.errors import InputError, encodable
+
+_PARTIAL = ".dcgan_jax-"
+"""How the names of files and folders begin until they are complete. Nothing reads them."""
+_ABANDONED = 3600  # seconds without a write, after which what a killed process left is deleted
 
 
-def write_text(path: Path, text: str) -> None:
-    """``write_bytes`` of the text in UTF-8."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, *, synced: bool = True) -> None:
+    """``write_bytes`` of the text in UTF-8. What has no place in it, as in some names of files, is escaped."""
+    write_bytes(path, encodable(text).encode(), synced=synced)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that a kill or a power cut leaves as it was or as it is to be, never in between."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+def write_bytes(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Write a file; see ``replacing``."""
+    with replacing(path, synced=synced) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
+    """Yield a new file to write to, which gets the name ``path`` when the block ends without an error.
+
+    A kill or a power cut leaves what was there or all of the new file, never a part. So do two processes that write
+    at once. A link is replaced, not followed. A file that is replaced passes on its permissions.
+
+    Args:
+      path: of the file.
+      synced: wait until it is on the disk; not needed in a ``new_folder``.
+
+    Raises:
+      InputError: ``path`` leads to something that is not a file, such as a device, a pipe or a folder.
+      OSError: it cannot be written (see ``writing``).
+    """
+    mode = _mode(path)
+    _clear(path.parent.absolute())
+    partial = _unique(path)
+    try:
+        with open(partial, "x+b") as file:  # x: O_EXCL, which follows no link
+            try:
+                yield file
+                file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
+                if synced:
+                    os.fsync(file.fileno())
+                partial.replace(path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+        if synced:
+            sync(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(partial)):
+            error.filename = str(path)
+        raise
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse what ``new_folder`` cannot make.
+
+    Raises:
+      InputError: ``path`` is something other than an empty folder, or a folder that cannot be replaced.
+    """
+    with reading(path):
+        if not path.exists():
+            return
+        if not path.is_dir() or any(path.iterdir()):
+            raise InputError(f"{path} exists and is not an empty folder: give --out another one")
+        if path.is_mount() or path.samefile("."):
+            raise InputError(f"{path} cannot be replaced by a new folder: give --out a folder in it")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder to fill, which gets the name ``path`` when the block ends without an error.
+
+    Until then nothing has that name, except an empty folder that may have been there.
+
+    Raises:
+      InputError: see ``check_new_folder``.
+      OSError: it cannot be written (see ``writing``).
+    """
+    check_new_folder(path)
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear(path.parent)
+    partial = _unique(path)
+    partial.mkdir()
+    try:
+        yield partial
+        for folder, _, names in os.walk(partial):
+            for place in (*names, "."):
+                sync(Path(folder, place))
+        partial.replace(path)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename and Path(error.filename).is_relative_to(partial):
+            error.filename = str(path / Path(error.filename).relative_to(partial))
+        raise
     sync(path.parent)
+
+
+def _unique(path: Path) -> Path:
+    return path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}.partial")
+
+
+def _mode(path: Path) -> int | None:
+    """The permissions of the file that ``path`` leads to, or None if there is none."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is not a regular file and cannot be replaced by one: give another name")
+    return stat.S_IMODE(mode) & 0o777
+
+
+@functools.cache
+def _clear(folder: Path) -> None:
+    """Delete what killed processes left in a folder, once in a process."""
+    with contextlib.suppress(OSError):  # another process deletes it too, or it is not ours
+        for path in folder.glob(f"{_PARTIAL}*.partial"):
+            facts = path.lstat()
+            if time.time() - facts.st_mtime > _ABANDONED:
+                shutil.rmtree(path) if stat.S_ISDIR(facts.st_mode) else path.unlink()
 
 
 def read_bytes(path: Path, *, most: int = 256 << 20) -> bytes:
@@ -49,7 +159,26 @@ def read_bytes(path: Path, *, most: int = 256 << 20) -> bytes:
             raise InputError(f"{path} is not a regular file: move it away")
         if facts.st_size > most:
             raise InputError(f"{path} has {mib(facts.st_size)}, more than the {mib(most)} that it can have")
-        return file.read(most)
+        return file.read(facts.st_size)
+
+
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a file of a cache, for ``read_checked``: the SHA-256 of the content, then the content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, hashlib.sha256(content).digest() + content)
+
+
+def read_checked(path: Path, *, most: int = 256 << 20) -> bytes | None:
+    """What ``write_checked`` wrote; None if there is no such file, or another content.
+
+    Raises:
+      InputError: it cannot be read, is no regular file, or is larger than ``most``.
+    """
+    with reading(path):
+        if not path.exists():
+            return None
+        content = read_bytes(path, most=most)
+    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
 
 
 def read_text(path: Path, *, most: int = 256 << 20) -> str:
@@ -93,6 +222,8 @@ def locked(path: Path, *, refusal: str | None = None) -> Iterator[None]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):  # which would be emptied, or waited for
+            raise InputError(f"{path} is not a regular file: delete it")
         lock = filelock.FileLock(path)
         try:
             lock.acquire(timeout=-1 if refusal is None else 0)
@@ -115,10 +246,29 @@ def _explained(verb: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         place, reason = Path(error.filename or path), error.strerror or error
-        remedy = "fix this and run the same command again"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = f"{mib(_free(place))} free, at least 1 MiB needed: make room, and run the same command again"
-        raise InputError(f"cannot {verb} {place}: {reason} ({remedy})") from error
+        raise InputError(f"cannot {verb} {place}: {reason} ({_remedy(error.errno, place)})") from error
+
+
+_REMEDIES = {
+    errno.EDQUOT: "your quota there is used up: delete files of yours, and run the same command again",
+    errno.EFBIG: "larger than ulimit -f or the file system allows: raise the limit, or give another folder",
+    errno.EROFS: "nothing can be written there: give another folder",
+    errno.EACCES: "change its permissions, or give another place",
+    errno.EPERM: "change its permissions, or give another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+
+
+def _remedy(number: int | None, place: Path) -> str:
+    again = "run the same command again"
+    if number != errno.ENOSPC:
+        return _REMEDIES.get(number or 0, f"fix this and {again}")
+    facts, free = os.statvfs(_nearest(place)), _free(place)
+    if facts.f_files and not facts.f_favail:
+        return f"there can be no more files on this disk, whatever their size: delete some, and {again}"
+    if free < 64 << 20:
+        return f"{mib(free)} free: make room, and {again}"
+    return f"{mib(free)} are free now: something else filled the disk for a while, or a limit is set; {again}"
 
 
 writing = functools.partial(_explained, "write")
@@ -142,8 +292,12 @@ def user_path(text: str | Path) -> Path:
 
 def _free(place: Path) -> int:
     """Bytes free where ``place`` is, or will be."""
-    disk = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
-    return shutil.disk_usage(disk).free
+    return shutil.disk_usage(_nearest(place)).free
+
+
+def _nearest(place: Path) -> Path:
+    """``place``, or the folder above it that exists."""
+    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
 
 
 def need_room(folder: Path, size: int, purpose: str) -> None:

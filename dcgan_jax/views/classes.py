@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcgan_jax.system.files import replacing
+
 REALS, SAMPLES = 4, 12
 """Images in a row."""
 _PADDING = 2
@@ -66,7 +68,8 @@ def save_classes(path: Path, rows: Sequence[Row], *, step: int) -> None:
     often = bars(0, "% of samples (red: reals)", [100 * np.array(row.share) for row in rows])
     often.plot([100 * row.share_of_reals for row in rows], np.arange(len(rows)), "|", color="tab:red", ms=14)
     bars(1, "KID over its floor", [row.excess for row in rows])
-    figure.savefig(path, dpi=100)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=100)
 
 
 def _strip(row):

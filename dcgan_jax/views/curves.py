@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dcgan_jax.system.files import replacing
+
 
 def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray, *, step: int, best: int = 0) -> None:
     """Save loss curves above a sheet of samples: the chapter's picture. Between them KID, once it is known.
@@ -39,4 +41,5 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
     below.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     below.set_title(f"step {step}")
     below.axis("off")
-    figure.savefig(path, dpi=110)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=110)

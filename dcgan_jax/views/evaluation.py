@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dcgan_jax.system.files import replacing
 from dcgan_jax.views.grid import grid
 
 
@@ -28,4 +29,5 @@ def save_evaluation(path: Path, reals: np.ndarray, samples: np.ndarray, pairs: n
         axes.imshow(grid(images, columns=8), cmap="gray", vmin=0, vmax=255)
         axes.set_title(title)
         axes.axis("off")
-    figure.savefig(path, dpi=110)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=110)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import replacing
 
 
 def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
@@ -63,6 +64,7 @@ def picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def save_png(path: Path, image: np.ndarray) -> None:
-    """Write one uint8 image (H, W, 1 or 3) as PNG."""
-    picture(image).save(path)
+def save_png(path: Path, image: np.ndarray, *, synced: bool = True) -> None:
+    """Write one uint8 image (H, W, 1 or 3) as PNG; see ``replacing``."""
+    with replacing(path, synced=synced) as file:
+        picture(image).save(file, "PNG")

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import replacing
 from dcgan_jax.views.grid import picture
 
 SUFFIXES = (".gif", ".webp", ".mp4")
@@ -34,23 +35,31 @@ def save_animation(path: Path, frames: Sequence[np.ndarray], *, fps: int) -> Non
       frames: uint8 (H, W, 1 or 3), all of one shape. Equal ones that follow each other cost next to nothing.
       fps: frames in a second; a GIF counts in hundredths of a second, and rounds.
     """
-    if path.suffix == ".mp4":
-        _save_mp4(path, frames, fps)
-        return
+    with replacing(path) as file:
+        if path.suffix == ".mp4":
+            _save_mp4(file, frames, fps)
+        elif path.suffix == ".webp":
+            _save_webp(file, frames, fps)
+        else:
+            _save_gif(file, frames, fps)
+
+
+def _save_webp(file, frames, fps):
     pictures = [picture(frame) for frame in frames]
-    if path.suffix == ".webp":
-        pictures[0].save(
-            path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, quality=75, method=3
-        )
-        return
+    how = {"duration": round(1000 / fps), "loop": 0, "quality": 75, "method": 3}
+    pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], **how)
+
+
+def _save_gif(file, frames, fps):
+    pictures = [picture(frame) for frame in frames]
     # One palette for all frames, and no dithering: colours do not flicker, and what does not move takes no room.
     some = np.concatenate([np.asarray(p.convert("RGB")) for p in pictures[:: max(1, len(pictures) // 16)]])
     palette = Image.fromarray(some).quantize(256, method=Image.Quantize.MEDIANCUT)
     pictures = [p.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=10 * round(100 / fps), loop=0)
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=10 * round(100 / fps), loop=0)
 
 
-def _save_mp4(path, frames, fps):
+def _save_mp4(file, frames, fps):
     import imageio_ffmpeg  # pyright: ignore[reportMissingImports] - an extra
 
     h, w = (side + side % 2 for side in frames[0].shape[:2])  # H.264 has colours at half the resolution
@@ -58,8 +67,8 @@ def _save_mp4(path, frames, fps):
     for shown, frame in zip(video, frames):
         shown[: frame.shape[0], : frame.shape[1]] = frame
     raw = f"-f rawvideo -pix_fmt rgb24 -s {w}x{h} -r {fps} -i -"
-    command = f"-y -loglevel error {raw} -c:v libx264 -crf 20 -pix_fmt yuv420p -movflags +faststart".split()
-    program = [imageio_ffmpeg.get_ffmpeg_exe(), *command, str(path.absolute())]
+    command = f"-y -loglevel error {raw} -c:v libx264 -crf 20 -pix_fmt yuv420p -movflags +faststart -f mp4".split()
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), *command, str(Path(file.name).absolute())]
     done = subprocess.run(program, input=video.tobytes(), capture_output=True)
     if done.returncode:
-        raise InputError(f"cannot write {path}: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
+        raise InputError(f"cannot write an MP4 file: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
