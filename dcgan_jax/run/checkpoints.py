@@ -4,11 +4,14 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +42,58 @@ def _orbax() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
 
 
+@contextlib.contextmanager
+def _plainly(folder: Path) -> Iterator[Path]:
+    """A path of an existing folder that Orbax takes as it is.
+
+    In others Orbax reads ``[`` as a pattern, and TensorStore ``\\`` as ``/`` and no names that are not UTF-8.
+    """
+    if re.fullmatch(r"[\w/., =+@~-]+", str(folder)) or not Path("/proc/self/fd").exists():
+        yield folder
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        yield Path(f"/proc/self/fd/{number}")
+    finally:
+        os.close(number)
+
+
+def _write_tree(place: Path, tree: Any) -> None:
+    """Write a tree of arrays to the new folder ``place``, and read it back.
+
+    Raises:
+      _DamagedError: what was read is not what was written.
+    """
+    with _plainly(place.parent.absolute()) as parent, _orbax() as orbax:
+        orbax.save(parent / place.name, args=ocp.args.PyTreeSave(tree))
+    if not jax.tree.all(jax.tree.map(np.array_equal, _read_tree(place, tree), tree)):
+        raise _DamagedError("other values were read back than were written")
+
+
+def _read_tree(place: Path, tree: Any) -> Any:
+    """Read a tree of arrays like ``tree``: the same names, shapes and types.
+
+    Raises:
+      _DamagedError: there is no such tree.
+    """
+    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    arguments = ocp.args.PyTreeRestore(item=tree, restore_args=to_numpy, partial_restore=True)
+    try:
+        with _plainly(place.absolute()) as path, _orbax() as orbax:
+            values = orbax.restore(path, args=arguments)
+    except FileNotFoundError as error:
+        raise _DamagedError(first_line(error)) from error
+    except (OSError, MemoryError):  # which says nothing about the files
+        raise
+    except Exception as error:  # Orbax and TensorStore raise errors of many classes
+        raise _DamagedError(f"Orbax cannot read it: {first_line(error)[:120]}") from error
+    wanted, there = ({name: (x.shape, x.dtype) for name, x in _named_leaves(of)} for of in (tree, values))
+    if wanted != there:
+        different = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+        raise _DamagedError(f"{different[0]} has another shape or type")
+    return values
+
+
 class Checkpoints:
     """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written by a background thread.
 
@@ -63,8 +118,8 @@ class Checkpoints:
                         shutil.rmtree(entry)
                 elif not self._folder.manifest(int(entry.name)).exists():
                     self._put_aside(int(entry.name), "it has no manifest")
-            # Whether it can be written is found out now.
-            tempfile.TemporaryDirectory(dir=place, prefix="0.trial-").cleanup()
+            with tempfile.TemporaryDirectory(dir=place, prefix="0.trial-") as trial:  # not found out at the first save
+                _try_out(Path(trial))
         self._background = Background()
         return self
 
@@ -93,8 +148,7 @@ class Checkpoints:
         leaves = dict(_named_leaves(tree))
         size = sum(leaf.nbytes for leaf in leaves.values())
         reserve(self._folder.path, size, f"the checkpoint of step {step}")  # Orbax fails in hundreds of lines
-        with _orbax() as orbax:
-            orbax.save(place.absolute(), args=ocp.args.PyTreeSave(tree))
+        _write_tree(place, tree)
         checksums = {}
         for name in _files(place):
             checksums[name] = zlib.crc32((place / name).read_bytes())
@@ -120,7 +174,7 @@ class Checkpoints:
         """
         try:
             self._background.wait()
-        except (InputError, OSError, ValueError, RuntimeError) as error:
+        except (InputError, OSError, ValueError, RuntimeError, _DamagedError) as error:
             keeps = "there is none before it"
             for step in self._folder.complete_steps():
                 with contextlib.suppress(InputError, _DamagedError):
@@ -169,6 +223,16 @@ class Checkpoints:
             place.parent.mkdir(exist_ok=True)
             (self._folder.checkpoints / str(step)).rename(place)
         print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
+
+
+def _try_out(folder):
+    try:
+        _write_tree(folder / "tree", {"step": np.arange(2)})
+    except _DamagedError as error:
+        raise InputError(
+            f"{folder.parent.absolute()} cannot hold checkpoints ({error}): give another --workdir, best with letters "
+            "and digits alone"
+        ) from error
 
 
 def _free_name(path: Path) -> Path:
@@ -282,8 +346,6 @@ def _first_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, dict[
       InputError: none is, or a file cannot be read at all, which does not tell whether it is damaged.
       _GoneError: one was deleted meanwhile.
     """
-    to_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    arguments = ocp.args.PyTreeRestore(item=tree, restore_args=to_numpy, partial_restore=True)
     damaged = {}
     for step in steps:
         manifest = folder.manifest(step)
@@ -292,8 +354,8 @@ def _first_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, dict[
             with contextlib.nullcontext(place) if alone else tempfile.TemporaryDirectory(prefix="dcgan_jax-") as source:
                 about = _checked(manifest, run, copy=None if alone else Path(source))
                 _check_networks(tree, about["shapes"], place)
-                with _orbax() as orbax:
-                    return orbax.restore(Path(source), args=arguments), about, damaged
+                with reading(place):
+                    return _read_tree(Path(source), tree), about, damaged
         except (_DamagedError, InputError, OSError) as error:
             if not manifest.exists():
                 raise _GoneError from None
@@ -352,6 +414,8 @@ def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> dict[
     files = _files(place) - {manifest.name}
     if files != checksums.keys():
         raise _DamagedError(f"{min(files ^ checksums.keys())} is missing, or was not saved with it")
+    if "manifest.ocdbt" not in files:  # earlier versions did not read back what they wrote
+        raise _DamagedError("Orbax never merged its parts: experiments/mend_checkpoints.py does")
     for name, checksum in checksums.items():
         with reading(place / name):
             content = (place / name).read_bytes()
