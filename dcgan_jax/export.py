@@ -116,11 +116,11 @@ def _sheet(params) -> bytes:
 
 
 def _figures(folder, step: int) -> dict[str, float]:
-    """What is known about a step: its lines of metrics.jsonl, and what ``evaluate`` found."""
-    figures = {}
-    for line in folder.read_metrics():
-        if line["step"] == step:
-            figures.update({name: value for name, value in line.items() if name != "step"})
+    """What is known about a step: its line of metrics.jsonl, and what ``evaluate`` found."""
+    from dcgan_jax.run.history import line_of
+
+    line = line_of(folder.metrics, step) or {}
+    figures = {name: value for name, value in line.items() if name != "step"}
     if folder.evaluation.exists():
         try:
             with reading(folder.evaluation):

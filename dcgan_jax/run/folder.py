@@ -11,6 +11,7 @@ from typing import Any
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import BY_NAME
 from dcgan_jax.data.store import Store
+from dcgan_jax.run.history import History
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import locked, parse_json, reading, user_path, write_text, writing
 
@@ -123,26 +124,21 @@ class RunFolder:
         found = self.evaluated()
         return max(found, key=lambda step: (found[step], -step), default=None)
 
-    def read_metrics(self) -> list[dict]:
-        """The lines of ``metrics.jsonl``, oldest first; none if there is no such file.
-
-        A last line without its end, which a killed run can leave, does not count.
+    def history(self) -> History:
+        """What is kept of ``metrics.jsonl``.
 
         Raises:
           InputError: a line is damaged; names it.
         """
-        path, lines = self.metrics, []
-        with reading(path):
-            texts = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        for number, text in enumerate(texts, 1):
-            try:
-                values = parse_json(text)
-                step = int(values.pop("step"))
-                lines.append({"step": step, **{name: float(value) for name, value in values.items()}})
-            except (ValueError, AttributeError, TypeError, KeyError, OverflowError) as error:
-                problem = f"{path}, line {number} is damaged ({type(error).__name__}: {error}): remove it"
-                raise InputError(problem) from None
-        return lines
+        return History.read(self.metrics)
+
+    def read_metrics(self) -> list[dict]:
+        """Lines of ``metrics.jsonl``, oldest first: of a long run a part (see ``History``).
+
+        Raises:
+          InputError: a line is damaged; names it.
+        """
+        return self.history().lines
 
     def read_json(self, path: Path) -> Any:
         """What a JSON file of the run holds that a report shows; None if it does not exist.

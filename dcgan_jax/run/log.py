@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.run.doctor import best, findings
+from dcgan_jax.run.doctor import Finding, best, findings
 from dcgan_jax.run.folder import RunFolder, thinned
+from dcgan_jax.run.history import cut
 from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import write_text, writing
 from dcgan_jax.views.curves import save_progress
@@ -71,15 +72,15 @@ class RunLog:
 
     def __init__(self, folder: RunFolder, config: Config, *, start: int, images: int):
         self._folder, self._config, self._images = folder, config, images
-        self._lines = [line for line in folder.read_metrics() if line["step"] <= start]
-        self._said = {finding.name for finding in findings(self._lines, images=images)}
+        cut(folder.metrics, start)
+        self._history = folder.history()
+        self._said = {finding.name for finding in self._findings()}
         with writing(folder.samples):
             folder.samples.mkdir(parents=True, exist_ok=True)
             for path in folder.samples.iterdir():
                 if (sheet := re.fullmatch(r"step_(\d+)\.png", path.name)) and int(sheet[1]) > start:
                     path.unlink()
         with writing(folder.metrics):
-            write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in self._lines))
             self._metrics = folder.metrics.open("a", buffering=1)
         with self._writing_board():
             self._board = tf.summary.create_file_writer(str(folder.board))
@@ -132,11 +133,11 @@ class RunLog:
         line = {"step": step, **values}
         with writing(self._folder.metrics):
             self._metrics.write(json.dumps(line) + "\n")
-        self._lines.append(line)
+        self._history.add(line)
         if self._bar is not None:
             self._bar.set_postfix(loss_D=f"{values['loss_D']:.3f}", loss_G=f"{values['loss_G']:.3f}")
         if "kid" in values:
-            for finding in findings(self._lines, images=self._images):
+            for finding in self._findings():
                 if finding.name not in self._said:  # once is enough
                     self._said.add(finding.name)
                     say(f"step {step}: {finding.text}")
@@ -146,20 +147,18 @@ class RunLog:
             if images_per_second:
                 tf.summary.scalar("images_per_second", images_per_second)
 
-    def _evaluated(self) -> list[dict]:
-        return [line for line in self._lines if "kid" in line]
+    def _findings(self) -> list[Finding]:
+        return findings(self._history.lines, images=self._images)
 
     def summary(self) -> list[str]:
         """What there is to say at the end: the best step, and what is wrong with the run."""
-        if not (evaluated := self._evaluated()):
+        if not (evaluated := self._history.evaluated):
             return []
         top = best(evaluated)
         kid = f"KID {top['kid']:.3g}, real images {top['kid_floor']:.2g}"
-        wrong = [finding.text for finding in findings(self._lines, images=self._images)]
-        return [
-            f"best of {len(evaluated)} evaluations: step {top['step']} ({kid}, coverage {top['coverage']:.2f})",
-            *wrong,
-        ]
+        of = f"best of {self._history.evaluations:,} evaluations"
+        wrong = [finding.text for finding in self._findings()]
+        return [f"{of}: step {top['step']} ({kid}, coverage {top['coverage']:.2f})", *wrong]
 
     def timing(self, step: int, images_per_second: float | None) -> None:
         """Record in timing.json how long this start of the run has taken up to ``step``, and on what machine."""
@@ -182,7 +181,7 @@ class RunLog:
             self._thin_grids()
         with self._writing_board(step):
             tf.summary.image("samples", sheet[None])
-        if self._lines:  # no empty axes
+        if self._history.lines:  # no empty axes
             self.progress(step, images)
 
     def _thin_grids(self):
@@ -197,8 +196,8 @@ class RunLog:
     def progress(self, step: int, images) -> None:
         """Save the curves so far above a grid of generated images (N, H, W, C) in [-1, 1]."""
         names = ("step", "loss_D", "loss_G", "kid", "kid_floor")
-        curves = {name: [line.get(name, math.nan) for line in self._lines] for name in names}
-        top = best(self._evaluated())["step"] if self._evaluated() else 0
+        curves = {name: [line.get(name, math.nan) for line in self._history.lines] for name in names}
+        top = best(evaluated)["step"] if (evaluated := self._history.evaluated) else 0
         with writing(self._folder.progress):
             save_progress(self._folder.progress, curves, grid(to_uint8(images[:21]), columns=7), step=step, best=top)
         self._live.show(self._folder.progress)

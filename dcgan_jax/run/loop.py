@@ -30,6 +30,7 @@ from dcgan_jax.gan.step import train_step, train_steps
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.doctor import score
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.history import last_step
 from dcgan_jax.system import cluster
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_compilations, cache_folder
@@ -118,8 +119,7 @@ def _newest(config, folder, checkpoints, networks, images):
     """The newest complete checkpoint, as the first process reads it, on all devices of all; else a new state."""
     state, attempt = create_state(config, images=images, **networks), 0
     if checkpoints:
-        lines = folder.read_metrics()
-        state, attempt = checkpoints.newest(state, logged=lines[-1]["step"] if lines else None)
+        state, attempt = checkpoints.newest(state, logged=last_step(folder.metrics))
     state, attempt = cluster.from_first((state, attempt))
     return cluster.replicated(state), int(attempt)
 

@@ -144,22 +144,32 @@ def _clear(folder: Path) -> None:
                 shutil.rmtree(path) if stat.S_ISDIR(facts.st_mode) else path.unlink()
 
 
-def read_bytes(path: Path, *, most: int = 256 << 20) -> bytes:
-    """Read a regular file. A pipe, which would wait for ever, a device or a folder is refused, also behind a link.
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read. A pipe, which would wait for ever, a device or a folder is refused, also behind a
+    link.
 
     Raises:
       FileNotFoundError: there is none.
-      InputError: it is no regular file, or has more than ``most`` bytes.
+      InputError: it is no regular file.
       OSError: it cannot be read (see ``reading``).
     """
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))  # opening a pipe does not wait
-    with os.fdopen(number, "rb") as file:
-        facts = os.fstat(number)
-        if not stat.S_ISREG(facts.st_mode):
-            raise InputError(f"{path} is not a regular file: move it away")
-        if facts.st_size > most:
-            raise InputError(f"{path} has {mib(facts.st_size)}, more than the {mib(most)} that it can have")
-        return file.read(facts.st_size)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise InputError(f"{path} is not a regular file: move it away")
+    return os.fdopen(number, "rb")
+
+
+def read_bytes(path: Path, *, most: int = 256 << 20) -> bytes:
+    """Read a file of ``open_regular``.
+
+    Raises:
+      InputError: it has more than ``most`` bytes; and what ``open_regular`` raises.
+    """
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise InputError(f"{path} has {mib(size)}, more than the {mib(most)} that it can have")
+        return file.read(size)
 
 
 def write_checked(path: Path, content: bytes) -> None:
