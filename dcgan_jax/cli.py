@@ -1,9 +1,8 @@
-"""What the commands share: flags, errors as a message and an exit code, the memory allocator's settings."""
+"""What the commands share: flags, errors as a message and an exit code."""
 
 import contextlib
 import dataclasses
 import os
-import platform
 import signal
 import sys
 import traceback
@@ -15,24 +14,8 @@ import tyro
 from dcgan_jax.system import cluster
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, first_line, printable
 
-# XLA:CPU allocates its scratch memory anew in every step. glibc returns blocks of that size to the kernel,
-# which has to clear and map every page again. When the memory is kept, in huge pages, a step takes a fifth
-# less time (experiments/RESULTS.md). glibc reads this only when a process starts.
-KEEP_MEMORY = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=137438953472"
-}
-
 LOST_PEER = 75
 """The exit code when another process of the run was lost: EX_TEMPFAIL of sysexits.h, try again."""
-
-
-def keep_memory() -> None:
-    """Restart this command with an allocator that keeps freed memory, if the system has one (glibc).
-
-    Returns at once if ``GLIBC_TUNABLES`` is set already, by this function or by the user.
-    """
-    if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEEP_MEMORY})
 
 
 def parse(arguments: type, *, description: str | None, **defaults) -> Any:
@@ -40,7 +23,7 @@ def parse(arguments: type, *, description: str | None, **defaults) -> Any:
 
     ``--help`` and errors end the program here.
     """
-    main = sys.modules["__main__"].__spec__
+    main = getattr(sys.modules["__main__"], "__spec__", None)  # a debugger leaves none
     program = sys.argv[0] if main is None or main.name.endswith("__main__") else f"python -m {main.name}"
     default = None
     if defaults:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import write_text, writing
+from dcgan_jax.system.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from dcgan_jax.data.store import Store
@@ -195,9 +196,8 @@ def _table(figures: "dict[str, Figures]", features: "FeatureSet") -> str:
 
 
 def main() -> None:
-    arguments = cli.parse(Arguments, description=__doc__)
-    cli.keep_memory()
-    cli.run(evaluate, arguments)
+    keep_freed_memory()
+    cli.run(evaluate, cli.parse(Arguments, description=__doc__))
 
 
 if __name__ == "__main__":

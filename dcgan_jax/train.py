@@ -13,6 +13,7 @@ from dcgan_jax import cli
 from dcgan_jax.config import Config
 from dcgan_jax.recipes import RECIPES, described
 from dcgan_jax.system.cluster import Cluster
+from dcgan_jax.system.memory import keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ def main(recipe: str = "classic", description: str | None = None) -> None:
 
     Flags not given have the values of the run in the folder if there is one, else of the recipe.
     """
+    keep_freed_memory()
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     peek.add_argument("--workdir", default="", nargs="?")
     peek.add_argument("--recipe", default=recipe, nargs="?")
@@ -53,7 +55,6 @@ def main(recipe: str = "classic", description: str | None = None) -> None:
             config = RunFolder(given.workdir).config_if_there() or config
     recipes = f"{description or __doc__}\nRecipes, for --recipe:\n{described()}"
     arguments = cli.parse(Arguments, description=recipes, config=config)
-    cli.keep_memory()
     cli.run(run, arguments)
 
 

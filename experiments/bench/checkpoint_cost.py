@@ -12,7 +12,6 @@ import time
 
 import jax
 
-from dcgan_jax import cli
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import create_state
 from dcgan_jax.gan.step import train_step
@@ -20,6 +19,7 @@ from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.loop import finite_copy
 from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.memory import keep_freed_memory
 
 
 def main():
@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--stretches", type=int, default=6, help="of each kind")
     parser.add_argument("--steps", type=int, default=30, help="in each stretch")
     arguments = parser.parse_args()
-    cli.keep_memory()
+    keep_freed_memory()
     cache_compilations()
     config = dataclasses.replace(Config(), keep_newest=1)
     key = jax.random.key(0)

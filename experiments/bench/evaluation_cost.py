@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 from dcgan_jax import Config, create_state
-from dcgan_jax.cli import keep_memory
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.store import prepare
 from dcgan_jax.gan.step import step
 from dcgan_jax.metrics.monitor import Monitor
 from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.memory import keep_freed_memory
 from dcgan_jax.system.xla import compiler_options
 
 
@@ -71,5 +71,5 @@ def main():
 
 
 if __name__ == "__main__":
-    keep_memory()
+    keep_freed_memory()
     main()

@@ -250,6 +250,10 @@ def work(name, batch):
     One more step goes before them, untimed: while a process waits for its turn the system takes pages
     from it.
     """
+    if name.startswith("dcgan_jax"):  # as `python -m dcgan_jax.train` does; the others run with their own defaults
+        from dcgan_jax.system.memory import keep_freed_memory
+
+        keep_freed_memory()
     step, wait = PROGRAMS[name][1](batch)
     for _ in range(3):
         wait(step())
@@ -275,14 +279,7 @@ def peak_memory():
 
 class Worker:
     def __init__(self, name, batch):
-        from dcgan_jax.cli import KEEP_MEMORY
-
-        # what `python -m dcgan_jax.train` gives itself; the others run with their own defaults
-        environment = {
-            **ENVIRONMENT,
-            **(KEEP_MEMORY if name.startswith("dcgan_jax") else {}),
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-        }
+        environment = {**ENVIRONMENT, "TF_CPP_MIN_LOG_LEVEL": "2"}
         command = [sys.executable, __file__, "--work", name, str(batch)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -363,12 +360,14 @@ def tell(rows):
 
 LOOP = """
 import sys, time
-from dcgan_jax import cli
+from dcgan_jax.system.memory import keep_freed_memory
+
+keep_freed_memory()
+
 from dcgan_jax.config import Config
 from dcgan_jax.data import pipeline
 from dcgan_jax.run.loop import fit
 
-cli.keep_memory()
 device_batches, starts, waits = pipeline.device_batches, [], []
 
 def timed(*args, **kwargs):

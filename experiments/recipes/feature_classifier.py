@@ -32,7 +32,7 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
 
-from dcgan_jax.cli import endings, keep_memory
+from dcgan_jax.cli import endings
 from dcgan_jax.config import Config
 from dcgan_jax.data.decode import decode
 from dcgan_jax.data.sources import open_source
@@ -41,6 +41,7 @@ from dcgan_jax.metrics import features
 from dcgan_jax.metrics.features import CLASSES, DIMENSIONS, SIZE, Classifier
 from dcgan_jax.system.cache import cache_folder
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.memory import keep_freed_memory
 
 BATCH = 128
 PEAK_RATE = 0.15
@@ -157,6 +158,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    keep_memory()
+    keep_freed_memory()
     with endings():
         main()

@@ -30,13 +30,14 @@ import optax
 from tqdm import tqdm
 
 from dcgan_jax import create_state, from_uint8, restore_state
-from dcgan_jax.cli import endings, keep_memory
+from dcgan_jax.cli import endings
 from dcgan_jax.config import Config
 from dcgan_jax.data.decode import decode
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.memory import keep_freed_memory
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean squared hinge of standardised features
 CHUNK = 250
@@ -151,6 +152,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    keep_memory()
+    keep_freed_memory()
     with endings():
         main()
