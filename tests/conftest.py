@@ -8,11 +8,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    """A cache folder of the test run's own, for this process and those it starts."""
+def cache(tmp_path_factory, pytestconfig):
+    """A cache folder of the test run's own, for this process and those it starts.
+
+    What this process compiles is kept for the next test run too, and shared with the other workers of this one.
+    """
     folder = tmp_path_factory.mktemp("cache")
-    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(pytestconfig.rootpath / ".pytest_cache" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_compilation_cache_max_size", 4 << 30)  # with a limit JAX locks the folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DCGAN_JAX_CACHE", str(folder))
         patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
