@@ -74,7 +74,7 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(photos, tmp_path, recipe):
     fit(dataclasses.replace(config, steps=3), tmp_path / "parts")
     parts = fit(config, tmp_path / "parts")
     assert equal(whole, parts) and equal(restore_state(tmp_path / "parts"), whole)
-    assert whole.augments and whole.settings["augment"].tolist() == [1, 1]
+    assert whole.augments and whole.annealing.start.augment == whole.annealing.end.augment == 1
     lines = [line for line in metrics_of(tmp_path / "parts") if line["step"] != 3]  # the last of the shorter run
     assert metrics_of(tmp_path / "whole") == lines
     penalties = [line["penalty"] for line in metrics_of(tmp_path / "whole")]  # of steps 2, 4, 6, counted from 1

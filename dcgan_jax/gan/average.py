@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from dcgan_jax.gan.networks import apply
 from dcgan_jax.gan.state import GANState, GeneratorParams
 
 
@@ -29,19 +30,23 @@ def generator_params(state: GANState, *, ema: bool = True, num: int = 16384) -> 
     """
     G = state.generator
     params = GeneratorParams(G.params, G.batch_stats, G.module, state.latent, state.step)
-    return _fitted(params.replace(params=state.ema), -(-num // state.batch_size), state.batch_size) if ema else params
+    if not ema:
+        return params
+    return precise_batch_norm(params.replace(params=state.ema), -(-num // state.batch_size), state.batch_size)
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
-def _fitted(params: GeneratorParams, batches, batch_size):
-    """Give BatchNorm the mean and the variance of ``batches`` batches, which counts the spread of their means too."""
+def precise_batch_norm(params: GeneratorParams, batches: jax.Array | int, batch_size: int) -> GeneratorParams:
+    """Give BatchNorm the statistics of its layers' inputs over ``batches`` batches (Wu & Johnson 2021).
+
+    The variance counts how far the batches' means lie apart, too.
+    """
 
     def updated(old, i):
         z = params.latent.draw(jax.random.fold_in(jax.random.key(0), i), batch_size)
-        variables = {"params": params.params, "batch_stats": old}
-        return params.generator.apply(variables, z, train=True, mutable=["batch_stats"])[1].get("batch_stats", {})
+        return apply(params.generator, params.params, old, z, train=True)[1]
 
-    zeros, ones = (jax.tree.map(of, params.batch_stats) for of in (jnp.zeros_like, jnp.ones_like))
+    zeros, ones = (jax.tree.map(fill, params.batch_stats) for fill in (jnp.zeros_like, jnp.ones_like))
     # new = momentum * old + (1 - momentum) * batch, whatever the momentum of the network is
     share = jax.tree.map(lambda one, zero: 1 - (one - zero), updated(ones, 0), updated(zeros, 0))
 
@@ -53,6 +58,6 @@ def _fitted(params: GeneratorParams, batches, batch_size):
         return jax.tree.map(jnp.add, total, moments(i))
 
     total = jax.lax.fori_loop(1, batches, add, moments(0))
-    found = {path: x / batches for path, x in total.items()}
-    found = {path: x - found[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in found.items()}
-    return params.replace(batch_stats=unflatten_dict(found))
+    means = {path: x / batches for path, x in total.items()}
+    stats = {path: x - means[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in means.items()}
+    return params.replace(batch_stats=unflatten_dict(stats))

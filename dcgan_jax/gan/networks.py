@@ -46,6 +46,17 @@ def build(network: type[nn.Module], config: Config) -> Any:
     return network(dtype=dtype, activations=activations, **{name: getattr(config, name) for name in names})
 
 
+def apply(
+    network: nn.Module, params: Any, batch_stats: Any, x: jax.Array, *, train: bool, **arguments: Any
+) -> tuple[Any, Any]:
+    """The output of a network and its running statistics afterwards, which change with ``train`` only."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    if not train:
+        return network.apply(variables, x, train=False, **arguments), batch_stats
+    output, changed = network.apply(variables, x, train=True, mutable=["batch_stats"], **arguments)
+    return output, changed.get("batch_stats", {})
+
+
 def _batch_norm(train: bool, scale_mean: float, dtype):
     # Flax's momentum weighs the old value: 0.9 here is PyTorch's 0.1. Means and variances are float32 for any dtype.
     return nn.BatchNorm(

@@ -80,6 +80,10 @@ class Penalty:
     fake: bool = False
     every: int = 1
 
+    def due(self, step: jax.Array) -> jax.Array | bool:
+        """Whether step ``step`` (from 0) is one of those."""
+        return True if self.every == 1 else step % self.every == 0
+
 
 def squared_gradient(
     judge: Callable[..., tuple[jax.Array, Any]],
@@ -96,15 +100,17 @@ def squared_gradient(
       images: (B, H, W, C).
       augment: what is done to the images before they are judged. The gradient is that at the images themselves.
       due: whether the gradient is wanted: without it, it is 0 and costs nothing.
-      homogeneous: whether ``judge`` also takes ``bias_scale``, a factor of all biases, (B, 1, 1, 1), and multiplies
-        its logits by k if the images and that factor are multiplied by k > 0. Networks of convolutions and
-        LeakyReLU do. Their logits are then the products of both with their gradients (Euler's theorem), and the
-        loss is differentiated in the same passes as the penalty: 14 passes a step, not 18, where one without
-        penalty has 11.
+      homogeneous: whether the logits are multiplied by k when the images and all biases are, for any k > 0. Networks
+        of convolutions and LeakyReLU do that. ``judge`` then also takes ``bias_scale``, a factor of all biases,
+        (B, 1, 1, 1). Such logits are the products of images and biases with their own gradients (Euler's theorem on
+        homogeneous functions). So one backward pass gives logits and penalty, and both are differentiated together:
+        14 passes a step instead of 18; a step without penalty has 11.
 
     Returns:
       The logits, the other thing, and the squared Euclidean norm of each image's gradient, averaged over the batch.
     """
+    if due is False:
+        return *judge(augment(images)), jnp.zeros(())
     seen, pull_images = jax.vjp(augment, images)
     if homogeneous and due is True:
         ones = jnp.ones((images.shape[0], 1, 1, 1))

@@ -21,8 +21,7 @@ def _latents(params: GeneratorParams, key, num):
 
 @jax.jit
 def _decode(params: GeneratorParams, z):
-    variables = {"params": params.params, "batch_stats": params.batch_stats}
-    return params.generator.apply(variables, z, train=False)
+    return params(z)
 
 
 def as_params(params) -> GeneratorParams:

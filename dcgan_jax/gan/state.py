@@ -1,5 +1,6 @@
 """The state of training, which each step updates."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -9,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from flax.training import train_state
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.augment import probability
-from dcgan_jax.gan.networks import Discriminator, Generator, Latent, build
+from dcgan_jax.gan.networks import Discriminator, Generator, Latent, apply, build
 from dcgan_jax.gan.objectives import OBJECTIVES, Objective, Penalty
-from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.errors import InputError
 
 
@@ -24,34 +23,98 @@ def count_parameters(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-class TrainState(train_state.TrainState):
-    """Parameters, optimizer state and BatchNorm's running statistics of one network, and the network itself."""
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """``optax.adam`` with a learning rate and a beta2 that are given at each step.
 
+    Attributes:
+      beta1: decay rate of the first moment.
+      clip_norm: longer gradients are shortened to this Euclidean norm first; 0 for no limit.
+    """
+
+    beta1: float = 0.5
+    clip_norm: float = 0.0
+
+    def __call__(self, *, learning_rate: jax.Array | float, beta2: jax.Array | float) -> optax.GradientTransformation:
+        adam = optax.adam(learning_rate, b1=self.beta1, b2=beta2)
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), adam) if self.clip_norm else adam
+
+
+class TrainState(struct.PyTreeNode):
+    """One network in training: its weights, BatchNorm's running statistics and Adam's moments."""
+
+    params: Any
     batch_stats: Any
+    opt_state: Any
     module: nn.Module = struct.field(pytree_node=False)
+    optimizer: Adam = struct.field(pytree_node=False)
 
-    def updated(self, *, grads: Any, batch_stats: Any, learning_rate: jax.Array, beta2: jax.Array) -> "TrainState":
+    def __call__(
+        self, x: jax.Array, *, params: Any = None, batch_stats: Any = None, train: bool = True, **arguments: Any
+    ) -> tuple[jax.Array, Any]:
+        """The network's output and its running statistics afterwards.
+
+        Args:
+          x: its input.
+          params: in place of its own, like ``batch_stats``.
+          train: as for the network; without it the statistics stay what they are.
+          arguments: others that the network takes.
+        """
+        params = self.params if params is None else params
+        batch_stats = self.batch_stats if batch_stats is None else batch_stats
+        return apply(self.module, params, batch_stats, x, train=train, **arguments)
+
+    def updated(
+        self, *, grads: Any, batch_stats: Any, learning_rate: jax.Array | float, beta2: jax.Array | float
+    ) -> "TrainState":
         """One step of Adam, with the numbers of this step."""
-        opt_state: Any = self.opt_state
-        opt_state = opt_state._replace(hyperparams={"learning_rate": learning_rate, "b2": beta2})
-        return self.replace(opt_state=opt_state).apply_gradients(grads=grads, batch_stats=batch_stats)
+        adam = self.optimizer(learning_rate=learning_rate, beta2=beta2)
+        updates, opt_state = adam.update(grads, self.opt_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        return self.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
 
     def __repr__(self):
         return f"TrainState({type(self.module).__name__}, {count_parameters(self.params):,} parameters)"
 
 
+class Hyperparameters(struct.PyTreeNode):
+    """The numbers that may change during a run: float32 scalars. ``augment`` is the probability of ``augment``."""
+
+    learning_rate_G: Any
+    learning_rate_D: Any
+    beta2: Any
+    gamma: Any
+    augment: Any
+
+
+class Annealing(struct.PyTreeNode):
+    """From ``start`` to ``end`` by half a cosine, while ``images`` images are seen. Constant from then on.
+
+    All are arrays of the state: a run with other values needs no new compilation.
+    """
+
+    start: Hyperparameters
+    end: Hyperparameters
+    images: Any
+
+    def at(self, step: jax.Array, batch_size: int) -> Hyperparameters:
+        """The numbers of step ``step`` (from 0), of ``batch_size`` images."""
+        share = jnp.minimum(step * jnp.float32(batch_size) / self.images, 1)
+        left = (1 + jnp.cos(jnp.pi * share)) / 2
+        return jax.tree.map(lambda start, end: end + left * (start - end), self.start, self.end)
+
+
 class GANState(struct.PyTreeNode):
     """Both networks, the number of steps taken, and the running average of the generator's weights.
 
-    ``settings`` has a value for the start and one for the end of annealing, float32 (2,), for each number that may
-    change, and ``anneal_images``. ``ema_half_life`` is in images, ``batch_size`` that of training.
+    ``ema_half_life`` is in images, ``batch_size`` that of training.
     """
 
     step: jax.Array
     generator: TrainState
     discriminator: TrainState
     ema: Any
-    settings: dict[str, jax.Array]
+    annealing: Annealing
     latent: Latent = struct.field(pytree_node=False)
     objective: Objective = struct.field(pytree_node=False)
     penalty: Penalty = struct.field(pytree_node=False)
@@ -60,13 +123,6 @@ class GANState(struct.PyTreeNode):
     image_shape: tuple[int, int, int] = struct.field(pytree_node=False)
     batch_size: int = struct.field(pytree_node=False)
     ema_half_life: float = struct.field(pytree_node=False)
-
-    def current(self, images: int) -> dict[str, jax.Array]:
-        """The numbers of this step, of ``images`` images: annealed by half a cosine from start to end."""
-        share = jnp.minimum(self.step * jnp.float32(images) / self.settings["anneal_images"], 1)
-        left = (1 + jnp.cos(jnp.pi * share)) / 2
-        pairs = {name: pair for name, pair in self.settings.items() if pair.ndim}
-        return {name: end + left * (start - end) for name, (start, end) in pairs.items()}
 
     def __repr__(self):
         return f"GANState(step={self.step}, generator={self.generator!r}, discriminator={self.discriminator!r})"
@@ -80,6 +136,10 @@ class GeneratorParams(struct.PyTreeNode):
     generator: nn.Module = struct.field(pytree_node=False)
     latent: Latent = struct.field(pytree_node=False)
     step: Any = None
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """The images of z, in inference mode: no image depends on the others."""
+        return apply(self.generator, self.params, self.batch_stats, z, train=False)[0]
 
     def __repr__(self):
         name = type(self.generator).__name__
@@ -116,20 +176,24 @@ def create_state(
         ``squared_gradient``.
       objective: losses of your own, in place of ``config.loss``.
     """
-    cache_compilations()  # a script's second start compiles nothing
     p = probability(config.augment, images)
-    rates = {"G": config.learning_rate, "D": config.learning_rate * config.discriminator_rate}
     gamma = config.gamma or config.image_size / config.batch_size
-    pairs = {
-        **{f"learning_rate_{name}": (rate, rate * config.learning_rate_final) for name, rate in rates.items()},
-        "beta2": (config.beta2, 1 - (1 - config.beta2) * config.beta2_final),
-        "gamma": (gamma, gamma * config.gamma_final),
-        "augment": (p, p),
-    }
-    settings = {name: np.array(pair, np.float32) for name, pair in pairs.items()}
+    start = Hyperparameters(
+        learning_rate_G=config.learning_rate,
+        learning_rate_D=config.learning_rate * config.discriminator_rate,
+        beta2=config.beta2,
+        gamma=gamma,
+        augment=p,
+    )
+    end = start.replace(
+        learning_rate_G=start.learning_rate_G * config.learning_rate_final,
+        learning_rate_D=start.learning_rate_D * config.learning_rate_final,
+        beta2=1 - (1 - config.beta2) * config.beta2_final,
+        gamma=gamma * config.gamma_final,
+    )
     return _create(
         jax.random.key(config.seed),
-        {**settings, "anneal_images": np.float32(config.anneal_images)},
+        jax.tree.map(np.float32, Annealing(start, end, config.anneal_images)),
         generator=generator or build(Generator, config),
         discriminator=discriminator or build(Discriminator, config),
         latent=Latent(config.latent_dim, config.latent),
@@ -140,41 +204,25 @@ def create_state(
         image_shape=(config.image_size, config.image_size, config.channels),
         batch_size=config.batch_size,
         ema_half_life=config.ema_half_life,
-        beta1=config.beta1,
-        clip_norm=config.clip_norm,
+        optimizer=Adam(config.beta1, config.clip_norm),
     )
 
 
-# The seed and the settings are arrays here and in the state: new values need no new compilation.
+# The seed and what is annealed are arrays here and in the state: new values need no new compilation.
 @functools.partial(
     jax.jit,
     static_argnames=(
         *("generator", "discriminator", "latent", "objective", "penalty", "augments", "flips", "image_shape"),
-        *("batch_size", "ema_half_life", "beta1", "clip_norm"),
+        *("batch_size", "ema_half_life", "optimizer"),
     ),
 )
-def _create(key, settings, *, generator, discriminator, latent, image_shape, beta1, clip_norm, **constants):
-    def optimizer(learning_rate, b2):
-        adam = optax.adam(learning_rate, b1=beta1, b2=b2)
-        return optax.chain(optax.clip_by_global_norm(clip_norm), adam) if clip_norm else adam
-
-    tx = optax.inject_hyperparams(optimizer)(learning_rate=0.0, b2=0.0)
-
-    def network(module, key, x, name):
+def _create(key, annealing, *, generator, discriminator, latent, image_shape, optimizer, **constants):
+    def network(module, key, x):
         variables = module.init(key, x, train=False)
-        state = TrainState.create(
-            apply_fn=module.apply,
-            module=module,
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            tx=tx,
-        )
-        opt_state: Any = state.opt_state
-        hyperparams = {"learning_rate": settings[f"learning_rate_{name}"][0], "b2": settings["beta2"][0]}
-        # The step already has the type that a training step returns: that compiles once, not twice.
-        return state.replace(step=jnp.int32(0), opt_state=opt_state._replace(hyperparams=hyperparams))
+        moments = optimizer(learning_rate=0.0, beta2=0.0).init(variables["params"])
+        return TrainState(variables["params"], variables.get("batch_stats", {}), moments, module, optimizer)
 
     keys = jax.random.split(key)
-    G = network(generator, keys[0], jnp.zeros((1, latent.dim)), "G")
-    D = network(discriminator, keys[1], jnp.zeros((1, *image_shape)), "D")
-    return GANState(jnp.int32(0), G, D, G.params, settings, latent=latent, image_shape=image_shape, **constants)
+    G = network(generator, keys[0], jnp.zeros((1, latent.dim)))
+    D = network(discriminator, keys[1], jnp.zeros((1, *image_shape)))
+    return GANState(jnp.int32(0), G, D, G.params, annealing, latent=latent, image_shape=image_shape, **constants)

@@ -113,69 +113,43 @@ def _steps(state, batches, key, count):
 
 def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
     """``train_step`` without its checks, not compiled."""
-    G, D, now = state.generator, state.discriminator, state.current(images.shape[0])
-    objective, penalty = state.objective, state.penalty
-    z = state.latent.draw(jax.random.fold_in(key, state.step), images.shape[0])
-    if not (mesh := jax.typeof(images).sharding.mesh).empty:
-        # Left to itself XLA lets every device generate the whole batch.
-        z = jax.lax.with_sharding_constraint(z, NamedSharding(mesh, PartitionSpec("data")))
-    if images.dtype == jnp.uint8:
-        images = jnp.asarray(from_uint8(images))
-    keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _NO_STEP), state.step), 5)
-    if state.flips:
-        images = augment.flip(keys[4], images)
+    G, D, objective, penalty = state.generator, state.discriminator, state.objective, state.penalty
+    now = state.annealing.at(state.step, images.shape[0])
+    z, keys = _drawn(state, images, key)
+    real = _floats(state, images, keys[4])
 
-    def generate(g_params):
-        fake, new = G.apply_fn(
-            {"params": g_params, "batch_stats": G.batch_stats}, z, train=True, mutable=["batch_stats"]
+    def augmented(x, i):
+        return augment.augment(keys[i], x, now.augment) if state.augments else x
+
+    def punished(judge, x, i, wanted):  # the logits of x and how D changes; and how steep D is there
+        due = wanted and penalty.due(state.step)
+        return squared_gradient(
+            judge, x, augment=lambda x: augmented(x, i), due=due, homogeneous=getattr(D.module, "homogeneous", False)
         )
-        return fake, new["batch_stats"]
 
-    def augmented(x, key):
-        return augment.augment(key, x, now["augment"]) if state.augments else x
+    fake, _ = G(z)
 
-    def judge(d_params, batch_stats, x, **bias_scale):
-        variables = {"params": d_params, "batch_stats": batch_stats}
-        logits, new = D.apply_fn(variables, x, train=True, mutable=["batch_stats"], **bias_scale)
-        return logits, new.get("batch_stats", {})
-
-    def judge_and_penalize(d_params, batch_stats, x, *, key, wanted):
-        if not wanted:
-            return *judge(d_params, batch_stats, augmented(x, key)), 0.0
-        logits, new, steepness = squared_gradient(
-            functools.partial(judge, d_params, batch_stats),
-            x,
-            augment=functools.partial(augmented, key=key),
-            due=True if penalty.every == 1 else state.step % penalty.every == 0,
-            homogeneous=getattr(D.module, "homogeneous", False),
-        )
-        return logits, new, penalty.every * now["gamma"] / 2 * steepness
-
-    fake, _ = generate(G.params)
-
-    def d_loss(d_params):
-        real_logits, stats, r1 = judge_and_penalize(d_params, D.batch_stats, images, key=keys[0], wanted=penalty.real)
-        fake_logits, stats, r2 = judge_and_penalize(d_params, stats, fake, key=keys[1], wanted=penalty.fake)
+    def d_loss(params):
+        judge = functools.partial(D, params=params)
+        real_logits, stats, r1 = punished(judge, real, 0, penalty.real)
+        fake_logits, stats, r2 = punished(functools.partial(judge, batch_stats=stats), fake, 1, penalty.fake)
         loss = objective.discriminator(real_logits, fake_logits)
-        return loss + (r1 + r2), (loss, r1 + r2, stats, real_logits, fake_logits)
+        weighed = penalty.every * now.gamma / 2 * r1 + penalty.every * now.gamma / 2 * r2
+        return loss + weighed, (loss, weighed, stats, real_logits, fake_logits)
 
-    (_, (loss_D, punished, d_stats, real_logits, fake_logits)), d_grads = jax.value_and_grad(d_loss, has_aux=True)(
-        D.params
-    )
-    D = D.updated(grads=d_grads, batch_stats=d_stats, learning_rate=now["learning_rate_D"], beta2=now["beta2"])
+    d_grads, (loss_D, weighed, stats, real_logits, fake_logits) = jax.grad(d_loss, has_aux=True)(D.params)
+    D = D.updated(grads=d_grads, batch_stats=stats, learning_rate=now.learning_rate_D, beta2=now.beta2)
 
-    def g_loss(g_params):
-        fake, g_stats = generate(g_params)  # the pass above, which XLA recognises and does not repeat
-        logits, d_stats = judge(D.params, D.batch_stats, augmented(fake, keys[2]))
-        seen = (logits,)
-        if objective.paired:
-            real_logits, d_stats = judge(D.params, d_stats, augmented(images, keys[3]))
-            seen = (logits, real_logits)
-        return objective.generator(*seen), (g_stats, d_stats, logits)
+    def g_loss(params):
+        fake, g_stats = G(z, params=params)  # the pass above, which XLA recognises and does not repeat
+        logits, d_stats = D(augmented(fake, 2))
+        if not objective.paired:
+            return objective.generator(logits), (g_stats, d_stats, logits)
+        real_logits, d_stats = D(augmented(real, 3), batch_stats=d_stats)
+        return objective.generator(logits, real_logits), (g_stats, d_stats, logits)
 
     (loss_G, (g_stats, d_stats, logits)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(G.params)
-
-    G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now["learning_rate_G"], beta2=now["beta2"])
+    G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
     decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
 
     metrics = {
@@ -186,12 +160,27 @@ def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, 
         "D_G_z2": jax.nn.sigmoid(logits).mean(),
         "grad_norm_D": optax.tree.norm(d_grads),
         "grad_norm_G": optax.tree.norm(g_grads),
+        **({"penalty": weighed} if penalty.real or penalty.fake else {}),
     }
-    if penalty.real or penalty.fake:
-        metrics["penalty"] = punished
     return state.replace(
         step=state.step + 1,
         generator=G,
         discriminator=D.replace(batch_stats=d_stats),
         ema=jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.ema, G.params),
     ), metrics
+
+
+def _drawn(state, images, key):
+    """The noise of a step, and five keys: four of augmentation, in the order of the passes through D, one of flips."""
+    z = state.latent.draw(jax.random.fold_in(key, state.step), images.shape[0])
+    if not (mesh := jax.typeof(images).sharding.mesh).empty:
+        # Left to itself XLA lets every device generate the whole batch.
+        z = jax.lax.with_sharding_constraint(z, NamedSharding(mesh, PartitionSpec("data")))
+    return z, jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _NO_STEP), state.step), 5)
+
+
+def _floats(state, images, key):
+    """Real images in [-1, 1], mirrored at random where the run wants that."""
+    if images.dtype == jnp.uint8:
+        images = jnp.asarray(from_uint8(images))
+    return augment.flip(key, images) if state.flips else images

@@ -76,5 +76,4 @@ class Monitor:
 
 @jax.jit
 def _judge(discriminator, images):
-    variables = {"params": discriminator.params, "batch_stats": discriminator.batch_stats}
-    return jnp.mean(discriminator.apply_fn(variables, images, train=False))
+    return jnp.mean(discriminator(images, train=False)[0])

@@ -46,7 +46,7 @@ def project_images(
     check_key(key)
     params = as_params(params)
     z = jax.vmap(lambda i: params.latent.draw(jax.random.fold_in(key, i), starts))(jnp.arange(len(images)))
-    drawn = jax.eval_shape(lambda: _draw(params, z[:1, 0])).shape[1:]
+    drawn = jax.eval_shape(lambda: params(z[:1, 0])).shape[1:]
     if images.shape[1:] != drawn:
         raise InputError(f"images must be of the shape (N, {', '.join(map(str, drawn))}), not {images.shape}")
     wanted = (images, features_of_floats(images), jnp.float32(feature_weight))
@@ -57,14 +57,10 @@ def project_images(
     return jnp.take_along_axis(z, best[:, None, None], axis=1)[:, 0]
 
 
-def _draw(params, z):
-    return params.generator.apply({"params": params.params, "batch_stats": params.batch_stats}, z, train=False)
-
-
 def _differences(params, wanted, z):
     """z (N, starts, dim) -> (N, starts)."""
     images, features, feature_weight = wanted
-    drawn = _draw(params, z.reshape(-1, z.shape[-1]))
+    drawn = params(z.reshape(-1, z.shape[-1]))
     pixels = jnp.square(drawn.reshape(*z.shape[:2], *images.shape[1:]) - images[:, None]).mean((2, 3, 4))
     seen = features_of_floats(drawn).reshape(*z.shape[:2], -1)
     return pixels + feature_weight * jnp.square(seen - features[:, None]).mean(2)

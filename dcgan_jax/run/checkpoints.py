@@ -288,7 +288,7 @@ def restore_state(workdir: str | Path, step: Step = "newest", **networks: Any) -
     Raises:
       InputError: as from ``restore``.
     """
-    return _restored(workdir, step, ("step", "generator", "discriminator", "ema", "settings"), networks)[0]
+    return _restored(workdir, step, ("step", "generator", "discriminator", "ema", "annealing"), networks)[0]
 
 
 def _restored(workdir, step, parts, networks):

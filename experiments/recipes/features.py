@@ -64,7 +64,7 @@ def discriminator_features(state, images):
     """(N, S, S, C) in [-1, 1] -> (N, 16 · all channels): each block's output, max-pooled to 4x4."""
     D = state.discriminator
     variables = {"params": D.params, "batch_stats": D.batch_stats}
-    _, seen = D.apply_fn(variables, images, train=False, capture_intermediates=True, mutable="intermediates")
+    _, seen = D.module.apply(variables, images, train=False, capture_intermediates=True, mutable="intermediates")
     maps = [block["__call__"][0] for name, block in sorted(seen["intermediates"].items()) if "Block" in name]
     pooled = [x.reshape(len(x), 4, x.shape[1] // 4, 4, x.shape[2] // 4, -1).max((2, 4)) for x in maps]
     return jnp.concatenate([x.reshape(len(x), -1) for x in pooled], axis=1)

@@ -92,7 +92,7 @@ def test_a_flip_mirrors_half_of_the_images(x):
 def test_the_probability_follows_from_the_number_of_images(tiny, setting, images, p):
     assert augment.probability(setting, images) == p
     state = create_state(dataclasses.replace(tiny, augment=setting), images=images)
-    assert state.settings["augment"].tolist() == [p, p] and state.augments == (p > 0)
+    assert state.annealing.start.augment == state.annealing.end.augment == p and state.augments == (p > 0)
 
 
 def test_real_and_generated_images_are_changed_in_both_updates(tiny):

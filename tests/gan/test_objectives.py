@@ -102,7 +102,7 @@ def test_the_penalty_and_its_gradient():
     D = state.discriminator
 
     def penalty(params):
-        return squared_gradient(lambda x: (D.apply_fn({"params": params}, x, train=True), None), images(0))[2]
+        return squared_gradient(lambda x: D(x, params=params), images(0))[2]
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(D.params)
     np.testing.assert_allclose(value, GOLDEN["penalty"], rtol=1e-5)
@@ -140,7 +140,7 @@ def test_every_other_step_twice_as_strong():
 @pytest.mark.parametrize(("side", "batch", "gamma"), [(16, 4, 4), (32, 32, 1), (16, 32, 0.5)])
 def test_without_a_weight_the_penalty_follows_side_and_batch(side, batch, gamma):
     state = create_state(Config(**{**vars(ROBUST), "gamma": 0.0, "image_size": side, "batch_size": batch}))
-    assert state.settings["gamma"].tolist() == [gamma, gamma]
+    assert (state.annealing.start.gamma, state.annealing.end.gamma) == (gamma, gamma)
 
 
 def test_what_is_annealed_goes_from_start_to_end():
@@ -149,11 +149,11 @@ def test_what_is_annealed_goes_from_start_to_end():
     )
     state = create_state(Config(**{**vars(config), "discriminator_rate": 2, "anneal_images": 800}))
     for step, left in ((0, 1), (100, 0.5), (200, 0), (2**30, 0)):  # 4 images each
-        now = state.replace(step=jnp.int32(step)).current(BATCH)
-        np.testing.assert_allclose(now["gamma"], 0.05 + left * 0.45, rtol=1e-5)
-        np.testing.assert_allclose(now["beta2"], 0.99 - left * 0.09, rtol=1e-5)
-        np.testing.assert_allclose(now["learning_rate_G"], 5e-4 + left * 5e-4, rtol=1e-5)
-        np.testing.assert_allclose(now["learning_rate_D"], 1e-3 + left * 1e-3, rtol=1e-5)
+        now = state.annealing.at(jnp.int32(step), BATCH)
+        np.testing.assert_allclose(now.gamma, 0.05 + left * 0.45, rtol=1e-5)
+        np.testing.assert_allclose(now.beta2, 0.99 - left * 0.09, rtol=1e-5)
+        np.testing.assert_allclose(now.learning_rate_G, 5e-4 + left * 5e-4, rtol=1e-5)
+        np.testing.assert_allclose(now.learning_rate_D, 1e-3 + left * 1e-3, rtol=1e-5)
 
 
 @pytest.mark.parametrize("limit", [0, 1e-3, 0.3, 1e3])
@@ -217,7 +217,7 @@ def test_the_penalty_s_passes_serve_the_loss_too():
 
     def loss(params, homogeneous):
         def judge(x, **scale):
-            return D.apply_fn({"params": params}, x, train=True, **scale), None
+            return D(x, params=params, **scale)
 
         changed = functools.partial(augment, KEY)
         logits, _, steepness = squared_gradient(judge, x, augment=changed, homogeneous=homogeneous)

@@ -132,8 +132,7 @@ def test_four_steps_follow_float64(monkeypatch):
         return np.array(trace)
 
     def wider(network):
-        module = dataclasses.replace(network.module, activations=jnp.float64)
-        return network.replace(module=module, apply_fn=module.apply)
+        return network.replace(module=dataclasses.replace(network.module, activations=jnp.float64))
 
     def reference(fast, few, reference, a, b, dtype, turned, *_):
         return reference(a, b, jnp.float64, turned)
