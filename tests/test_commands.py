@@ -123,15 +123,30 @@ def test_a_refused_start_leaves_no_folder_behind(tiny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_skipped_files_are_named_in_the_run_folder_and_the_batch_size_is_right_at_once(photos, tiny, tmp_path):
+def test_skipped_files_are_named_in_the_run_folder(photos, tiny, tmp_path):
     data = shutil.copytree(photos, tmp_path / "data")
     for i in range(5):
         (data / f"bad{i}.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match="larger than the 12 images .*: use --batch-size 12 or less"):
-        fit(dataclasses.replace(tiny, data=str(data), batch_size=14), tmp_path / "run")
     fit(dataclasses.replace(tiny, data=str(data), steps=1), tmp_path / "run")
     lines = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
     assert [line.split(" (")[0] for line in lines] == [f"bad{i}.png" for i in range(5)]
+
+
+def test_a_run_of_fewer_images_than_a_batch_has(photos, tiny, tmp_path, capsys):
+    """They come round again within a batch. One picture alone is refused."""
+    data = tmp_path / "data"
+    data.mkdir()
+    config = dataclasses.replace(tiny, data=str(data), steps=2, batch_size=10)
+    for i, only in enumerate(("one picture", "2 copies of one picture")):
+        shutil.copy(photos / "even" / "00.png", data / f"{i}.png")
+        with pytest.raises(InputError, match=f"holds {only}, but a network learns what many .*: give some hundred"):
+            fit(config, tmp_path / "run")
+        assert "warning: 1 different" not in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+    shutil.copy(photos / "odd" / "01.png", data / "another.png")
+    fit(config, tmp_path / "run")
+    assert [line["step"] for line in metrics_of(tmp_path / "run")] == [2]
+    assert "warning: 2 different images are few" in capsys.readouterr().err
 
 
 def test_restoring_all_of_a_run_needs_no_configuration(photos, tiny, tmp_path):

@@ -46,7 +46,7 @@ class Picture(NamedTuple):
 
     Attributes:
       square: uint8 (image_size, image_size, channels).
-      transparent: whether it has transparent pixels, or could have.
+      transparent: whether the background is seen through some of its pixels.
       values: its lowest and highest value, if they are wider than 8 bits and integers.
       problem: why its colour profile was ignored.
     """
@@ -183,5 +183,6 @@ def _picture(image: Image.Image, values: depth.Values | None, config: Config) ->
         padded.paste(image.resize(inner, filtering), (left, top))
         image = padded
     if clear:
+        clear = image.getchannel("A").getextrema() != (255, 255)
         image = Image.alpha_composite(Image.new("RGBA", square, config.background), image).convert(mode)
     return Picture(np.asarray(image).reshape(*square, config.channels), clear, values, problem)

@@ -141,21 +141,26 @@ def _thumbnails(path: PurePosixPath) -> str | None:
     return next((folder for folder in path.parts[:-1] if folder.lower() in _THUMBNAILS), None)
 
 
+def folders(names: Iterable[str]) -> int:
+    """In how many folders these files lie."""
+    return len({PurePosixPath(name).parent for name in names})
+
+
 def labels(names: Iterable[str]) -> list[str]:
     """The label of each name: its folder at the first level where folders differ, "" if it has none there.
 
     A level of which all folders are called train, test and the like is passed over.
     """
-    folders = [PurePosixPath(name).parts[:-1] for name in names]
-    level = _level(folders)
-    return [parts[level] if level < len(parts) else "" for parts in folders]
+    paths = [PurePosixPath(name).parts[:-1] for name in names]
+    level = _level(paths)
+    return [parts[level] if level < len(parts) else "" for parts in paths]
 
 
-def _level(folders):
-    deepest = max(map(len, folders), default=0)
+def _level(paths):
+    deepest = max(map(len, paths), default=0)
     for with_none in (False, True):  # first as if files that lie higher were not there
         for level in range(deepest):
-            kinds = {parts[level] if level < len(parts) else "" for parts in folders if with_none or level < len(parts)}
+            kinds = {parts[level] if level < len(parts) else "" for parts in paths if with_none or level < len(parts)}
             if len(kinds) > 1 and not {kind.lower() for kind in kinds} <= _SPLITS:
                 return level
     return max(deepest - 1, 0)

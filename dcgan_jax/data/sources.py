@@ -18,7 +18,7 @@ import numpy as np
 from dcgan_jax.config import Config
 from dcgan_jax.data import remote, sprites
 from dcgan_jax.data.decode import check_size
-from dcgan_jax.data.listing import labels, pictures, slashed, walk
+from dcgan_jax.data.listing import folders, labels, pictures, slashed, walk
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import mib, reading, user_path
 
@@ -48,12 +48,13 @@ class Item(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A set of pictures: its name, a fingerprint of its content, and the pictures."""
+    """A set of pictures: its name, a fingerprint of its content, the pictures, and in how many folders they lie."""
 
     name: str
     fingerprint: str
     count: int
     items: Callable[[], Iterator[Item]]
+    folders: int = 0
 
 
 def open_source(config: Config, cache: Path) -> Source:
@@ -125,7 +126,7 @@ def _folder(root: Path) -> Source:
         for name, label in zip(names, labels(names), strict=True):
             yield Item(name, label, lambda path=root / name: _read_file(path))
 
-    return Source(str(root.resolve()), _digest(facts()), len(names), items)
+    return Source(str(root.resolve()), _digest(facts()), len(names), items, folders(names))
 
 
 def _read_file(path: Path) -> bytes:
@@ -169,7 +170,7 @@ def _zip(path: Path) -> Source:
         for name, label in zip(names, labels(map(read_as, names)), strict=True):
             yield Item(read_as(name), label, lambda member=members[name]: load(member))
 
-    return Source(str(path.resolve()), _digest(facts), len(names), items)
+    return Source(str(path.resolve()), _digest(facts), len(names), items, folders(map(read_as, names)))
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -16,7 +16,7 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -25,16 +25,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.decode import read_picture
+from dcgan_jax.data.decode import Picture, read_picture
 from dcgan_jax.data.depth import Values, notices
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, need_room, write_text, writing
 
-_FORMAT = 5
+_FORMAT = 6
 _FILES = ("images.u8", "labels.npy", "manifest.json")
 _SUMS = "SHA256SUMS"
 _CHECKED = "checked"
+_FEW = 200
+"""Fewer different images than this get a warning: a network learns them by heart."""
+_MANY_COPIES = 0.1
+"""A larger share of copies gets a warning."""
 
 
 class Store:
@@ -47,6 +51,8 @@ class Store:
       digest: SHA-256 of the images.
       skipped: a line for each file that could not be decoded.
       off_colour: a line for each file whose colour profile was ignored.
+      copies: how many images are exact copies of others.
+      transparent: how many pictures have transparent pixels.
       values: of the pictures with more than 8 bits a value, by what their files mean by black and white.
 
     Raises:
@@ -64,6 +70,8 @@ class Store:
             self.skipped = tuple(manifest["skipped"])
             self.off_colour = tuple(manifest["off_colour"])
             self.values = tuple(Values(*map(float, values)) for values in manifest["values"])
+            self.copies = int(manifest["copies"])
+            self.transparent = int(manifest["transparent"])
             self.labels = np.load(path / "labels.npy", allow_pickle=False)
             self._file = open(path / "images.u8", "rb", buffering=0)  # noqa: SIM115 - as long as the store
             weakref.finalize(self, self._file.close)
@@ -135,9 +143,43 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
     if store.off_colour:
         ignored = f"{len(store.off_colour)} pictures in {source.name} have a colour profile that cannot be used"
         print(printable(f"{ignored}, and are taken as sRGB: {_some(store.off_colour)}"), file=sys.stderr)
-    for line in notices(store.values, source.name, config.range):
+    for line in (_understood(store, source), *_warnings(store), *notices(store.values, source.name, config.range)):
         print(printable(line), file=sys.stderr)
     return store
+
+
+def _understood(store: Store, source: Source) -> str:
+    """What was found, in one line."""
+
+    def some(count, noun):
+        return f"{count:,} {noun}{'s' * (count != 1)}"
+
+    counts = np.bincount(store.labels, minlength=len(store.label_names))
+    kinds = [f"{store.label_names[i] or 'without one'} {counts[i]:,}" for i in np.argsort(-counts, kind="stable")]
+    labels = "no labels"
+    if any(store.label_names):
+        labels = f"{some(len(kinds), 'label')} ({', '.join(kinds[:5])}{', …' * (len(kinds) > 5)})"
+    folders = f" in {some(source.folders, 'folder')}" if source.folders else ""
+    return (
+        f"{source.name}: {some(len(store), 'image')}{folders}, {labels}, {len(store.skipped):,} skipped, "
+        f"{store.copies:,} exact copies of others, {store.transparent:,} with transparent pixels"
+    )
+
+
+def _warnings(store: Store) -> Iterator[str]:
+    """What to expect of images that teach little."""
+    different = len(store) - store.copies
+    if store.copies > _MANY_COPIES * len(store):
+        yield (
+            f"warning: {store.copies:,} of {len(store):,} images are exact copies of others: expect these pictures to "
+            "be drawn more often, and every figure to look better than it is, since copies are on both sides of a "
+            "comparison; delete the copies, or keep them if this is meant"
+        )
+    if 1 < different < _FEW:  # a run refuses one alone
+        yield (
+            f"warning: {different:,} different images are few: expect these very images again, or parts of them, "
+            f"rather than new ones; from {_FEW} on something can be learned, and thousands are better"
+        )
 
 
 def _existing(path: Path) -> Store | None:
@@ -178,9 +220,44 @@ def _some(lines) -> str:
     return "; ".join(lines[:3]) + ("; …" if len(lines) > 3 else "")
 
 
+class _Found:
+    """What is known of the pictures of a source, while they are decoded one after another."""
+
+    def __init__(self):
+        self.labels, self.names = [], {}
+        self.skipped, self.off_colour, self.values = [], [], {}
+        self.transparent, self._hashes, self._digest = 0, bytearray(), hashlib.sha256()
+
+    def skip(self, name: str, problem: str) -> None:
+        self.skipped.append(printable(f"{name} ({problem})"))
+
+    def add(self, item: Item, picture: Picture) -> bytes:
+        """Note down a picture; returns its bytes."""
+        content = picture.square.tobytes()
+        self._digest.update(content)
+        self._hashes += hashlib.blake2b(content, digest_size=8).digest()
+        self.labels.append(self.names.setdefault(item.label, len(self.names)))
+        self.transparent += picture.transparent
+        if picture.problem:
+            self.off_colour.append(printable(f"{item.name} ({picture.problem})"))
+        if values := picture.values:
+            self.values[values[2:4]] = values.merged(self.values.get(values[2:4]))
+        return content
+
+    def manifest(self) -> dict:
+        return {
+            "digest": self._digest.hexdigest(),
+            "labels": list(self.names),
+            "skipped": self.skipped,
+            "off_colour": self.off_colour,
+            "copies": len(self.labels) - len(np.unique(np.frombuffer(self._hashes, np.uint64))),
+            "transparent": self.transparent,
+            "values": list(self.values.values()),
+        }
+
+
 def _build(source: Source, config: Config, folder: Path) -> None:
-    labels, names, skipped, digest = [], {}, [], hashlib.sha256()
-    off_colour, seen = [], {}
+    found = _Found()
 
     def square(item: Item):
         try:
@@ -199,29 +276,19 @@ def _build(source: Source, config: Config, folder: Path) -> None:
     ):
         for item, picture, problem in tqdm(squares, total=source.count, unit="img", desc="preparing images"):
             if problem:
-                skipped.append(printable(f"{item.name} ({problem})"))
+                found.skip(item.name, problem)
             else:
-                out.write(picture.square.tobytes())
-                digest.update(picture.square.tobytes())
-                if picture.problem:
-                    off_colour.append(printable(f"{item.name} ({picture.problem})"))
-                if values := picture.values:
-                    seen[values[2:4]] = values.merged(seen.get(values[2:4]))
-                labels.append(names.setdefault(item.label, len(names)))
-    if len(skipped) > len(labels):
-        raise InputError(_summary(skipped, len(labels), source))
-    if not labels:
+                out.write(found.add(item, picture))
+    if len(found.skipped) > len(found.labels):
+        raise InputError(_summary(found.skipped, len(found.labels), source))
+    if not found.labels:
         raise InputError(f"{source.name} holds no images")
-    np.save(folder / "labels.npy", np.asarray(labels, np.int32))
+    np.save(folder / "labels.npy", np.asarray(found.labels, np.int32))
     manifest = {
-        "shape": [len(labels), config.image_size, config.image_size, config.channels],
+        "shape": [len(found.labels), config.image_size, config.image_size, config.channels],
         "source": source.name,
         "fingerprint": source.fingerprint,
-        "digest": digest.hexdigest(),
-        "labels": list(names),
-        "skipped": skipped,
-        "off_colour": off_colour,
-        "values": list(seen.values()),
+        **found.manifest(),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
     (folder / _SUMS).write_bytes(_sums(folder))

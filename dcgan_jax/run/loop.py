@@ -16,7 +16,6 @@ import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store, prepare
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.objectives import Objective
@@ -109,7 +108,7 @@ def fit(
 def _open_store(config: Config) -> Store:
     cache = cache_folder()
     store = prepare(open_source(config, cache), config, cache)
-    _check_count(config, len(held_out(store, config.held_out)[0]))
+    _check_count(config, store)
     if config.device_data:
         _check_memory(store)
     return store
@@ -294,11 +293,11 @@ def _check_room(config, folder, networks):
     need_room(folder.path, sum(x.size * x.dtype.itemsize for x in shapes), "a checkpoint")
 
 
-def _check_count(config, count):
-    if count < config.batch_size:
+def _check_count(config, store):
+    if len(store) - store.copies < 2:
+        only = "one picture" if len(store) == 1 else f"{len(store)} copies of one picture"
         raise InputError(
-            f"batch_size {config.batch_size} is larger than the {count} images of {config.data} to train on: "
-            f"use --batch-size {count} or less, or more images"
+            f"{config.data} holds {only}, but a network learns what many pictures have in common: give some hundred"
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 from helpers import prepared
 from PIL import Image
 
-from dcgan_jax.data import store
+from dcgan_jax.data import sources, store
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import locked
 
@@ -78,6 +78,52 @@ def test_more_than_half_bad_is_an_error(tmp_path):
         prepared(broken_folder(tmp_path / "most", good=5, bad=6), tmp_path / "cache")
     assert list((tmp_path / "cache" / "stores").iterdir()) == []
     assert len(prepared(broken_folder(tmp_path / "half", good=5, bad=5), tmp_path / "cache")) == 5
+
+
+def understood(path, cache, capsys, **changes):
+    """What is said of the images, the second time when they come from the cache."""
+    said = []
+    for _ in range(2):
+        prepared(path, cache, **changes)
+        said.append([line for line in capsys.readouterr().err.splitlines() if line and "preparing" not in line])
+    assert said[0] == said[1]
+    return [line for line in said[0] if not line.startswith("skipped")]
+
+
+def test_one_line_says_what_was_understood(tmp_path, capsys):
+    root = broken_folder(tmp_path / "some", good=240, bad=3)
+    for name in ("cat/2019", "cat/2020", "dog"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(root / "good1.png", root / "cat" / "2019" / "copy.png")
+    for name, alpha in (("cat/2020/clear", 0), ("dog/half", 128), ("dog/opaque", 255)):
+        Image.new("RGBA", (8, 8), (1, 100, 200, alpha)).save(root / f"{name}.webp", lossless=True)
+    Image.new("LA", (8, 8), (7, 255)).save(root / "dog" / "gray.png")  # is good7.png, with an opaque layer
+    assert understood(root, tmp_path / "cache", capsys) == [
+        f"{root}: 245 images in 4 folders, 3 labels (without one 240, dog 3, cat 2), 3 skipped, "
+        "2 exact copies of others, 2 with transparent pixels"
+    ]
+
+
+def test_few_images_and_many_copies_get_a_warning_that_says_what_to_expect(photos, tmp_path, capsys):
+    line, few = understood(photos, tmp_path, capsys)
+    assert line.endswith(
+        "12 images in 2 folders, 2 labels (even 6, odd 6), 0 skipped, 0 exact copies of others, 0 with transparent pixels"
+    )
+    assert few.startswith("warning: 12 different images are few: expect these very images again")
+    root = shutil.copytree(photos, tmp_path / "twice")
+    shutil.copytree(photos, root / "again")
+    line, copies, few = understood(root, tmp_path, capsys)
+    assert "24 images in 4 folders" in line and "12 exact copies of others" in line
+    assert copies.startswith(
+        "warning: 12 of 24 images are exact copies of others: expect these pictures to be drawn more often"
+    )
+    assert few.startswith("warning: 12 different images")
+
+
+def test_what_is_no_folder_is_understood_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sources, "SPRITE_COUNT", 200)
+    (line,) = understood("sprites", tmp_path, capsys)
+    assert line.startswith("sprites-0: 200 images, 10 labels (") and ", 0 exact copies of others, 0 with" in line
 
 
 @pytest.mark.parametrize(
@@ -230,6 +276,8 @@ def test_reading_a_store_does_not_make_it_resident(tmp_path):
         "labels": [""],
         "skipped": [],
         "off_colour": [],
+        "copies": 0,
+        "transparent": 0,
         "values": [],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
