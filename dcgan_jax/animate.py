@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _SECONDS_PER_STOP, _WIDTH = 1.5, 340
+_LIMIT = 128_000_000
+"""Most pixels of all frames together, which are in memory at once: about 1 GB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ def animate(arguments: Arguments) -> None:
     scale = arguments.scale or max(1, 64 // side)
     columns, rows = arguments.size or (max(1, _WIDTH // (side * scale)), max(1, 200 // (side * scale)))
     count = round(arguments.seconds * arguments.fps)
+    _check_size(columns, rows, (side + 2) * scale, count)
     draw = _walk(arguments, columns * rows, count) if arguments.what == "walk" else _training(folder, columns, rows)
     sheets = [grid(images[: columns * rows], columns).repeat(scale, 0).repeat(scale, 1) for images in draw]
     if arguments.what == "training":  # the last grid stays for a sixth of the time
@@ -76,6 +79,20 @@ def animate(arguments: Arguments) -> None:
         size = out.stat().st_size
     h, w = sheets[0].shape[:2]
     print(f"{out}: {count} frames of {w}x{h}, {size / 1e6:.1f} MB")
+
+
+def _check_size(columns: int, rows: int, cell: int, count: int) -> None:
+    """Refuse what would not fit into memory, before anything is drawn.
+
+    Raises:
+      InputError: says how large it is, and what to make smaller.
+    """
+    pixels = count * columns * rows * cell**2
+    if pixels > _LIMIT:
+        raise InputError(
+            f"{count} frames of {columns * cell}x{rows * cell} are {pixels / 1e6:,.0f} million pixels, more than "
+            f"{_LIMIT / 1e6:.0f}: give a smaller --size, --scale, --seconds or --fps"
+        )
 
 
 def _walk(arguments: Arguments, tiles: int, count: int) -> "Iterator[np.ndarray]":

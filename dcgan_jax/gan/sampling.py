@@ -14,8 +14,8 @@ _STATISTICS = 1024  # latents for BatchNorm's statistics when a training state i
 
 
 @functools.partial(jax.jit, static_argnames="num")
-def _latents(params: GeneratorParams, key, num):
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num))
+def _latents(params: GeneratorParams, key, start, num):
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(num))
     return jax.vmap(lambda k: params.latent.draw(k, 1)[0])(keys)
 
 
@@ -55,16 +55,18 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
     return jnp.concatenate(chunks)
 
 
-def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) -> jax.Array:
+def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *, start: int = 0) -> jax.Array:
     """Draw ``num`` images from a trained generator.
 
-    Image ``i`` depends only on ``params``, ``key`` and ``i``, not on ``num``.
+    Image ``i`` depends only on ``params``, ``key`` and ``i``, not on ``num``. All are in memory at once, for a moment
+    twice: 98 kB each at 64x64 RGB. Draw many in parts: ``sample(params, key, 500, start=1500)``.
 
     Args:
       params: what ``dcgan_jax.restore`` or ``generator_params`` returns, or a whole training state, whose averaged
         weights are used.
       key: a JAX random key, such as ``jax.random.key(0)``.
       num: how many images, at least 1.
+      start: the number of the first image.
 
     Returns:
       float32 (num, H, W, C) in [-1, 1].
@@ -76,7 +78,9 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64) ->
     params = as_params(params)
     if num < 1:
         raise InputError(f"num {num} must be at least 1")
-    return decode(params, _latents(params, key, num))
+    if not 0 <= start <= 2**31 - num:
+        raise InputError(f"start {start} must lie in [0, 2**31 - num]")
+    return decode(params, _latents(params, key, start, num))
 
 
 @jax.jit

@@ -10,16 +10,31 @@ from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import replacing
 
+SIDE = 4096
+"""Pixels, at most, that a sheet of any number of images is wide; ``grid`` itself lays out up to 64 million pixels."""
+_LIMIT = 64_000_000
+
+
+def square_columns(count: int, size: int, padding: int = 2) -> int:
+    """How many columns make ``count`` images of ``size`` pixels a square, or a part of them one of ``SIDE`` pixels."""
+    return min(math.isqrt(max(count - 1, 0)) + 1, max(1, (SIDE - padding) // (size + padding)))
+
 
 def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
     """Lay uint8 images (N, H, W, C) out row by row on white; the last row may be short.
 
     Returns:
       uint8 array (rows·(H + padding) + padding, columns·(W + padding) + padding, C).
+
+    Raises:
+      InputError: that is more than 64 million pixels.
     """
     n, h, w, c = images.shape
     rows = -(-n // columns)
-    sheet = np.full((rows * (h + padding) + padding, columns * (w + padding) + padding, c), 255, np.uint8)
+    height, width = rows * (h + padding) + padding, columns * (w + padding) + padding
+    if height * width > _LIMIT:
+        raise InputError(f"{n} images make a sheet of {width}x{height} pixels, which is too large: lay out fewer")
+    sheet = np.full((height, width, c), 255, np.uint8)
     for i, image in enumerate(images):
         y, x = padding + i // columns * (h + padding), padding + i % columns * (w + padding)
         sheet[y : y + h, x : x + w] = image
