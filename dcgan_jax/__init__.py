@@ -7,6 +7,8 @@
 
 import importlib
 import os
+import sys
+import types
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from dcgan_jax.gan.step import train_step
     from dcgan_jax.metrics.projection import project_images
     from dcgan_jax.run.checkpoints import restore, restore_state
+    from dcgan_jax.run.classes import Classes, evaluate_classes
+    from dcgan_jax.run.evaluation import Evaluation, evaluate
     from dcgan_jax.run.loop import fit
+    from dcgan_jax.run.report import report
     from dcgan_jax.system.errors import InputError, Stopped
     from dcgan_jax.views.grid import show
 
@@ -31,9 +36,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 __version__ = "0.1.0"
 
 __all__ = [
+    "Classes",
     "Config",
     "Discriminator",
     "DiscriminatorBlock",
+    "Evaluation",
     "Generator",
     "GeneratorBlock",
     "InputError",
@@ -41,10 +48,13 @@ __all__ = [
     "Stopped",
     "create_state",
     "decode",
+    "evaluate",
+    "evaluate_classes",
     "fit",
     "from_uint8",
     "generator_params",
     "project_images",
+    "report",
     "restore",
     "restore_state",
     "sample",
@@ -65,7 +75,10 @@ _ROOMS = {
     "gan.step": "train_step",
     "metrics.projection": "project_images",
     "run.checkpoints": "restore restore_state",
+    "run.classes": "Classes evaluate_classes",
+    "run.evaluation": "Evaluation evaluate",
     "run.loop": "fit",
+    "run.report": "report",
     "system.errors": "InputError Stopped",
     "views.grid": "show",
 }
@@ -76,6 +89,20 @@ def __getattr__(name):  # PEP 562: `--help` and `import dcgan_jax` import only w
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Face(types.ModuleType):
+    """``from dcgan_jax import evaluate`` is the function, also after the module of the command has been imported.
+
+    Python puts each submodule into its package under its name; one of a function's name only goes to ``sys.modules``.
+    """
+
+    def __setattr__(self, name, value):
+        if name not in _HOME or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
 
 
 def __dir__():

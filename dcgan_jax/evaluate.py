@@ -3,26 +3,16 @@
 Samples are compared with the images that the run was trained on. The floor is what real images get in their place."""
 
 import dataclasses
-import functools
-import json
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import write_text, writing
 from dcgan_jax.system.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from dcgan_jax.data.store import Store
-    from dcgan_jax.metrics.evaluate import Figures
-    from dcgan_jax.metrics.features import FeatureSet
-    from dcgan_jax.run.folder import RunFolder
-
-SETS = 3
-"""Sets of samples for each checkpoint, which give the range of a figure."""
-_SHOWN, _PIECE, _NUM, _NUM_CLASSES = 64, 512, 5000, 10_000
+    from dcgan_jax.run.classes import Classes
+    from dcgan_jax.run.evaluation import Evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +20,7 @@ class Arguments:
     """The flags of ``evaluate``."""
 
     workdir: Path
-    """Folder of the run. Overwrites evaluation.json, evaluation.png and pairs.png in it."""
+    """Folder of the run. Adds to evaluation.json in it, and overwrites evaluation.png and pairs.png."""
     num: int | None = None
     """Number of samples in each of three sets, by default 5000, compared with as many images: at most half of those
     there are. With --classes by default 10000, all of them sorted."""
@@ -52,152 +42,113 @@ class Arguments:
     """Compare in the features of the FID, and print the FID: the file classify_image_graph_def.pb of Inception."""
 
     def __post_init__(self):
-        if self.num is not None and self.num < 6:
-            raise InputError(f"num {self.num} must be at least 6")
         if self.classes and len(self.step or ()) > 1:
             raise InputError(f"step {' '.join(map(str, self.step or ()))} must be one step with --classes")
         if self.class_names and not self.classes:
             raise InputError("class_names must come with --classes")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
-        if self.inception and self.features != "cifar":
-            raise InputError("--inception has features of its own: leave out --features")
+        if self.classes and self.inception:
+            raise InputError("--inception cannot be used with --classes: leave one of them out")
+
+    def options(self) -> dict[str, Any]:
+        """What both kinds of evaluation are told."""
+        num = {} if self.num is None else {"num": self.num}
+        return {**num, "features": self.features, "ema": self.ema, "seed": self.seed}
 
 
-def evaluate(arguments: Arguments) -> None:
-    """Print a table for each checkpoint, and write ``evaluation.json``, and ``evaluation.png`` of the latest one.
+def run(arguments: Arguments) -> None:
+    """Evaluate, and print what was found.
 
     Raises:
       InputError: the run cannot be restored, its images are others or too few, or something cannot be written.
     """
-    import jax
-    import numpy as np
-    from tqdm import tqdm
-
-    from dcgan_jax.classes import evaluate_classes
-    from dcgan_jax.gan.pixels import to_uint8
-    from dcgan_jax.gan.sampling import sample
-    from dcgan_jax.metrics.distances import frechet_distance
-    from dcgan_jax.metrics.evaluate import Reals
-    from dcgan_jax.metrics.features import store_features
-    from dcgan_jax.run.checkpoints import restore
-    from dcgan_jax.run.doctor import findings
+    from dcgan_jax.run.classes import evaluate_classes
+    from dcgan_jax.run.evaluation import evaluate_steps
     from dcgan_jax.run.folder import RunFolder
-    from dcgan_jax.system.cache import cache_compilations, cache_folder
-    from dcgan_jax.views.evaluation import save_evaluation
-    from dcgan_jax.views.grid import grid, save_png
 
-    cache_compilations()
-    features = _features(arguments)
-    folder = RunFolder(arguments.workdir)
-    steps = arguments.step or (("best",) if arguments.classes else ("best", "newest"))
-    restored = (restore(folder.path, step, ema=arguments.ema) for step in steps)
-    generators = {int(params.step): params for params in restored}
-    store = _images(folder)
-
-    def draw(params, number, num):
-        key, starts = jax.random.fold_in(jax.random.key(arguments.seed), number), range(0, num, _PIECE)
-        pieces = (sample(params, jax.random.fold_in(key, start), min(_PIECE, num - start)) for start in starts)
-        return np.concatenate([to_uint8(piece) for piece in pieces])  # as floats they take four times the room
-
+    folder, options = RunFolder(arguments.workdir), arguments.options()
     if arguments.classes:
-        ((step, params),) = generators.items()
-        draws = [functools.partial(draw, params, number, arguments.num or _NUM_CLASSES) for number in range(SETS)]
-        evaluate_classes(folder, store, draws, step=step, names=arguments.class_names)
+        step = arguments.step[0] if arguments.step else "best"
+        _print_classes(evaluate_classes(folder.path, step, names=arguments.class_names, **options))
+        print(f"{folder.classes.name} and {folder.classes_picture.name} in {folder.path}")
         return
-    real_vectors = store_features(store, cache_folder(), features)
-    reals = Reals(
-        store.take,
-        real_vectors,
-        features=features,
-        num=arguments.num or _NUM,
-        groups=store.labels,
-        seed=arguments.seed,
-    )
-
-    jobs = [(step, number) for step in sorted(generators) for number in range(SETS)]
-    shown: dict[str, np.ndarray] = {}  # the last images and their features
-
-    def one_set(job):
-        step, number = job
-        images = draw(generators[step], number, reals.n)
-        vectors = features.vectors(images)
-        if job == jobs[-1]:
-            shown.update(images=images, vectors=vectors)
-        return reals.compare(images, vectors)
-
-    sets: dict[int, list[dict[str, float]]] = {step: [] for step in sorted(generators)}
-    with ThreadPool(2) as threads:  # two at a time: neither drawing nor comparing keeps all cores busy
-        measured = tqdm(threads.imap(one_set, jobs), total=len(jobs), desc="sets of samples", unit="set")
-        for (step, _), values in zip(jobs, measured, strict=True):
-            sets[step].append(values)
-
-    found = []
-    for step, values in sets.items():
-        figures = reals.figures(values)
-        print(f"step {step}: {SETS} sets of {reals.n} samples against {reals.n} real images")
-        print(f"{_table(figures, features)}\n")
-        about = {"step": step, "n": reals.n, "features": features.name}
-        if arguments.inception:  # as papers do it: against all real images
-            samples = features.vectors(draw(generators[step], SETS, arguments.num or _NUM))
-            about["fid"] = {"value": frechet_distance(real_vectors, samples), "n": len(samples), "reals": len(store)}
-            print(f"FID of {len(samples)} samples against all {len(store)} images: {about['fid']['value']:.4g}\n")
-        found.append({**about, "metrics": {name: of._asdict() for name, of in figures.items()}})
-    pairs = reals.closest(shown["images"], shown["vectors"], num=_SHOWN // 2)
-    with writing(folder.path):
-        write_text(folder.evaluation, json.dumps(found, indent=2) + "\n")
-        save_png(folder.pairs, grid(pairs.reshape(-1, *pairs.shape[2:]), columns=8))
-        save_evaluation(folder.evaluation_picture, reals.images[:_SHOWN], shown["images"][:_SHOWN], pairs, step=step)
-    for finding in findings(folder.read_metrics(), images=len(store)):
-        print(finding.text)
+    steps = arguments.step or ("best", "newest")
+    evaluations = evaluate_steps(folder.path, steps, inception=arguments.inception, **options)
+    for evaluation in evaluations:
+        _print_evaluation(evaluation)
+    _print_health(folder, evaluations)
     print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}; to add them to its report:")
     print(f"  python -m dcgan_jax.report --workdir {arguments.workdir}")
 
 
-def _features(arguments: Arguments) -> "FeatureSet":
-    from dcgan_jax.metrics.features import CIFAR
-    from dcgan_jax.metrics.imagenet import imagenet
-    from dcgan_jax.metrics.inception import inception
-
-    if arguments.inception:
-        return inception(arguments.inception)
-    return imagenet() if arguments.features == "imagenet" else CIFAR
-
-
-def _images(folder: "RunFolder") -> "Store":
-    """The images that the run was trained on."""
-    from dcgan_jax.data.sources import open_source
-    from dcgan_jax.data.store import prepare
-    from dcgan_jax.system.cache import cache_folder
-
-    config, then = folder.config(), folder.images_then()
-    store = prepare(open_source(config, cache_folder()), config, cache_folder())
-    if then and store.digest != then["sha256"]:
-        raise InputError(
-            f"{config.data} has other images than {folder.path} was trained on ({len(store)} now, {then['count']} "
-            "then): restore those to evaluate the run"
-        )
-    return store
-
-
-def _table(figures: "dict[str, Figures]", features: "FeatureSet") -> str:
+def _print_evaluation(evaluation: "Evaluation") -> None:
+    """A table, how far the samples are from the images, and which figures are unusual."""
     from dcgan_jax.metrics.evaluate import labels
+    from dcgan_jax.run.evaluation import SETS
+    from dcgan_jax.run.verdict import judge, of_evaluation, unusual
 
-    rows: list[tuple[str, ...]] = [("", "value", "low", "high", "floor", "n", "better")]
-    for name, of in figures.items():
-        label, better = labels(features)[name]
-        rows.append((label, *(f"{x:.4g}" for x in (of.value, of.low, of.high, of.floor)), str(of.n), better))
+    print(f"step {evaluation.step}: {SETS} sets of {evaluation.n} samples against {evaluation.n} real images")
+    rows = [["", "value", "low", "high", "floor", "n"]]
+    better = ["better"]
+    for name, figure in evaluation.figures.items():
+        label, good = labels(evaluation.features)[name]
+        numbers = (figure.value, figure.low, figure.high, figure.floor)
+        rows.append([label, *(f"{x:.4g}" for x in numbers), str(figure.n)])
+        better.append(good)
+    for line, good in zip(_aligned(rows), better, strict=True):
+        print(f"{line}  {good}")
+    if fid := evaluation.fid:
+        print(f"FID of {fid.n} samples against all {fid.reals} images: {fid.value:.4g}")
+    measured = of_evaluation(evaluation)
+    print(judge(measured))
+    for text in unusual(measured):
+        print(f"unusual: {text}")
+    print()
+
+
+def _print_health(folder, evaluations: "list[Evaluation]") -> None:
+    """What is wrong with the run, and what to do next."""
+    from dcgan_jax.run.doctor import findings
+    from dcgan_jax.run.verdict import advice, at_best, of_evaluation
+
+    lines, images = folder.read_metrics(), (folder.images_then() or {}).get("count", 0)
+    for finding in findings(lines, images=images):
+        print(finding.text)
+    known = at_best(lines, evaluations) or [of_evaluation(evaluations[-1])]
+    if text := advice(lines, folder.config(), images=images, known=known):
+        print(text)
+
+
+def _print_classes(found: "Classes") -> None:
+    from dcgan_jax.run.evaluation import SETS
+
+    about, junk = found.classifier, found.junk
+    print(f"step {found.step}: {SETS} sets of {found.n} samples, compared in {found.features} features")
+    print(f"the classifier names {about['accuracy']:.1%} of {about['held_out']} held-out images rightly")
+    value, low, high, floor = (f"{100 * x:.3g}" for x in (junk.value, junk.low, junk.high, junk.floor))
+    print(f"junk: {value} ({low} to {high}; reals {floor}) % of the samples")
+    columns = {"share": ("share %", 100), "junk": ("junk %", 100), "kid": ("KID", 1), "fd": ("FD", 1)}
+    columns |= {"precision": ("precision", 1), "coverage": ("coverage", 1)}
+    rows = [["", *(part for head, _ in columns.values() for part in (head, "reals")), "n"]]
+    for name, figures in found.classes:
+        cells = []
+        for column, (_, scale) in columns.items():
+            figure = figures.get(column)
+            cells += [f"{figure.value * scale:.3g}", f"{figure.floor * scale:.3g}"] if figure else ["", ""]
+        rows.append([name, *cells, str(figures["kid"].n) if "kid" in figures else "too few"])
+    print("\n".join(_aligned(rows)))
+    print(found.finding)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines with the first column left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = []
-    for label, *numbers, better in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:])]
-        lines.append("  ".join([f"{label:<{widths[0]}}", *cells, better]))
-    return "\n".join(lines)
+    return ["  ".join([f"{row[0]:<{widths[0]}}", *map("{:>{}}".format, row[1:], widths[1:])]) for row in rows]
 
 
 def main() -> None:
+    """Read the command line and evaluate."""
     keep_freed_memory()
-    cli.run(evaluate, cli.parse(Arguments, description=__doc__))
+    cli.run(run, cli.parse(Arguments, description=__doc__))
 
 
 if __name__ == "__main__":

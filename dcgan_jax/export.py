@@ -11,7 +11,7 @@ from typing import Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import parse_json, reading, write_bytes, writing
+from dcgan_jax.system.files import reading, write_bytes, writing
 
 Format = Literal["html", "safetensors", "onnx"]
 _LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
@@ -66,6 +66,7 @@ def export(arguments: Arguments) -> None:
     """
     from dcgan_jax.run import hub, portable
     from dcgan_jax.run.checkpoints import restore
+    from dcgan_jax.run.evaluation import figures_of_step
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.views.explorer import explorer
     from dcgan_jax.views.folding import folded
@@ -77,11 +78,12 @@ def export(arguments: Arguments) -> None:
     layers, config = folded(params), folder.config()
     assert params.step is not None  # a run's
     step = int(params.step)
-    metrics, title = _figures(folder, step), f"{_title(config.data)}, step {step:,}"
+    known, title = figures_of_step(folder, step), f"{_title(config.data)}, step {step:,}"
+    metrics = {figure.key: figure.value for figure in known}
     files: dict[str, bytes] = {}
     for name in formats:
         if name == "html":
-            page = explorer(layers, latent=params.latent, title=title, facts=_facts(config, metrics))
+            page = explorer(layers, latent=params.latent, title=title, facts=_facts(config, known))
             files["explorer.html"] = page.encode()
         elif name == "safetensors":
             files[portable.NAME] = portable.to_safetensors(params, metrics)
@@ -100,7 +102,7 @@ def export(arguments: Arguments) -> None:
             with reading(folder.report):
                 files[folder.report.name] = folder.report.read_bytes()
         files["samples.png"] = _sheet(params)
-        card = hub.model_card(arguments.push, title, config, metrics, list(files))
+        card = hub.model_card(arguments.push, title, config, [figure.row() for figure in known], list(files))
         print(hub.push(arguments.push, {"README.md": card.encode(), **files}, f"Step {step}"))
 
 
@@ -115,36 +117,19 @@ def _sheet(params) -> bytes:
     return buffer.getvalue()
 
 
-def _figures(folder, step: int) -> dict[str, float]:
-    """What is known about a step: its line of metrics.jsonl, and what ``evaluate`` found."""
-    from dcgan_jax.run.history import line_of
-
-    line = line_of(folder.metrics, step) or {}
-    figures = {name: value for name, value in line.items() if name != "step"}
-    if folder.evaluation.exists():
-        try:
-            with reading(folder.evaluation):
-                for found in parse_json(folder.evaluation.read_text()):
-                    if found["step"] == step:
-                        figures.update({name: of["value"] for name, of in found["metrics"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"{folder.evaluation} is damaged ({type(error).__name__}: {error}): delete it, or evaluate again"
-            raise InputError(problem) from None
-    return figures
-
-
 def _title(data: str) -> str:
     return Path(data).stem or data if "/" in data else data
 
 
-def _facts(config, metrics) -> list[str]:
+def _facts(config, known) -> list[str]:
     prior = {"normal": "N(0, 1)", "uniform": "uniform"}[config.latent]
     facts = [
         f"{config.image_size}×{config.image_size} {'RGB' if config.channels == 3 else 'grayscale'}",
         f"width {config.width}",
         f"{config.latent_dim} latent numbers, {prior}",
     ]
-    return facts + [f"{name.upper()} {metrics[name]:.4g}" for name in ("kid", "fd") if name in metrics]
+    shown = [figure for figure in known if figure.metric in ("kid", "fd")]
+    return facts + [f"{figure.name} {figure.value:.4g}" for figure in shown]
 
 
 def main() -> None:

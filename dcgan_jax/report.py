@@ -4,13 +4,8 @@ The page is a single file that loads nothing, so it can be passed on. ``train`` 
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dcgan_jax import cli
-from dcgan_jax.system.errors import InputError, first_line
-
-if TYPE_CHECKING:
-    from dcgan_jax.views.report import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,42 +20,21 @@ class Arguments:
     """The file to write; by default report.html in the run's folder, or comparison.html for two runs."""
 
 
-def report(arguments: Arguments) -> None:
-    """Write the page.
+def run(arguments: Arguments) -> None:
+    """Write the page and name it with its size.
 
     Raises:
-      InputError: a folder is no run, or the file cannot be written.
+      InputError: a folder is no run, something in it is damaged, or the file cannot be written.
     """
-    from dcgan_jax.run.folder import RunFolder
-    from dcgan_jax.run.report import write_page
-    from dcgan_jax.system.cache import cache_compilations
+    from dcgan_jax.run.report import report
 
-    cache_compilations()
-    folder = RunFolder(arguments.workdir)
-    out = RunFolder.output(arguments.out or (folder.comparison if arguments.against else folder.report))
-    runs = [_described(workdir) for workdir in (arguments.workdir, arguments.against) if workdir is not None]
-    write_page(out, runs)
+    out = report(arguments.workdir, against=arguments.against, out=arguments.out)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
-
-
-def _described(workdir: Path) -> "Run":
-    from dcgan_jax.run.checkpoints import restore
-    from dcgan_jax.run.folder import RunFolder
-    from dcgan_jax.run.report import describe
-
-    folder = RunFolder(workdir)
-    folder.config()  # no run at all is an error; one whose generator cannot be restored still has a report
-    params, why = None, ""
-    try:
-        params = restore(workdir)
-    except InputError as error:
-        why = f"No generator to draw with: {first_line(error)}."
-    return describe(folder, params, why=why)
 
 
 def main() -> None:
     """Read the command line and write the page."""
-    cli.run(report, cli.parse(Arguments, description=__doc__))
+    cli.run(run, cli.parse(Arguments, description=__doc__))
 
 
 if __name__ == "__main__":

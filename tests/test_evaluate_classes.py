@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -10,11 +11,12 @@ import pytest
 from pictures import SHAPES, write_shapes
 from PIL import Image
 
-from dcgan_jax import Config, InputError, fit
-from dcgan_jax.classes import _names, _sentence
-from dcgan_jax.evaluate import Arguments, evaluate
+from dcgan_jax import Config, InputError, evaluate_classes, fit
+from dcgan_jax.evaluate import Arguments
+from dcgan_jax.evaluate import run as command
 from dcgan_jax.metrics.classes import ClassFigures
 from dcgan_jax.metrics.evaluate import Figures
+from dcgan_jax.run.classes import _names, load_classes, sentence
 
 FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
 
@@ -49,8 +51,9 @@ def test_the_command_answers_which_class_works_best(run):
         assert set(of) == {"name", *FIGURES} and all(math.isfinite(x) for name in FIGURES for x in of[name].values())
     excess = [of["kid"]["value"] - of["kid"]["floor"] for of in known]
     assert excess == sorted(excess) and excess[0] > 0
-    title, heads, *lines = done.stdout.splitlines()[1:]
-    assert heads.split()[:3] == ["share", "%", "reals"] and title.startswith("36 held-out images rightly")
+    title, accuracy, junk, heads, *lines = done.stdout.splitlines()
+    assert title == "step 2: 3 sets of 300 samples, compared in CIFAR features" and found["features"] == "CIFAR"
+    assert heads.split()[:3] == ["share", "%", "reals"] and accuracy.endswith("36 held-out images rightly")
     assert [line.split()[0] for line in lines[:3]] == [of["name"] for of in found["classes"]]
     assert lines[3] == found["finding"] and lines[4].startswith("classes.json and classes.png in")
     if len(known) > 1:
@@ -67,11 +70,25 @@ def test_the_finding_names_the_best_the_worst_and_what_is_hardly_drawn():
         return ClassFigures(label, {name: Figures(*pair, pair[0], pair[0], 90) for name, pair in values.items()})
 
     ranked = [figures(2, 0.1, 0.6), figures(0, 0.5, 0.3), figures(1, 0.9, 0.1)]
-    assert _sentence(("a", "b", "c"), ranked) == (
-        "c (KID 0.05 over its floor, FD 2 times its floor) works best, b (KID 0.85 over its floor, FD 2 times its floor) "
+    assert sentence(("a", "b", "c"), ranked, "CIFAR") == (
+        "In CIFAR features c (KID 0.05 over its floor, FD 2 times its floor) works best, b (KID 0.85 over its floor, FD 2 times its floor) "
         "works worst. Drawn less than half as often as among the images: b."
     )
-    assert _sentence(("a", "b", "c"), ranked[:1]).startswith("Too few samples of each class")
+    assert sentence(("a", "b", "c"), ranked[:1], "CIFAR").startswith("Too few samples of each class")
+
+
+def test_classes_are_compared_in_the_features_that_were_asked_for(run, tmp_path):
+    workdir = shutil.copytree(run, tmp_path / "run")
+    ours, theirs = (evaluate_classes(workdir, num=24, features=name) for name in ("cifar", "imagenet"))
+    assert (ours.features, theirs.features) == ("CIFAR", "ImageNet") and ours.n == theirs.n == 24
+    ours, theirs = ({one.name: one.figures for one in result.classes} for result in (ours, theirs))
+    known = [name for name in ours if "fd" in ours[name]]
+    assert known
+    for name in known:  # the same samples, sorted alike, at other distances
+        assert ours[name]["share"] == theirs[name]["share"] and ours[name]["junk"] == theirs[name]["junk"]
+        assert theirs[name]["fd"].floor > 1.5 * ours[name]["fd"].floor
+    stored = load_classes(workdir / "classes.json")
+    assert stored.features == "ImageNet" and {one.name: one.figures for one in stored.classes} == theirs
 
 
 def test_names_follow_the_numbers_not_the_order_in_which_the_labels_were_found():
@@ -80,7 +97,7 @@ def test_names_follow_the_numbers_not_the_order_in_which_the_labels_were_found()
 
 def test_what_makes_no_sense_is_refused(run):
     with pytest.raises(InputError, match="class_names: 2 names for the labels 0, 1, 2: give one name for each"):
-        evaluate(Arguments(run, classes=True, class_names=("a", "b")))
+        command(Arguments(run, classes=True, class_names=("a", "b")))
     with pytest.raises(InputError, match="class_names must come with --classes"):
         Arguments(run, class_names=("a",))
     with pytest.raises(InputError, match="step 1 2 must be one step with --classes"):

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcgan_jax import Config, InputError, fit
+from dcgan_jax import Config, InputError, evaluate, fit
 from dcgan_jax.data import sprites
-from dcgan_jax.evaluate import Arguments, evaluate
+from dcgan_jax.evaluate import Arguments
+from dcgan_jax.evaluate import run as command
 from dcgan_jax.metrics.evaluate import LABELS
+from dcgan_jax.run.evaluation import load_evaluations
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def run(creatures, tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(run):
     """evaluation.json of both checkpoints."""
-    evaluate(Arguments(run, step=(2, 1)))
+    command(Arguments(run, step=(2, 1)))
     return json.loads((run / "evaluation.json").read_text())
 
 
@@ -75,7 +77,7 @@ def test_a_generator_that_has_learned_nothing_is_worse_than_one_that_has(creatur
     config = Config(data=str(creatures), image_size=16, width=16, batch_size=16, steps=300, augment="off")
     for steps in (1, 300):
         fit(dataclasses.replace(config, steps=steps), tmp_path)
-    evaluate(Arguments(tmp_path, step=(1, 300)))
+    command(Arguments(tmp_path, step=(1, 300)))
     untrained, trained = (of["metrics"] for of in json.loads((tmp_path / "evaluation.json").read_text()))
     for name in ("fd", "kid", "diversity", "swd", "mean", "deviation", "nearest"):
         values = untrained[name]["low"], trained[name]["high"], trained[name]["floor"]
@@ -101,6 +103,9 @@ assert "tensorflow" not in sys.modules
     assert head.split() == ["value", "low", "high", "floor", "n", "better"]
     for (label, better), row in zip(LABELS.values(), rows):
         assert row.startswith(label) and row.endswith(better)
+    verdict = rows[len(LABELS)]
+    assert verdict.startswith("Far from the real images: ") and "CIFAR features are lenient" in verdict
+    assert any(row.startswith("unusual: C_T ") for row in rows) and any("--recipe robust" in row for row in rows)
     assert "FID" not in done.stdout
     (checkpoint,) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (checkpoint["step"], checkpoint["n"]) == (2, 30)
@@ -115,7 +120,7 @@ def test_features_of_the_images_are_kept_and_damaged_ones_made_again(run, found,
 
     def again():
         looked_at.clear()
-        evaluate(Arguments(run, num=20))
+        command(Arguments(run, num=20))
         return sum(looked_at), (run / "evaluation.json").read_text()
 
     (kept,) = [path for path in (cache / "features").iterdir() if path.stat().st_size == 32 + 240 * 128 * 4]
@@ -129,10 +134,13 @@ def test_features_of_the_images_are_kept_and_damaged_ones_made_again(run, found,
 
 
 def test_imagenet_features_are_named_and_kept_apart(run, found, cache, capsys):
+    by_step = {of["step"]: of for of in json.loads((run / "evaluation.json").read_text())}
     before = set((cache / "features").iterdir())
-    evaluate(Arguments(run, num=20, features="imagenet"))
-    (checkpoint,) = json.loads((run / "evaluation.json").read_text())
-    assert found[0]["features"] == "CIFAR" and checkpoint["features"] == "ImageNet"
+    command(Arguments(run, num=20, features="imagenet"))
+    after = json.loads((run / "evaluation.json").read_text())
+    (checkpoint,) = (of for of in after if of["features"] == "ImageNet")
+    assert [of for of in after if of["features"] == "CIFAR"] == list(by_step.values())  # another ruler, another entry
+    assert (checkpoint["step"], checkpoint["n"], checkpoint["seed"], checkpoint["ema"]) == (2, 20, 0, True)
     assert list(checkpoint["metrics"]) == list(LABELS)
     ours, theirs = (of["metrics"]["fd"]["floor"] for of in (found[0], checkpoint))
     assert theirs > 2 * ours
@@ -158,14 +166,21 @@ def test_the_fid_is_that_of_the_samples_against_all_images(run, found, tmp_path,
     stand_in = FeatureSet("Inception", lambda images: images.reshape(len(images), -1)[:, ::64] / np.float32(64), b"1")
     monkeypatch.setattr(inception, "inception", lambda file: stand_in)
     shutil.copytree(run, tmp_path / "run")
-    evaluate(Arguments(tmp_path / "run", num=200, inception=tmp_path / "graph.pb"))
-    (checkpoint,) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    command(Arguments(tmp_path / "run", num=200, inception=tmp_path / "graph.pb"))
+    checkpoint = json.loads((tmp_path / "run" / "evaluation.json").read_text())[-1]
     assert checkpoint["features"] == "Inception"
     assert checkpoint["fid"] == {"value": checkpoint["fid"]["value"], "n": 200, "reals": 240}
-    assert compared == [((240, 12), (200, 12))]
+    assert compared[-1] == ((240, 12), (200, 12))
+    assert evaluate(tmp_path / "run", num=200, inception=tmp_path / "graph.pb").fid == (
+        checkpoint["fid"]["value"],
+        200,
+        240,
+    )
     assert f"FID of 200 samples against all 240 images: {checkpoint['fid']['value']:.4g}" in capsys.readouterr().out
     with pytest.raises(InputError, match="leave out --features"):
-        Arguments(run, features="imagenet", inception=tmp_path / "graph.pb")
+        evaluate(run, features="imagenet", inception=tmp_path / "graph.pb")
+    with pytest.raises(InputError, match="cannot be used with --classes: leave one of them out"):
+        Arguments(run, classes=True, inception=tmp_path / "graph.pb")
 
 
 def test_other_images_are_refused(run, found, tmp_path):
@@ -173,15 +188,36 @@ def test_other_images_are_refused(run, found, tmp_path):
     about = json.loads((run / "images.json").read_text())
     (tmp_path / "run" / "images.json").write_text(json.dumps({**about, "count": 7, "sha256": about["sha256"][::-1]}))
     with pytest.raises(InputError, match=r"other images than .* was trained on \(240 now, 7 then\)"):
-        evaluate(Arguments(tmp_path / "run"))
+        command(Arguments(tmp_path / "run"))
     assert (tmp_path / "run" / "evaluation.json").read_text() == (run / "evaluation.json").read_text()
 
 
 def test_what_cannot_be_evaluated_is_refused_with_a_sentence(run, tmp_path):
     with pytest.raises(InputError, match="not the folder of a run"):
-        evaluate(Arguments(tmp_path))
+        command(Arguments(tmp_path))
     with pytest.raises(InputError, match="no checkpoint of step 7, only 1, 2"):
-        evaluate(Arguments(run, step=(7,)))
-    for wrong in ({"num": 5}, {"seed": -1}):
-        with pytest.raises(InputError, match="must"):
-            Arguments(run, **wrong)
+        command(Arguments(run, step=(7,)))
+    for wrong, text in (({"num": 5}, "at least 6"), ({"seed": -1}, "must lie"), ({"features": "dog"}, "choose cifar")):
+        with pytest.raises(InputError, match=text):
+            evaluate(run, **wrong)
+
+
+def test_the_function_returns_what_the_file_holds_and_replaces_the_same_step_only(run, found, tmp_path):
+    workdir = shutil.copytree(run, tmp_path / "run")
+    (workdir / "evaluation.json").write_text(json.dumps(found))
+    evaluated = evaluate(workdir, 1, num=20, ema=False)
+    assert (evaluated.step, evaluated.n, evaluated.features, evaluated.ema) == (1, 20, "CIFAR", False)
+    again = evaluate(workdir, 1, num=24)
+    first, raw, second = load_evaluations(workdir / "evaluation.json")
+    assert (first, raw) == (again, evaluated) and second.figures["fd"]._asdict() == found[1]["metrics"]["fd"]
+    assert first.n == 24 and first.figures["fd"].value != raw.figures["fd"].value
+
+
+def test_a_damaged_evaluation_is_named_before_the_work_and_stays_as_it_is(run, tmp_path):
+    workdir = shutil.copytree(run, tmp_path / "run")
+    (workdir / "evaluation.json").write_text("[3]")
+    with pytest.raises(InputError, match=r"evaluation\.json is damaged .*: delete it, and evaluate again"):
+        evaluate(workdir)
+    assert (workdir / "evaluation.json").read_text() == "[3]"
+    (workdir / "evaluation.json").unlink()  # the remedy
+    assert evaluate(workdir, num=12).n == 12

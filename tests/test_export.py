@@ -36,7 +36,12 @@ def run(photos, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("exported") / "run"
     config = Config(data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, steps=4, checkpoint_every=2)
     fit(dataclasses.replace(config, log_every=2), workdir)
-    found = [{"step": 2, "n": 6, "metrics": {"fd": {"value": 12.5, "floor": 1.5, "low": 12, "high": 13, "n": 6}}}]
+    figures = [{"value": value, "floor": 1.5, "low": 12, "high": 93, "n": 6} for value in (12.5, 11.5, 90)]
+    steps = ((2, "CIFAR"), (4, "CIFAR"), (4, "ImageNet"))
+    found = [
+        {"step": step, "n": 6, "features": name, "metrics": {"fd": figure}}
+        for (step, name), figure in zip(steps, figures)
+    ]
     (workdir / "evaluation.json").write_text(json.dumps(found))
     return workdir
 
@@ -62,6 +67,13 @@ def test_all_formats_that_are_installed_are_the_default_and_the_others_are_named
     assert not (tmp_path / "none").exists()
 
 
+def test_each_figure_in_the_explorer_says_by_which_features(run, tmp_path):
+    export(Arguments(run, tmp_path, formats=("html",)))
+    page = (tmp_path / "explorer.html").read_text()
+    assert '"FD (CIFAR features), 6 samples 11.5", "FD (ImageNet features), 6 samples 90"' in page
+    assert "samples 12.5" not in page  # that is another step's
+
+
 def test_safetensors_come_back_as_the_same_generator(run, tmp_path):
     safetensors = pytest.importorskip("safetensors")
     export(Arguments(run, tmp_path, formats=("safetensors",), step=2))
@@ -74,7 +86,7 @@ def test_safetensors_come_back_as_the_same_generator(run, tmp_path):
         about = json.loads(file.metadata()["dcgan_jax"])
     assert about["latent"] == {"dim": 8, "distribution": "normal"} and about["step"] == 2
     assert about["generator"]["image_size"] == 16 and about["generator"]["width"] == 4
-    assert about["metrics"]["fd"] == 12.5 and about["metrics"]["loss_G"] > 0
+    assert about["metrics"]["CIFAR/fd"] == 12.5 and about["metrics"]["loss_G"] > 0
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert 4 * numbers < path.stat().st_size < 4 * numbers + 2500
 
@@ -267,6 +279,8 @@ def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
     assert server.files.pop("samples.png").startswith(b"\x89PNG")
     assert server.files == local and "generator.safetensors" in local
     assert 'restore("hf:me/things")' in card and "| width | 4 |" in card and "| loss_G | " in card
+    for row in ("FD (CIFAR features), 6 samples | 11.5 | 1.5", "FD (ImageNet features), 6 samples | 90 | 1.5"):
+        assert f"| {row} |" in card
     assert str(run.parent) not in card  # no path of this machine
     assert {"explorer.html", "report.html"} <= set(re.findall(r"`(\S+)`: ", card))
 

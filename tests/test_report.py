@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcgan_jax import InputError, fit
+from dcgan_jax import InputError, fit, report
 from dcgan_jax.config import Config
-from dcgan_jax.report import Arguments, report
 from dcgan_jax.run import report as gathering
 from dcgan_jax.run.doctor import Finding
 from dcgan_jax.views.grid import grid, save_png, tiles
 
 HOSTILE = "<script>alert(1)<!-- body -->"
+FIGURE = {"value": 0.25, "floor": 0.5, "low": 0.125, "high": 0.75, "n": 6}
+CLASSES = {"step": 6, "n": 6, "junk": FIGURE, "classes": [], "finding": ""}
 
 
 @pytest.fixture(scope="module")
@@ -102,26 +103,56 @@ def test_the_verdict_comes_first_and_names_the_best_step(run, monkeypatch):
     told = [Finding("fine", False, 2, "G is fine"), Finding("collapse", True, 5, "D won: try --width 8")]
     seen = {}
     monkeypatch.setattr(gathering, "findings", lambda lines, images: seen.update(n=len(lines), images=images) or told)
-    report(Arguments(run))
+    report(run)
     text = text_of((run / "report.html").read_text())
     assert seen == {"n": 6, "images": 12}
-    wanted = ["Alarm Step 5: D won: try --width 8.", "Note Step 2: G is fine.", "best step 4 by coverage", "KID 2.5 floor -0.125", "Losses"]  # fmt: skip
+    wanted = [
+        "Step 5 D won: try --width 8.",
+        "On the way, but easy to tell from the real images",
+        "50% of the real images have a sample like them, about half of what other real images reach (coverage 97%)",
+        "step 4, CIFAR features, measured while training",
+        "Step 2 G is fine.",
+        "Next What to do next",
+        "best step 4 by coverage",
+        "coverage 0.5 real images 0.97",
+        "KID (CIFAR features) 2.5 real images -0.125",
+        "Losses",
+    ]
     places = [text.index(part) for part in wanted]
-    assert places == sorted(places) and "went wrong" not in text
-    assert "coverage 0.5 floor 0.97" in text and text.count("floor -0.125") == 2
+    assert places == sorted(places) and "ood" not in text.split("Losses")[0].replace("How good", "")
+
+
+def test_the_figures_of_a_page_are_from_one_source_and_say_which(run):
+    """The tiles and the verdict are those of ``evaluate`` where it looked at the best step, and by the strictest ruler."""
+    figure = {"value": 0.5, "floor": 0.5, "low": 0.5, "high": 0.5, "n": 6}
+    near = {name: {**figure, "value": 0.9, "floor": 0.9} for name in ("precision", "recall", "coverage")}
+    ours = {"step": 4, "n": 2000, "features": "CIFAR", "ema": True, "seed": 0, "metrics": {"fd": figure, **near}}
+    far = {**figure, "value": 80.0, "floor": 4.0}
+    theirs = {**ours, "features": "ImageNet", "metrics": {**near, "fd": far}}
+    (run / "evaluation.json").write_text(json.dumps([ours, theirs]))
+    report(run)
+    text = text_of((run / "report.html").read_text())
+    verdict, rest = text.split("These figures: step 4, ImageNet features, measured by evaluate on 2,000 samples.")
+    assert "Far from the real images" in verdict and "20 times that of real images" in verdict
+    assert "FD (ImageNet features) 80 real images 4" in verdict and "CIFAR" not in verdict.split("best step")[1]
+    assert "The curves below show CIFAR features of fewer samples" in rest
+    tables = rest.split("By evaluate, in ")[1:]
+    assert tables[0].startswith("CIFAR features") and "FD (CIFAR features) 0.5 (0.5 to 0.5)" in tables[0]
+    assert tables[1].startswith("ImageNet features") and "FD (ImageNet features) 80 (0.5 to 0.5) 4 6 lower" in tables[1]
+    assert "80 (" not in tables[0]
 
 
 def test_evaluation_classes_and_several_starts_are_shown(run):
-    figure = {"value": 0.25, "floor": 0.5, "low": 0.125, "high": 0.75, "n": 6}
+    figure = FIGURE
     (run / "evaluation.json").write_text(json.dumps([{"step": 6, "n": 6, "metrics": {"kid": figure}}]))
     (run / "classes.json").write_text(
-        json.dumps({"classes": [{"name": "odd", "share": {**figure, "n": 3}}], "finding": "Odd works best."})
+        json.dumps({**CLASSES, "classes": [{"name": "odd", "share": {**figure, "n": 3}}], "finding": "Odd works best."})
     )
     pairs = np.random.default_rng(0).integers(0, 256, (32, 1, 1, 3), np.uint8).repeat(16, 1).repeat(16, 2)
     save_png(run / "pairs.png", grid(pairs, columns=8))
     once = json.loads((run / "timing.json").read_text())
     (run / "timing.json").write_text(json.dumps([{**once[0], "seconds": 3600}, {**once[0], "seconds": 125}]))
-    report(Arguments(run))
+    report(run)
     page = (run / "report.html").read_text()
     text = text_of(page)
     assert (
@@ -146,10 +177,7 @@ def test_a_resumed_run_adds_to_its_time(trained, photos, tmp_path):
 
 def test_nothing_of_a_run_becomes_markup(run, tmp_path):
     hostile = run.rename(tmp_path / HOSTILE.replace("/", ""))
-    (hostile / "classes.json").write_text(json.dumps({"classes": [{HOSTILE: HOSTILE}], "finding": HOSTILE}))
-    (hostile / "evaluation.json").write_text(
-        json.dumps([{"step": 6, "metrics": {HOSTILE: {"value": HOSTILE, "floor": '"><img src=x onerror=alert(1)>'}}}])
-    )
+    (hostile / "classes.json").write_text(json.dumps({**CLASSES, "classes": [{"name": HOSTILE}], "finding": HOSTILE}))
     config = json.loads((hostile / "config.json").read_text())
     (hostile / "config.json").write_text(json.dumps({**config, "data": f"/x/{HOSTILE}", "background": "'\"><b>"}))
     timing = json.loads((hostile / "timing.json").read_text())
@@ -159,7 +187,7 @@ def test_nothing_of_a_run_becomes_markup(run, tmp_path):
     lines = (hostile / "metrics.jsonl").read_text().splitlines()
     lines[-1] = json.dumps({**json.loads(lines[-1]), f"{HOSTILE}'\"": 1.0, f"{HOSTILE}'\"_floor": 0.5})
     (hostile / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    report(Arguments(hostile, out=tmp_path / "page.html"))
+    report(hostile, out=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.count("&lt;script&gt;alert(1)&lt;!-- body --&gt;") > 8
     seen = Tags(page).seen
@@ -176,7 +204,7 @@ def test_nothing_of_a_run_becomes_markup(run, tmp_path):
 def test_a_run_with_less_in_it_has_a_shorter_report(run, gone, tmp_path):
     path = run / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    report(Arguments(run))
+    report(run)
     page = (run / "report.html").read_text()
     assert "<h2>Verdict</h2>" in page
     assert ("has no checkpoint yet" in page) == (gone == "checkpoints")
@@ -184,7 +212,7 @@ def test_a_run_with_less_in_it_has_a_shorter_report(run, gone, tmp_path):
 
 def test_damaged_files_and_folders_that_are_no_run_are_refused(run, tmp_path):
     with pytest.raises(InputError, match="not the folder of a run"):
-        report(Arguments(tmp_path))
+        report(tmp_path)
     for name, text in (
         ("timing.json", "{"),
         ("timing.json", "3"),
@@ -195,8 +223,22 @@ def test_damaged_files_and_folders_that_are_no_run_are_refused(run, tmp_path):
         there = (run / name).read_text() if (run / name).exists() else None
         (run / name).write_text(text)
         with pytest.raises(InputError, match=f"{re.escape(name)} is damaged .*: delete it"):
-            report(Arguments(run))
+            report(run)
         (run / name).write_text(there) if there else (run / name).unlink()
+
+
+def test_training_ends_with_a_report_whatever_its_extras_hold(trained, photos, tmp_path, capsys):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
+    (workdir / "evaluation.json").write_text('[{"step": 6}]')
+    (workdir / "classes.json").write_text("[3]")
+    (workdir / "pairs.png").write_bytes(b"\x89PNG half")
+    config = Config.load(workdir / "config.json")
+    fit(dataclasses.replace(config, steps=8), workdir)
+    text, printed = text_of((workdir / "report.html").read_text()), capsys.readouterr().err
+    for name in ("evaluation.json", "classes.json", "pairs.png"):
+        assert re.search(rf"Damaged and left out here: \S*{re.escape(name)} ", text), name
+        assert re.search(rf"left out of report\.html: \S*{re.escape(name)} .*", printed), name
+    assert "8 of 8 steps" in text
 
 
 def test_noise_at_full_size_stays_under_five_megabytes(run):
@@ -209,7 +251,7 @@ def test_noise_at_full_size_stays_under_five_megabytes(run):
     save_png(run / "pairs.png", grid(noise, columns=8))
     for step in range(16):
         save_png(run / "samples" / f"step_{step:06d}.png", grid(noise, columns=8))
-    report(Arguments(run, against=run))
+    report(run, against=run)
     page = (run / "comparison.html").read_bytes()
     assert 3_000_000 < len(page) < 5_000_000
     steps = [int(step) for step in re.findall(rb'data-step="(\d+)"', page)]
@@ -257,7 +299,7 @@ return result;
 def test_the_page_works_in_a_browser(run, tmp_path, width, dark):
     other = shutil.copytree(run, tmp_path / "other")
     (other / "samples" / "step_000002.png").unlink()
-    report(Arguments(run, against=other, out=tmp_path / "page.html"))
+    report(run, against=other, out=tmp_path / "page.html")
     browser = chromium.Browser(tmp_path / "profile")
     browser.emulate(width, dark=dark)
     browser.open(

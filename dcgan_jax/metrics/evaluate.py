@@ -39,9 +39,9 @@ LABELS = {
 network's features."""
 
 
-def labels(features: FeatureSet = CIFAR) -> dict[str, tuple[str, str]]:
-    """``LABELS`` as they are when images are compared by ``features``."""
-    return {name: (text.replace(CIFAR.name, features.name), better) for name, (text, better) in LABELS.items()}
+def labels(features: str) -> dict[str, tuple[str, str]]:
+    """``LABELS`` as they are when images are compared in the features of this name."""
+    return {name: (text.replace(CIFAR.name, features), better) for name, (text, better) in LABELS.items()}
 
 
 _SWD_IMAGES = 1000  # at most: 128 patches of each are sorted along 512 directions on each level

@@ -1,6 +1,7 @@
 """Runs on the Hugging Face Hub: the only file that imports huggingface_hub. HF_ENDPOINT and HF_TOKEN are its own."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from dcgan_jax.config import Config
@@ -53,11 +54,17 @@ def push(repository: str, files: dict[str, bytes], message: str) -> str:
         return str(address)
 
 
-def model_card(repository: str, title: str, config: Config, metrics: dict[str, float], names: list[str]) -> str:
-    """The README.md of a repository with the files ``names``. It holds no path of this machine."""
+def model_card(
+    repository: str, title: str, config: Config, figures: Sequence[tuple[str, str, str]], names: list[str]
+) -> str:
+    """The README.md of a repository with the files ``names``. It holds no path of this machine.
+
+    Args:
+      figures: what is known of this step: full name, value, what real images get.
+    """
     shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
     settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
-    figures = "".join(f"| {name} | {value:.4g} |\n" for name, value in metrics.items())
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in figures)
     about = {
         "samples.png": "![Samples](samples.png)",
         "explorer.html": "`explorer.html`: download and open it. It draws images in your browser.",
@@ -87,6 +94,6 @@ images = sample(restore("hf:{repository}"), jax.random.key(0))  # floats in [-1,
 | setting | |
 |---|---|
 {settings}
-| figure at this step | |
-|---|---|
-{figures}"""
+| figure at this step | value | real images |
+|---|---|---|
+{rows}"""

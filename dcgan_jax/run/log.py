@@ -25,6 +25,7 @@ from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.run.doctor import Finding, best, findings
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.run.history import cut
+from dcgan_jax.run.verdict import summary
 from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import write_text, writing
 from dcgan_jax.views.curves import save_progress
@@ -151,14 +152,9 @@ class RunLog:
         return findings(self._history.lines, images=self._images)
 
     def summary(self) -> list[str]:
-        """What there is to say at the end: the best step, and what is wrong with the run."""
-        if not (evaluated := self._history.evaluated):
-            return []
-        top = best(evaluated)
-        kid = f"KID {top['kid']:.3g}, real images {top['kid_floor']:.2g}"
-        of = f"best of {self._history.evaluations:,} evaluations"
-        wrong = [finding.text for finding in self._findings()]
-        return [f"{of}: step {top['step']} ({kid}, coverage {top['coverage']:.2f})", *wrong]
+        """What there is to say at the end: the best step, how good it is, what is wrong, and what to do next."""
+        history = self._history
+        return summary(history.lines, self._config, images=self._images, evaluations=history.evaluations)
 
     def timing(self, step: int, images_per_second: float | None) -> None:
         """Record in timing.json how long this start of the run has taken up to ``step``, and on what machine."""

@@ -1,6 +1,7 @@
 """What a run folder holds, gathered for its report."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,70 @@ from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
-from dcgan_jax.run.doctor import best, findings
+from dcgan_jax.metrics.evaluate import labels
+from dcgan_jax.run.checkpoints import restore
+from dcgan_jax.run.classes import Classes, load_classes
+from dcgan_jax.run.doctor import findings
+from dcgan_jax.run.evaluation import Evaluation, load_evaluations
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.verdict import advice, at_best, judge, unusual
+from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import reading, write_text, writing
 from dcgan_jax.views.grid import tiles
 from dcgan_jax.views.report import Run, page
 
 _GRIDS = 32
-_RANGE = ("value", "low", "high")
+_COLUMNS = 6  # checkpoints in a table
 _WALK = (6, 8)  # rows and columns: fewer than the 64 images that are decoded together
 
 
+def report(workdir: str | Path, *, against: str | Path | None = None, out: str | Path | None = None) -> Path:
+    """Write a run, or two beside each other, as one HTML page, as ``python -m dcgan_jax.report`` does.
+
+    Args:
+      workdir: the folder of the run.
+      against: the folder of a second run, shown beside it with the same axes.
+      out: the file to write; by default ``report.html`` in the run's folder, or ``comparison.html`` for two runs.
+
+    Returns:
+      The file.
+
+    Raises:
+      InputError: a folder is no run, something in it is damaged, or the file cannot be written.
+    """
+    cache_compilations()
+    folder = RunFolder(workdir)
+    path = RunFolder.output(out or (folder.report if against is None else folder.comparison))
+    write_page(path, [_restored(place) for place in (workdir, against) if place is not None])
+    return path
+
+
+def _restored(workdir) -> Run:
+    folder = RunFolder(workdir)
+    folder.config()  # no run at all is an error; one whose generator cannot be restored still has a report
+    params, why = None, ""
+    try:
+        params = restore(workdir)
+    except InputError as error:
+        why = f"No generator to draw with: {first_line(error)}."
+    return describe(folder, params, why=why)
+
+
 def write_report(folder: RunFolder, params: GeneratorParams | None) -> None:
-    """Write ``report.html`` of a run.
+    """Write ``report.html`` of a run that has just been trained: without what is damaged, which the page names.
 
     Args:
       params: the generator, for the images between two samples.
 
     Raises:
-      InputError: something in the folder is damaged, or it cannot be written.
+      InputError: its configuration or metrics are damaged, or it cannot be written.
     """
-    write_page(folder.report, [describe(folder, params)])
+    damaged: list[str] = []
+    run = describe(folder, params, damaged=damaged)
+    for text in damaged:
+        print(f"left out of {folder.report.name}: {text}", file=sys.stderr)
+    write_page(folder.report, [run])
 
 
 def write_page(path: Path, runs: list[Run]) -> None:
@@ -47,35 +90,56 @@ def write_page(path: Path, runs: list[Run]) -> None:
         write_text(path, page(runs, _shown(Config())))
 
 
-def describe(folder: RunFolder, params: GeneratorParams | None, *, why: str = "") -> Run:
+def describe(
+    folder: RunFolder, params: GeneratorParams | None, *, why: str = "", damaged: list[str] | None = None
+) -> Run:
     """Gather what a report shows of a run. A run of an older version simply has less.
 
     Args:
       params: the generator; without it there are no images between two samples, and ``why`` says the reason.
+      damaged: gets a sentence for each file that is damaged and therefore not shown; None: damage is an error.
 
     Raises:
       InputError: it is no run, or something in it is damaged.
     """
-    config, lines, about = folder.config(), folder.read_metrics(), folder.images_then()
-    evaluated, (classes, finding) = _checkpoints(folder), _classes(folder)
+    named: list[str] = []
+
+    def extra(read, otherwise):
+        try:
+            return read()
+        except InputError as error:
+            if damaged is None:
+                raise
+            named.append(str(error))
+            return otherwise
+
+    config, lines = folder.config(), folder.read_metrics()
+    count = (folder.images_then() or {}).get("count", 0)
+    evaluations = extra(lambda: load_evaluations(folder.evaluation), [])
+    classes = extra(lambda: load_classes(folder.classes), None)
     grids = folder.grids()
     steps = list(grids)
     chosen = {steps[i] for i in np.linspace(0, len(steps) - 1, min(_GRIDS, len(steps))).round().astype(int)}
-    shown = {step: _cut(grids[step], config) for step in sorted(chosen)}
-    newest = shown[steps[-1]] if steps else None
-    reals = _cut(folder.reals, config)[:20] if folder.reals.exists() else None
-    pairs = _cut(folder.pairs, config) if folder.pairs.exists() else None
+    cut = {step: extra(lambda path=grids[step]: _cut(path, config), None) for step in sorted(chosen)}
+    shown = {step: images for step, images in cut.items() if images is not None}
+    newest = shown[max(shown)] if shown else None
+    reals = extra(lambda: _cut(folder.reals, config)[:20], None) if folder.reals.exists() else None
+    pairs = extra(lambda: _cut(folder.pairs, config), None) if folder.pairs.exists() else None
+    machine = extra(lambda: _machine(folder.timings()), {})
     last = max([*(line["step"] for line in lines), *steps], default=0)
-    images = f"{about['count']:,} images" if about else "images"
-    size = f"{config.image_size}×{config.image_size}×{config.channels}"
+    known = at_best(lines, evaluations)
+    if damaged is not None:
+        damaged += named
     return Run(
         name=folder.path.resolve().name,
-        summary=f"{images} of {size} from {_shown(config)['data']}; {last:,} of {config.steps:,} steps",
+        summary=_summary(config, count, last),
         verdict=[
-            *_verdict(folder, lines, evaluated, about["count"] if about else 0),
-            *([("note", finding)] if finding else []),
+            *_verdict(folder, config, lines, count, known),
+            *([("note", "Note", classes.finding)] if classes else []),
+            *(("note", "Damaged", f"and left out here: {text}") for text in named),
         ],
-        numbers=_numbers(lines, evaluated),
+        numbers=_numbers(known),
+        source=_source(known, lines),
         lines=lines,
         grids={step: images[: 64 if config.image_size <= 64 else 16] for step, images in shown.items()},
         reals=reals,
@@ -86,11 +150,17 @@ def describe(folder: RunFolder, params: GeneratorParams | None, *, why: str = ""
             "pairs": "They are added by python -m dcgan_jax.evaluate and then python -m dcgan_jax.report.",
             "walk": why,
         },
-        figures=_figures(evaluated),
-        classes=classes,
+        figures=_figures(evaluations),
+        classes=_classes(classes),
         settings=_shown(config),
-        machine=_machine(folder.timings()),
+        machine=machine,
     )
+
+
+def _summary(config, count, last):
+    images = f"{count:,} images" if count else "images"
+    size = f"{config.image_size}×{config.image_size}×{config.channels}"
+    return f"{images} of {size} from {_shown(config)['data']}; {last:,} of {config.steps:,} steps"
 
 
 def _shown(config: Config) -> dict[str, Any]:
@@ -112,83 +182,84 @@ def _between(params: GeneratorParams, seed: int) -> np.ndarray:
     return images.reshape(rows, columns, *images.shape[1:])
 
 
-def _checkpoints(folder: RunFolder) -> list[dict]:
-    """The checkpoints that ``evaluate`` looked at, oldest first."""
-    found = folder.read_json(folder.evaluation) or []
-    try:
-        return sorted(({**one, "metrics": dict(one["metrics"])} for one in found), key=lambda one: int(one["step"]))
-    except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{folder.evaluation} is damaged ({first_line(error)}): delete it") from None
-
-
-def _measured(lines, evaluated) -> tuple[int, dict[str, tuple[float, float]]]:
-    """The best step, and each metric there with its floor: by the run's log, else by ``evaluate``."""
-    floors = [{f"{name}_floor": of["floor"] for name, of in one["metrics"].items()} for one in evaluated]
-    values = [{name: of["value"] for name, of in one["metrics"].items()} for one in evaluated]
-    measured = [{"step": one["step"], **a, **b} for one, a, b in zip(evaluated, values, floors, strict=True)]
-    for found in (lines, measured):
-        if found := [line for line in found if "kid" in line]:
-            top = best(found)
-            names = [name for name in top if f"{name}_floor" in top]
-            return int(top["step"]), {name: (top[name], top[f"{name}_floor"]) for name in names}
-    return 0, {}
-
-
-def _verdict(folder, lines, evaluated, images) -> list[tuple[str, str]]:
-    found = sorted(findings(lines, images=images), key=lambda finding: not finding.alarm)
-    verdict = [("alarm" if one.alarm else "note", f"Step {one.step:,}: {one.text}.") for one in found]
-    if not any(one.alarm for one in found):
-        good = "No alarm." if found else "Nothing in the metrics says that training went wrong."
-        verdict.insert(0, ("good", good))
-    if not _measured(lines, evaluated)[1]:
+def _verdict(folder, config, lines, images, known) -> list[tuple[str, str, str]]:
+    """How far the samples are, what is wrong, and what to do next: kinds, labels and sentences."""
+    said: list[tuple[str, str, str]] = []
+    if known:
+        said.append(judge(known[0]))
+        said += [("note", "Unusual", f"{text}.") for text in unusual(known[0])]
+    else:
         where = f"python -m dcgan_jax.evaluate --workdir {folder.path.name}"
-        verdict.append(("note", f"How good the images are has not been measured yet: {where} does."))
-    return verdict
+        said.append(("note", "Not measured", f"How good the images are has not been measured yet: {where} does."))
+    found = findings(lines, images=images)
+    said += [("alarm" if one.alarm else "note", f"Step {one.step:,}", f"{one.text}.") for one in found]
+    if text := advice(lines, config, images=images, known=known):
+        said.append(("note", "Next", text))
+    return sorted(said, key=lambda one: one[0] != "alarm")
 
 
-def _numbers(lines, evaluated) -> dict[str, tuple[str, str]]:
-    step, measured = _measured(lines, evaluated)
-    names = {"kid": "KID", "fd": "FD", "coverage": "coverage", "precision": "precision", "recall": "recall"}
-    numbers = {"best step": (f"{step:,}", "by coverage")} if measured else {}
-    for name, label in names.items():
-        if name in measured:
-            value, floor = measured[name]
-            numbers[label] = (f"{value:.3g}", f"floor {floor:.3g}")
+def _numbers(known) -> dict[str, tuple[str, str]]:
+    """The figures that the verdict is from, by their full names, beside what real images get."""
+    if not known:
+        return {}
+    numbers = {"best step": (f"{known[0].step:,}", "by coverage")}
+    for name in ("coverage", "recall", "precision", "fd", "kid"):
+        if name in known[0].figures:
+            value, floor = known[0].figures[name]
+            numbers[labels(known[0].features)[name][0]] = (f"{value:.3g}", f"real images {floor:.3g}")
     return numbers
 
 
-def _figures(evaluated) -> list[dict[str, Any]]:
-    from dcgan_jax.metrics.evaluate import LABELS
-
-    names = dict.fromkeys(name for one in evaluated for name in one["metrics"])
-    rows = []
-    for name in names:
-        label, better = LABELS.get(name, (name, ""))
-        here = {one["step"]: one["metrics"][name] for one in evaluated if name in one["metrics"]}
-        last = {head: of[head] for of in here.values() for head in ("floor", "n") if head in of}
-        values = {f"step {step}": _with_range(of) for step, of in here.items()}
-        rows.append({"": label, **values, **last, "better": better})
-    return rows
+def _source(known, lines) -> str:
+    """Where the figures of the page come from, as those of curves and tables differ."""
+    if not known:
+        return ""
+    text = f"These figures: {known[0].source()}."
+    if known[0].n and any("kid" in line for line in lines):
+        text += " The curves below show CIFAR features of fewer samples, compared with other images: they are rougher."
+    return text
 
 
-def _with_range(of):
-    shown = [f"{of[name]:.3g}" if isinstance(of.get(name), float) else str(of.get(name, "")) for name in _RANGE]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})" if of.keys() >= set(_RANGE) else shown[0]
+def _figures(evaluations: list[Evaluation]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """A table for each set of features, with a column for each step, the newest steps only."""
+    tables = []
+    for features in dict.fromkeys(one.features for one in evaluations):
+        some = [one for one in evaluations if one.features == features][-_COLUMNS:]
+        rows = []
+        for name in dict.fromkeys(name for one in some for name in one.figures):
+            label, better = labels(features)[name]
+            here = [one for one in some if name in one.figures]
+            values = {_column(one): _with_range(one.figures[name]) for one in here}
+            last = here[-1].figures[name]
+            rows.append({"": label, **values, "floor": last.floor, "n": last.n, "better": better})
+        if fids := {_column(one): f"{one.fid.value:.4g} ({one.fid.n:,} samples)" for one in some if one.fid}:
+            rows.append({"": "FID, against all images", **fids, "better": "lower"})
+        tables.append((f"By evaluate, in {features} features: mean of three sets of samples (lowest to highest)", rows))
+    return tables
 
 
-def _classes(folder: RunFolder) -> tuple[list[dict[str, Any]], str]:
-    """A row for each class, its numbers beside their floors, and the sentence about them."""
-    found = folder.read_json(folder.classes) or {}
-    try:
-        rows = [{name: _beside_floor(of) for name, of in one.items()} for one in found.get("classes", [])]
-        rows = [{"value / floor": row.pop("name", ""), **row} for row in rows]
-        return rows, str(found.get("finding", ""))
-    except (AttributeError, TypeError, KeyError) as error:
-        raise InputError(f"{folder.classes} is damaged ({first_line(error)}): delete it") from None
+def _column(evaluation):
+    return f"step {evaluation.step:,}" + (", not averaged" if evaluation.ema is False else "")
 
 
-def _beside_floor(of):
-    return f"{of['value']:.3g} / {of['floor']:.2g}" if isinstance(of, dict) else of
+def _with_range(figure):
+    return f"{figure.value:.3g} ({figure.low:.3g} to {figure.high:.3g})"
+
+
+def _classes(found: Classes | None) -> list[tuple[str, list[dict[str, Any]]]]:
+    """A row for each class, its numbers beside their floors."""
+    if found is None:
+        return []
+    names = {"kid": "KID", "fd": "FD"}
+    rows = [
+        {"value / floor": one.name, **{names.get(name, name): _beside_floor(of) for name, of in one.figures.items()}}
+        for one in found.classes
+    ]
+    return [(f"Step {found.step:,}, in {found.features} features", rows)]
+
+
+def _beside_floor(figure):
+    return f"{figure.value:.3g} / {figure.floor:.2g}"
 
 
 def _machine(timings) -> dict[str, str]:

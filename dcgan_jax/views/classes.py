@@ -28,13 +28,14 @@ class Row(NamedTuple):
     excess: tuple[float, float, float]
 
 
-def save_classes(path: Path, rows: Sequence[Row], *, step: int) -> None:
+def save_classes(path: Path, rows: Sequence[Row], *, step: int, features: str) -> None:
     """Save the picture as PNG.
 
     Args:
       path: of the file.
       rows: from the best class to the worst.
       step: which the samples belong to.
+      features: in which KID is measured.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
@@ -67,7 +68,7 @@ def save_classes(path: Path, rows: Sequence[Row], *, step: int) -> None:
     images.set(xticks=[], frame_on=False)
     often = bars(0, "% of samples (red: reals)", [100 * np.array(row.share) for row in rows])
     often.plot([100 * row.share_of_reals for row in rows], np.arange(len(rows)), "|", color="tab:red", ms=14)
-    bars(1, "KID over its floor", [row.excess for row in rows])
+    bars(1, f"KID over floor, {features}", [row.excess for row in rows])
     with replacing(path) as file:
         figure.savefig(file, dpi=100)
 

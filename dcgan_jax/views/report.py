@@ -23,23 +23,26 @@ class Run(NamedTuple):
     Attributes:
       name: a short title.
       summary: a line below it.
-      verdict: sentences, each with its kind: ``good``, ``alarm`` or ``note``.
+      verdict: sentences, each with its kind and a few words before it. Kinds: ``far``, ``on the way``, ``close`` and
+        ``good`` say how good the images are, ``alarm`` and ``note`` what else there is to know.
       numbers: the few that matter most, by name, with what to compare them with.
+      source: a sentence about where these numbers come from.
       lines: the metrics, oldest first, each with its ``step``.
       grids: samples after some steps, from the same noise.
       reals, fakes: as many of the data set and of the run.
       pairs: (N, 2, H, W, C), samples, each beside the training image most like it.
       walk: (rows, columns, H, W, C); each row goes from one sample to another.
       missing: why pairs or walk are not there.
-      figures, classes: tables, whose rows map the heads of columns to text or numbers.
+      figures, classes: tables, each with a line above it; their rows map the heads of columns to text or numbers.
       settings: each value by its name.
       machine: hardware, versions and time, by name.
     """
 
     name: str
     summary: str
-    verdict: Sequence[tuple[str, str]]
+    verdict: Sequence[tuple[str, str, str]]
     numbers: Mapping[str, tuple[str, str]]
+    source: str
     lines: Sequence[Mapping[str, float]]
     grids: Mapping[int, np.ndarray]
     reals: np.ndarray | None
@@ -47,8 +50,8 @@ class Run(NamedTuple):
     pairs: np.ndarray | None
     walk: np.ndarray | None
     missing: Mapping[str, str]
-    figures: Sequence[Mapping[str, Any]]
-    classes: Sequence[Mapping[str, Any]]
+    figures: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]
+    classes: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]
     settings: Mapping[str, Any]
     machine: Mapping[str, str]
 
@@ -71,8 +74,8 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
         ("Real images beside samples", [_beside(run) for run in runs]),
         ("Samples and the training images most like them", [_pairs(run) for run in runs]),
         ("Between two samples", [_walk(run) for run in runs]),
-        ("Figures", [_table(run.figures) for run in runs]),
-        ("Classes", [_table(run.classes) for run in runs]),
+        ("Figures", [_tables(run.figures) for run in runs]),
+        ("Classes", [_tables(run.classes) for run in runs]),
     ]
     names = [run.name if len(runs) > 1 else "" for run in runs]
     body = [f"<h1>{escape(title)}</h1>", *(f'<p class="soft">{escape(run.summary)}</p>' for run in runs)]
@@ -96,13 +99,16 @@ def _section(head, names, parts) -> str:
 
 
 def _verdict(run) -> str:
-    label = {"good": "Good", "alarm": "Alarm", "note": "Note"}
-    items = "".join(f'<li class="{kind}"><b>{label[kind]}</b> {escape(text)}</li>' for kind, text in run.verdict)
+    items = "".join(
+        f'<li class="{kind.replace(" ", "-")}"><b>{escape(label)}</b> {escape(text)}</li>'
+        for kind, label, text in run.verdict
+    )
     tiles = "".join(
         f'<div>{escape(name)}<b>{escape(value)}</b><span class="soft">{escape(other)}</span></div>'
         for name, (value, other) in run.numbers.items()
     )
-    return f'<ul class="verdict">{items}</ul>' + (f'<div class="tiles">{tiles}</div>' if tiles else "")
+    source = f'<p class="soft">{escape(run.source)}</p>' if run.source else ""
+    return f'<ul class="verdict">{items}</ul>' + (f'<div class="tiles">{tiles}</div>{source}' if tiles else "")
 
 
 def _webp(image, quality=80) -> bytes:
@@ -190,6 +196,10 @@ def _walk(run) -> str:
 
 def _missing(run, what) -> str:
     return f'<p class="soft">{escape(run.missing[what])}</p>' if what in run.missing else ""
+
+
+def _tables(tables: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> str:
+    return "".join(f'<p class="soft">{escape(line)}</p>{_table(rows)}' for line, rows in tables)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

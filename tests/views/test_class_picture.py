@@ -10,7 +10,7 @@ def row(name, *, samples=12, excess=0.01, share=0.5, channels=1):
 
 
 def pixels(path, rows):
-    save_classes(path, rows, step=7)
+    save_classes(path, rows, step=7, features="CIFAR")
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB")).astype(int)
 

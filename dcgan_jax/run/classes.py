@@ -1,0 +1,221 @@
+"""Which of the labelled classes a run draws well, and how often: measured, saved in its folder, and loaded again."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+from dcgan_jax.data.store import Store
+from dcgan_jax.metrics.classes import ClassFigures, Sorted, compare
+from dcgan_jax.metrics.classifier import Classifier, classifier
+from dcgan_jax.metrics.distances import principal_components
+from dcgan_jax.metrics.evaluate import Figures
+from dcgan_jax.metrics.features import store_features
+from dcgan_jax.run.checkpoints import Step
+from dcgan_jax.run.evaluation import (
+    SETS,
+    check,
+    draw,
+    feature_set,
+    field,
+    images_of,
+    named_damage,
+    read_features,
+    read_figures,
+    read_json,
+    restored,
+)
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import write_text, writing
+from dcgan_jax.views.classes import REALS, SAMPLES, Row, save_classes
+
+NUM = 10_000
+"""Samples in each set, by default."""
+FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
+"""The figures of a class; all but ``share`` only where there are enough samples."""
+
+
+class ClassResult(NamedTuple):
+    """A class by its name, and its figures by theirs (``FIGURES``)."""
+
+    name: str
+    figures: Mapping[str, Figures]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """Samples of one checkpoint, sorted by a classifier and compared with real images class by class.
+
+    Attributes:
+      features: in which they are compared, one of ``run.evaluation.FEATURES``.
+      step: of the checkpoint.
+      n: samples in each of three sets.
+      junk: the share of samples of which the classifier is unsure.
+      classes: the best first.
+      finding: a sentence that names the best and the worst.
+      classifier: ``accuracy`` on ``held_out`` images, ``labels``, ``confusion`` matrix, ``threshold`` of junk.
+      seed, ema: as in ``Evaluation``.
+    """
+
+    features: str
+    step: int
+    n: int
+    junk: Figures
+    classes: Sequence[ClassResult]
+    finding: str
+    classifier: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int | None = None
+    ema: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``classes.json`` holds it."""
+        return {
+            "step": self.step,
+            "n": self.n,
+            "features": self.features,
+            "ema": self.ema,
+            "seed": self.seed,
+            "classifier": self.classifier,
+            "junk": self.junk._asdict(),
+            "classes": [
+                {"name": one.name, **{name: figure._asdict() for name, figure in one.figures.items()}}
+                for one in self.classes
+            ],
+            "finding": self.finding,
+        }
+
+
+def load_classes(path: Path) -> Classes | None:
+    """What a ``classes.json`` holds, without the classifier; None if there is no such file.
+
+    Raises:
+      InputError: it cannot be read, or is not as ``evaluate`` writes it.
+    """
+    with named_damage(path):
+        values = read_json(path, default=None)
+        if values is None and not path.exists():
+            return None
+        classes = [
+            ClassResult(field(one, "name", str), {name: read_figures(one[name]) for name in FIGURES if name in one})
+            for one in field(values, "classes", list)
+        ]
+        step, n, finding = field(values, "step", int), field(values, "n", int), field(values, "finding", str)
+        junk = read_figures(field(values, "junk", dict))
+        return Classes(read_features(values), step, n, junk, classes, finding)
+
+
+def evaluate_classes(
+    workdir: str | Path,
+    step: Step = "best",
+    *,
+    num: int = NUM,
+    names: Sequence[str] = (),
+    features: Literal["cifar", "imagenet"] = "cifar",
+    ema: bool = True,
+    seed: int = 0,
+    generator: nn.Module | None = None,
+) -> Classes:
+    """Measure which class a run draws well, and how often, as ``python -m dcgan_jax.evaluate --classes`` does.
+
+    Also writes ``classes.json`` and ``classes.png`` of the run.
+
+    Args:
+      workdir, step, features, ema, seed, generator: as for ``evaluate``.
+      num: samples in each of three sets, at least 6.
+      names: what the labels 0, 1, ... are called; empty where the labels are names already.
+
+    Raises:
+      InputError: fewer than 2 or more than 20 labels, too few images of one; and as from ``evaluate``.
+    """
+    chosen = feature_set(features)
+    check(num=num, seed=seed)
+    cache_compilations()
+    folder = RunFolder(workdir)
+    ((step_number, params),) = restored(folder, [step], ema=ema, generator=generator).items()
+    with contextlib.closing(images_of(folder)) as store:
+        shown_names = _names(store.label_names, names)
+        judge, vectors = classifier(store, cache_folder()), store_features(store, cache_folder(), chosen)
+        sets, shown = [], {}
+        reduced = _reduction(vectors, chosen.components)
+        for number in range(SETS):
+            images = draw(params, number, num, seed=seed)
+            named, sure = judge.name(images)
+            sets.append(Sorted(reduced(chosen.vectors(images)), named, sure < judge.threshold))
+            shown = shown or {label: images[named == label][:SAMPLES] for label in range(len(shown_names))}
+        junk, ranked = compare(judge, reduced(vectors), sets)
+        rows = list(_rows(store, judge, shown_names, ranked, shown))
+    found = Classes(
+        chosen.name,
+        step_number,
+        junk.n,
+        junk,
+        [ClassResult(shown_names[one.label], one.figures) for one in ranked],
+        sentence(shown_names, ranked, chosen.name),
+        _described(judge, shown_names),
+        seed,
+        ema,
+    )
+    with writing(folder.path):
+        write_text(folder.classes, json.dumps(found.to_json(), indent=2) + "\n")
+        save_classes(folder.classes_picture, rows, step=step_number, features=chosen.name)
+    return found
+
+
+def _reduction(vectors, components):
+    """From features to as few principal components as ``FeatureSet`` says."""
+    if components is None:
+        return lambda some: some
+    mean, directions = principal_components(vectors, components)
+    return lambda some: (some - mean) @ directions
+
+
+def _described(judge: Classifier, names) -> dict[str, Any]:
+    return {
+        "accuracy": judge.accuracy(),
+        "held_out": len(judge.held_out),
+        "labels": names,
+        "confusion": judge.confusion().tolist(),
+        "threshold": judge.threshold,
+    }
+
+
+def _rows(store: Store, judge: Classifier, names, ranked: list[ClassFigures], shown) -> Iterator[Row]:
+    for label, figures in ranked:
+        reals = judge.train[judge.labels[judge.train] == label]
+        reals = store.take(np.random.default_rng(label).choice(reals, REALS, replace=False))
+        share, kid = figures["share"], figures.get("kid")
+        excess = (kid.value - kid.floor, kid.low - kid.floor, kid.high - kid.floor) if kid else (np.nan, np.nan, np.nan)
+        yield Row(names[label], reals, shown[label], (share.value, share.low, share.high), share.floor, excess)
+
+
+def _names(labels, names):
+    if names and sorted(labels) != sorted(map(str, range(len(names)))):
+        have = ", ".join(sorted(labels)[:12]) + ", …" * (len(labels) > 12)
+        raise InputError(
+            f"class_names: {len(names)} names for the labels {have}: give one name for each of the labels 0, 1, …, or "
+            "none where the labels are names already"
+        )
+    return tuple(names[int(label)] for label in labels) if names else labels
+
+
+def sentence(names: Sequence[str], ranked: list[ClassFigures], features: str) -> str:
+    """The answer: which class works best, which worst, which is hardly drawn."""
+    known = [one for one in ranked if "kid" in one.figures]
+    if len(known) < 2:
+        return "Too few samples of each class to tell which works best: train longer, or give a larger --num."
+    best, worst = (
+        f"{names[one.label]} (KID {one.excess():.3g} over its floor, FD "
+        f"{one.figures['fd'].value / one.figures['fd'].floor:.3g} times its floor)"
+        for one in (known[0], known[-1])
+    )
+    text = f"In {features} features {best} works best, {worst} works worst."
+    if few := [names[one.label] for one in ranked if one.figures["share"].high < one.figures["share"].floor / 2]:
+        text += f" Drawn less than half as often as among the images: {', '.join(few)}."
+    return text
