@@ -105,3 +105,81 @@ def test_a_low_loss_alone_is_no_alarm():
     for i, line in enumerate(line for line in lines if "kid" in line):
         line["kid"] = 0.5**i
     assert "won" not in names(lines, 20_000)
+
+
+def healthy(count, **values):
+    """Evaluations of a run in which nothing is wrong, each better than the one before."""
+    base = [
+        {"step": 500 * i, "kid": 0.9**i, "kid_floor": -0.01, "fd": 9 * 0.9**i, "fd_floor": 0.3, "coverage": 0.02 * i,
+         "coverage_floor": 0.9, "diversity": 0.9, "loss_D": 0.6, "grad_norm_D": 1.0, "grad_norm_G": 1.0, "memory": 0.1}
+        for i in range(1, count + 1)
+    ]  # fmt: skip
+    for name, series in values.items():
+        for line, value in zip(base[-len(series) :], series, strict=True):
+            line[name] = value
+    return base
+
+
+@pytest.mark.parametrize(
+    ("values", "alarm"), [((0.6, 0.5, 0.4), False), ((0.5, 0.3, 0.1), True), ((0.5, 0.3, 0.2), False)]
+)
+def test_falling_diversity_is_a_note_and_below_a_fifth_an_alarm(values, alarm):
+    (found,) = findings(healthy(4, diversity=values), images=5000)
+    assert (found.name, found.alarm) == ("collapse", alarm) and f"diversity is {values[-1]:.2f}" in found.text
+
+
+@pytest.mark.parametrize("values", [(0.4, 0.3), (0.05, 0.1, 0.2, 0.3), (0.9, 0.7, 0.6)])
+def test_low_diversity_at_the_start_or_above_a_half_is_no_collapse(values):
+    count = 2 if len(values) == 2 else 4  # two evaluations say nothing yet
+    assert names(healthy(count, diversity=values), 5000) == []
+
+
+@pytest.mark.parametrize("network", "DG")
+def test_large_gradients_of_either_network_are_named(network):
+    lines = healthy(5, **{f"grad_norm_{network}": [101.0] * 5})
+    (found,) = findings(lines, images=5000)
+    assert found.name == "gradients" and f"grad_norm_{network} is 101" in found.text and not found.alarm
+    assert names(healthy(5, **{f"grad_norm_{network}": [100.0] * 5}), 5000) == []
+    assert names(healthy(5, **{f"grad_norm_{network}": [1.0, 1.0, 1.0, 900.0, 900.0]}), 5000) == []  # the median
+
+
+def test_memory_is_the_mean_of_three_and_needs_them():
+    (found,) = findings(healthy(4, memory=[0.2, 0.5, 0.6]), images=5000)
+    assert found.name == "memory" and "43% of the way" in found.text
+    assert names(healthy(4, memory=[0.1, 0.4, 0.4]), 5000) == []
+    assert names(healthy(2, memory=[0.9, 0.9]), 5000) == []
+
+
+def test_winning_needs_many_lines_three_evaluations_and_a_kid_that_does_not_fall():
+    lines = [{"step": i, "loss_D": 0.01} for i in range(100)]
+    evaluated = evaluations([0.5, 0.5, 0.5], [9, 9, 9], [0.1, 0.2, 0.3])
+
+    def wins(lines, evaluated):
+        return "won" in names([*evaluated, *lines], 5000)
+
+    assert wins(lines, evaluated)
+    assert not wins(lines[:40], evaluated) and not wins(lines, evaluated[1:])
+    assert not wins([{**line, "loss_D": 0.06} for line in lines], evaluated)
+    assert not wins(lines, evaluations([0.5, 0.45, 0.4], [9, 9, 9], [0.1, 0.2, 0.3]))
+
+
+def test_a_plateau_needs_ten_evaluations_without_gain_in_coverage_or_kid():
+    assert names(evaluations([0.5] * 10, [9] * 10, [0.4] * 10), 5000) == ["plateau"]
+    assert names(evaluations([0.5] * 9, [9] * 9, [0.4] * 9), 5000) == []
+    assert names(evaluations([0.5] * 10, [9] * 10, [0.4] * 9 + [0.43]), 5000) == []
+    assert names(evaluations([0.5] * 9 + [0.47], [9] * 10, [0.4] * 10), 5000) == []
+    worse = evaluations([0.5] * 7 + [0.6, 0.7, 0.8], [9] * 10, [0.4] * 7 + [0.3, 0.2, 0.1])
+    assert names(worse, 5000) == ["worse"]  # which says more
+
+
+def test_worse_needs_four_evaluations_in_a_row_and_more_than_noise():
+    falling = [0.4, 0.3, 0.2, 0.1]
+    assert names(evaluations([0.5, 0.6, 0.7, 0.8], [9] * 4, falling), 5000) == ["worse"]
+    assert names(evaluations([0.5, 0.6, 0.7], [9] * 3, falling[1:]), 5000) == []
+    assert names(evaluations([0.5, 0.7, 0.6, 0.8], [9] * 4, falling), 5000) == []
+    assert names(evaluations([0.5, 0.51, 0.52, 0.53], [9] * 4, falling), 5000) == []
+
+
+def test_few_images_are_named_once_there_is_an_evaluation():
+    assert names(healthy(2), 999) == ["few"] and names(healthy(2), 1000) == []
+    assert names([{"step": 1, "loss_D": 1.0}], 10) == []
