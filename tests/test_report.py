@@ -219,10 +219,11 @@ def test_damaged_files_and_folders_that_are_no_run_are_refused(run, tmp_path):
         ("evaluation.json", "[3]"),
         ("classes.json", "x"),
         ("classes.json", "[3]"),
+        ("pairs.png", "x"),
     ):
         there = (run / name).read_text() if (run / name).exists() else None
         (run / name).write_text(text)
-        with pytest.raises(InputError, match=f"{re.escape(name)} is damaged .*: delete it"):
+        with pytest.raises(InputError, match=f"{re.escape(name)} is damaged.*: delete it"):
             report(run)
         (run / name).write_text(there) if there else (run / name).unlink()
 
@@ -236,7 +237,7 @@ def test_training_ends_with_a_report_whatever_its_extras_hold(trained, photos, t
     fit(dataclasses.replace(config, steps=8), workdir)
     text, printed = text_of((workdir / "report.html").read_text()), capsys.readouterr().err
     for name in ("evaluation.json", "classes.json", "pairs.png"):
-        assert re.search(rf"Damaged and left out here: \S*{re.escape(name)} ", text), name
+        assert re.search(rf"Damaged and left out here: /\S*{re.escape(name)} ", text), name
         assert re.search(rf"left out of report\.html: \S*{re.escape(name)} .*", printed), name
     assert "8 of 8 steps" in text
 

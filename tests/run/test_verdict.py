@@ -194,11 +194,11 @@ def test_what_to_do_next_depends_on_what_the_run_lacks():
 
 def test_the_last_lines_of_training_have_the_words_of_the_report():
     run = lines(0.2, 0.4, 0.3)
-    said = summary(run, Config(steps=300), images=600)
+    said = summary(run, Config(steps=300), images=600, evaluations=3)
     assert said[0] == "best of 3 evaluations, by coverage: step 200"
     assert said[1] == str(judge(at_best(run, [])[0])) and "KID" not in said[0]
     assert "600 images are few" in said[2] and said[-1].startswith("What to do next: ")
-    assert summary([], Config(), images=600) == []
+    assert summary([], Config(), images=600, evaluations=0) == []
 
 
 def test_an_evaluation_in_short_names_its_features():
