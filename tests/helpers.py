@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,25 @@ def metrics_of(workdir):
 def equal(a, b):
     """Whether two trees hold the same arrays, bit for bit."""
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+class Even(nn.Module):
+    """A generator of one colour, 0.25 everywhere, which compiles at once."""
+
+    @nn.compact
+    def __call__(self, z, *, train):
+        nn.BatchNorm(use_running_average=not train)(z)
+        return jnp.full((len(z), 16, 16, 3), 0.25) * self.param("one", nn.initializers.ones, ())
+
+
+class Sum(nn.Module):
+    """A discriminator whose logit is a sum of the pixels with weights that grow to the right and downwards."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        places = jnp.linspace(0, 2, 16 * 16 * 3).reshape(1, 16, 16, 3)
+        across = jnp.linspace(-1, 1, 16).reshape(1, 1, 16, 1)
+        return (x * (places + across)).mean((1, 2, 3)) * self.param("one", nn.initializers.ones, ())
 
 
 def some_generator(latent="normal", latent_dim=8, **options):

@@ -69,6 +69,31 @@ def test_the_values_are_fresh_for_each_image_and_in_range():
     assert centre == pytest.approx((8 / 17) ** 2, abs=0.04)
 
 
+def test_colours_are_changed_by_factors_of_the_whole_range_each_by_its_own():
+    """The image has three values: red and green left of its middle, grey right of it.
+
+    The contrast is the factor between the grey levels of both halves, the saturation the rest of the factor between
+    the channels. Where the cut-out hides a half, or the shift moves it, there is nothing to see.
+    """
+    x = np.zeros((4000, 16, 16, 3), np.float32)
+    x[:, :, :8] += np.float32([0.5, 0.3, 0.1])
+    x[:, :, 8:] -= 0.2
+    y = np.asarray(jax.jit(augment.augment)(KEY, x))
+    corner, other = y[:, 3, 3], y[:, 3, -4]
+    seen = (corner != 0).all(1) & (other != 0).all(1)
+    corner, other = corner[seen], other[seen]
+    contrast = (corner.mean(1) - other.mean(1)) / (0.3 + 0.2)
+    saturation = (corner[:, 0] - corner[:, 2]) / 0.4 / contrast
+    assert len(contrast) > 1000
+    for factor, low, high in ((contrast, 0.5, 1.5), (saturation, 0, 2)):
+        assert low <= factor.min() + 1e-4 and factor.max() <= high + 1e-3
+        deciles = np.quantile(factor, np.linspace(0.1, 0.9, 9))
+        np.testing.assert_allclose(deciles, np.linspace(low, high, 11)[1:-1], atol=0.08 * (high - low))
+    brightness = other.mean(1) - (contrast * (-0.2 - 0.05) + 0.05)  # the mean of the image is 0.05
+    pairs = np.corrcoef([contrast, saturation, brightness])
+    assert np.abs(pairs - np.eye(3)).max() < 0.12
+
+
 def test_an_image_is_changed_with_the_given_probability(x):
     many = jnp.asarray(np.tile(x, (200, 1, 1, 1)))
     for p in (0.0, 0.3, 1.0):

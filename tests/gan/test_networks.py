@@ -130,6 +130,33 @@ def test_spectral_norm_makes_the_largest_singular_value_one():
     np.testing.assert_allclose(y * np.linalg.svd(matrix, compute_uv=False)[0], plain, rtol=2e-3, atol=1e-5)
 
 
+def test_spectral_norm_has_the_gradient_of_a_power_iteration_that_stands_still():
+    """As in Miyato et al. 2018: the vectors count as constants, whether they have converged or not. By NumPy."""
+    x = jax.random.normal(KEY, (2, 8, 8, 3))
+    kernel, u = jax.random.normal(jax.random.key(1), (4, 4, 3, 5)), jnp.linspace(-1, 1, 5)
+
+    def loss(norm, kernel):
+        given = {"params": {"kernel": kernel, "bias": jnp.zeros(5)}, "batch_stats": {"u": u}}
+        return jnp.square(Conv(5, norm=norm).apply(given, x)).sum()
+
+    matrix = np.asarray(kernel, np.float64).reshape(-1, 5)
+    left = matrix @ np.asarray(u, np.float64)
+    left /= np.linalg.norm(left)
+    right = left @ matrix / np.linalg.norm(left @ matrix)
+    sigma = left @ matrix @ right
+    inner = np.asarray(jax.grad(lambda k: loss("none", k))(kernel / sigma), np.float64).reshape(-1, 5)
+    expected = inner / sigma - (inner * matrix).sum() / sigma**2 * np.outer(left, right)
+    found = np.asarray(jax.grad(lambda k: loss("spectral", k))(kernel)).reshape(-1, 5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+def test_kernels_without_batchnorm_start_with_the_variance_of_he(slope):
+    """2 / (1 + slope²) over the inputs of a sum (He et al. 2015)."""
+    kernel = Conv(64, norm="none", leaky_slope=slope).init(KEY, jnp.zeros((1, 8, 8, 32)))["params"]["kernel"]
+    np.testing.assert_allclose(kernel.var() * 16 * 32, 2 / (1 + slope**2), rtol=0.03)
+
+
 def test_without_batchnorm_the_discriminator_has_biases_and_keeps_signals_alive():
     x = jax.random.normal(KEY, (64, 64, 64, 3))
     size = {}

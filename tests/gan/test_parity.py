@@ -121,9 +121,11 @@ def test_forward_in_inference_mode():
 
 def test_gradients_of_the_first_step():
     # Adam's first moment after one step is (1 - b1) times the gradient.
-    state, _ = train_step(recorded_state(), images(0), KEY)
+    state, metrics = train_step(recorded_state(), images(0), KEY)
     for name, key in (("generator", "G"), ("discriminator", "D")):
         network = getattr(state, name)
+        squares = [np.square(GOLDEN[name]).sum() for name in GOLDEN.files if name.startswith(f"gradient/{key}/")]
+        np.testing.assert_allclose(metrics[f"grad_norm_{key}"], np.sqrt(sum(squares)), rtol=1e-4)
         ours = jax.tree.map(lambda m: m / 0.5, network.opt_state[0].mu)
         theirs = from_torch(f"gradient/{key}", network.params)
         jax.tree.map(lambda a, b: close(a, b, 1e-4), ours, theirs)

@@ -5,13 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import Even, Sum, equal
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan import conv
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, build
 from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.gan.state import create_state
-from dcgan_jax.gan.step import compiled_step, train_step
+from dcgan_jax.gan.step import compiled_step, train_step, train_steps
 from dcgan_jax.system.xla import compiler_options
 
 KEY = jax.random.key(0)
@@ -45,6 +46,51 @@ def test_a_step_is_a_pure_function_and_each_step_has_noise_of_its_own(tiny, imag
 
     assert jax.tree.all(jax.tree.map(np.array_equal, losses(0), losses(0)))
     assert losses(0)["D_G_z1"] != losses(1)["D_G_z1"]
+
+
+def test_several_steps_at_once_are_the_same_steps_and_what_lies_beyond_is_thrown_away(tiny):
+    """Two batches of at most three."""
+    networks = {"generator": Even(), "discriminator": Sum()}
+    batches = list(jax.random.uniform(KEY, (2, tiny.batch_size, 16, 16, 3), minval=-1))
+    together, metrics = train_steps(create_state(tiny, **networks), batches, KEY, at_most=3)
+    state, losses = create_state(tiny, **networks), []
+    for batch in batches:
+        state, values = train_step(state, batch, KEY)
+        losses.append(values["loss_D"])
+    assert int(together.step) == 2
+    np.testing.assert_allclose(metrics["loss_D"][:2], losses, rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(together.discriminator), jax.tree.leaves(state.discriminator), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+OF_NETWORKS_AND_STEP = {
+    "batch_size": 5, "image_size": 32, "channels": 1, "width": 5, "latent_dim": 9, "latent": "uniform", "loss": "hinge",
+    "penalty": "r1", "gamma": 3.0, "gamma_final": 0.5, "penalty_every": 2, "learning_rate": 1e-3,
+    "learning_rate_final": 0.5, "discriminator_rate": 0.5, "beta2": 0.9, "beta2_final": 2.0, "anneal_images": 5,
+    "augment": "full", "flip": True, "discriminator_norm": "spectral", "extra_convs": 1, "leaky_slope": 0.1,
+    "first_batchnorm": True, "batchnorm_scale_mean": 0.0, "ema_half_life": 3.0, "seed": 1, "precision": "bf16",
+    "beta1": 0.9, "clip_norm": 1.0,
+}  # fmt: skip
+OF_RUNS_AND_IMAGES = set(
+    "recipe data steps background resize deterministic device_data dispatch log_every sample_every evaluate_every "
+    "held_out checkpoint_every keep_newest keep_every retries".split()
+)
+
+
+def test_every_setting_of_the_networks_and_the_step_arrives(tiny):
+    """A state differs in its structure, which holds networks and constants, or in its numbers."""
+    assert OF_NETWORKS_AND_STEP.keys() | OF_RUNS_AND_IMAGES == {field.name for field in dataclasses.fields(Config)}
+    plain = dataclasses.replace(tiny, augment="off")
+    without_norm = dataclasses.replace(plain, discriminator_norm="none")
+    for name, value in OF_NETWORKS_AND_STEP.items():
+        config = without_norm if name == "penalty" else plain
+        states = [
+            jax.eval_shape(lambda config=config: create_state(config))
+            for config in (config, dataclasses.replace(config, **{name: value}))
+        ]
+        if jax.tree.structure(states[0]) == jax.tree.structure(states[1]) and states[0] == states[1]:
+            states = [create_state(config), create_state(dataclasses.replace(config, **{name: value}))]
+            assert not equal(*states), name
 
 
 def test_metrics_agree_with_their_definitions(tiny, images):
@@ -117,11 +163,14 @@ class Float32Latent(Latent):
         return jax.random.normal(key, (num, self.dim), jnp.float32)
 
 
-@pytest.mark.slow
-def test_four_steps_follow_float64(monkeypatch):
+@pytest.mark.parametrize(
+    ("side", "width", "batch", "steps", "tolerance"),
+    [(16, 16, 4, 2, 1e-4), pytest.param(32, 32, 16, 4, 2e-3, marks=pytest.mark.slow)],
+)
+def test_steps_follow_float64(monkeypatch, side, width, batch, steps, tolerance):
     """Rounding differs from sum to sum, and training amplifies it: 2e-3 of the losses at width 32."""
-    config = Config(image_size=32, width=32, batch_size=16)
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 32, 32, 3), np.uint8)
+    config = Config(image_size=side, width=width, batch_size=batch)
+    pixels = np.random.default_rng(0).integers(0, 256, (steps, batch, side, side, 3), np.uint8)
 
     def losses(state, images):
         step = compiled_step(**compiler_options("cpu"))
@@ -145,7 +194,7 @@ def test_four_steps_follow_float64(monkeypatch):
         exact = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 and x.ndim else x, exact)
         truth = losses(exact, from_uint8(pixels).astype(np.float64))
     assert not np.array_equal(ours, truth)
-    np.testing.assert_allclose(ours, truth, rtol=2e-3)
+    np.testing.assert_allclose(ours, truth, rtol=tolerance)
 
 
 @pytest.mark.slow
