@@ -40,6 +40,24 @@ def test_the_interval_holds_the_share_in_19_of_20_cases_and_shrinks_with_more_re
     assert (few[1] - few[0])[:2].min() > 1.2 * (many[1] - many[0])[:2].max()
 
 
+def test_the_interval_is_that_of_a_binomial_where_no_mistake_is_made():
+    counts = np.array([200, 120, 80])
+    low, high = share_interval(np.eye(3, dtype=int) * 100_000, counts)
+    p = counts / 400
+    np.testing.assert_allclose(high - low, 2 * 1.96 * np.sqrt(p * (1 - p) / 400), rtol=0.15)
+
+
+def test_the_share_among_the_reals_is_that_of_the_labels_not_of_what_the_classifier_names():
+    labels, named = np.repeat([0, 1], [40, 20]), np.repeat([0, 1, 0], [40, 10, 10])
+    judge = Classifier(2, None, np.tile(labels, 2), np.arange(60), np.arange(60, 120), named, 0.5, np.zeros(60, bool))
+    vectors = np.random.default_rng(0).standard_normal((120, 4))
+    samples = Sorted(vectors[:60], np.repeat([0, 1], 30), np.zeros(60, bool))
+    _, ranked = compare(judge, vectors, [samples])
+    shares = {of.label: of.figures["share"] for of in ranked}
+    assert [shares[i].floor for i in (0, 1)] == pytest.approx([2 / 3, 1 / 3])
+    assert [shares[i].value for i in (0, 1)] == pytest.approx([0, 1], abs=0.01)  # half of all ones are named 0
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, cache):
     return prepared(write_shapes(tmp_path_factory.mktemp("shapes"), 60), cache)

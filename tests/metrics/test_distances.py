@@ -15,6 +15,7 @@ from dcgan_jax.metrics.distances import (
     kernel_distance,
     nearest,
     prdc,
+    principal_components,
     sliced_wasserstein,
 )
 from dcgan_jax.system.errors import InputError
@@ -100,7 +101,7 @@ def test_prdc_agrees_with_the_package_of_its_authors(case, rng, monkeypatch):
 
 def test_prdc_of_a_set_with_itself(rng):
     real = rng.randn(60, 8)
-    assert prdc(real, real) == (1, 1, pytest.approx(1, abs=0.2), 1)
+    assert prdc(real, real) == (1, 1, 1, 1)  # a ball holds k samples but its rim: density is exactly 1
 
 
 def test_diversity_ratio_is_that_of_the_pairwise_distances(rng):
@@ -144,6 +145,34 @@ def test_c_t_of_one_cell_is_scipys_mann_whitney(rng):
     d_fake, d_held = nearest(train, fake)[0], nearest(train, held_out)[0]
     u = mannwhitneyu(d_fake, d_held).statistic
     assert_allclose(c_t(train, held_out, fake, cells=1), (u - 600) / np.sqrt(30 * 40 * 71 / 12), rtol=1e-10)
+
+
+def test_c_t_of_two_cells_is_weighted_by_held_out_samples(rng):
+    """Two far clusters are the two cells: SciPy tests each, and the second has thrice as many held-out samples."""
+    from scipy.stats import mannwhitneyu
+
+    def clusters(left, right, scale=1.0):
+        return scale * rng.randn(left, 3), 1000 + scale * rng.randn(right, 3)
+
+    train, held_out, fake = clusters(50, 60), clusters(20, 60), clusters(45, 25, 1.2)
+    scores = []
+    for t, h, f in zip(train, held_out, fake):
+        u = mannwhitneyu(nearest(t, f)[0], nearest(t, h)[0]).statistic
+        scores.append((u - len(f) * len(h) / 2) / np.sqrt(len(f) * len(h) * (len(f) + len(h) + 1) / 12))
+    found = c_t(*map(np.concatenate, (train, held_out, fake)), cells=2)
+    assert_allclose(found, (20 * scores[0] + 60 * scores[1]) / 80, rtol=1e-8)
+
+
+def test_a_tie_is_half_a_win():
+    assert_allclose(distances._mann_whitney(np.array([1.0, 2]), np.array([2.0, 2])), (1 - 2) / np.sqrt(4 * 5 / 12))
+
+
+def test_principal_components_are_the_directions_of_the_largest_variance(rng):
+    vectors = rng.randn(500, 4) * [1, 9, 3, 0.1] + [7, 0, 0, 0]
+    mean, directions = principal_components(vectors, 2)
+    assert_allclose(mean, vectors.mean(0))
+    expected = np.linalg.svd(vectors - vectors.mean(0))[2][:2].T
+    assert_allclose(np.abs(directions), np.abs(expected), atol=1e-9)
 
 
 def test_c_t_sees_copies_in_one_cell_only(rng):

@@ -4,6 +4,18 @@ import numpy as np
 import pytest
 
 from dcgan_jax.data import sprites
+from dcgan_jax.metrics import evaluate as module
+from dcgan_jax.metrics.distances import (
+    c_t,
+    channel_ratios,
+    disjoint_halves,
+    diversity_ratio,
+    frechet_distance,
+    kernel_distance,
+    nearest,
+    prdc,
+    sliced_wasserstein,
+)
 from dcgan_jax.metrics.evaluate import LABELS, Reals
 from dcgan_jax.metrics.features import FeatureSet, features
 from dcgan_jax.system.errors import InputError
@@ -51,6 +63,37 @@ def test_reals_sit_at_their_floor_and_noise_is_worse_in_every_metric(images, rea
     for name, value in worse.items():
         bad, good, floor = (badness(name, x) for x in (value, clean[name], reals.floor[name]))
         assert abs(good - floor) < 0.3 * (bad - floor), (name, value, clean[name], reals.floor[name])
+
+
+def test_every_number_is_that_of_its_function(images, reals, clean, monkeypatch):
+    """Against the first half; for the floor the second one takes the samples' place, and half of it what is held out."""
+    first, second = disjoint_halves(400)
+    of_reals, of_others, of_samples = (features(part) for part in (images[first], images[second], images[400:]))
+
+    def far(vectors):
+        return np.median(nearest(of_reals, vectors)[0])
+
+    for found, part, vectors, fresh, held_out in (
+        (clean, images[400:], of_samples, of_samples, of_others),
+        (reals.floor, images[second], of_others, of_others[::2], of_others[1::2]),
+    ):
+        means, deviations = channel_ratios(images[first], part)
+        expected = {
+            "fd": frechet_distance(of_reals, vectors),
+            "kid": kernel_distance(of_reals, vectors),
+            **prdc(of_reals, vectors)._asdict(),
+            "diversity": diversity_ratio(of_reals, vectors),
+            "swd": sliced_wasserstein(images[first], part)["mean"],
+            "mean": max(means, key=lambda ratio: abs(ratio - 1)),
+            "deviation": max(deviations, key=lambda ratio: abs(ratio - 1)),
+            "nearest": far(fresh) / far(held_out),
+            "c_t": c_t(of_reals, held_out, fresh),
+        }
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    monkeypatch.setattr(module, "_SWD_IMAGES", 50)
+    assert {name: figures.n for name, figures in reals.figures([clean]).items() if figures.n != 200} == {"swd": 50}
+    some = compare(reals, images[400:])["swd"]
+    assert some == pytest.approx(sliced_wasserstein(images[first][:50], images[400:450])["mean"], rel=1e-9)
 
 
 @pytest.mark.slow

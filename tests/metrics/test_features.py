@@ -65,12 +65,57 @@ def test_what_is_no_set_of_images_is_refused(images):
             features(wrong)
 
 
-def test_of_floats_they_are_the_same_and_have_gradients(images):
-    part = smaller(images[:2], 24)
-    floats = jnp.asarray(from_uint8(part))
-    assert_allclose(features_of_floats(floats), features(part), atol=1e-4)
-    gradient = jax.grad(lambda x: features_of_floats(x).sum())(floats)
-    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+def by_numpy(floats):
+    """``features`` of images (N, H, W, C) in [-1, 1], and the logits, in float64: NumPy, and Pillow to enlarge."""
+    with np.load(str(resources.files("dcgan_jax.metrics") / "features.npz"), allow_pickle=False) as file:
+        weights = {name: file[name].astype(np.float64) for name in file.files}
+
+    def larger(plane):
+        return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((32, 32), Image.Resampling.BILINEAR))
+
+    x = np.repeat(floats, 3 // floats.shape[-1], axis=-1)
+    if x.shape[1] < 32:
+        x = np.stack([np.stack([larger(image[..., c]) for c in range(3)], axis=-1) for image in x])
+    x = x.astype(np.float64)
+
+    def block(number, x, stride=1):
+        name = f"Block_{number}"
+        kernel = weights[f"params/{name}/kernel"]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2], (1, 2))[:, ::stride, ::stride]
+        y = np.einsum("nhwcij,ijco->nhwo", seen, kernel, optimize=True)
+        norm, stats = (f"{kind}/{name}/BatchNorm_0" for kind in ("params", "batch_stats"))
+        scale = weights[f"{norm}/scale"] / np.sqrt(weights[f"{stats}/var"] + 1e-5)
+        return np.maximum((y - weights[f"{stats}/mean"]) * scale + weights[f"{norm}/bias"], 0)
+
+    depth1 = block(1, block(0, x, 2))
+    x = block(2, depth1, 2)
+    depth2 = x + block(3, block(4, x))  # Flax numbers the outer one first
+    x = block(5, depth2, 2)
+    x = x + block(6, x)
+    pooled = np.concatenate([depth.mean((1, 2)) for depth in (depth1, depth2, x)], axis=-1)
+    logits = pooled @ weights["params/Dense_0/kernel"] + weights["params/Dense_0/bias"]
+    return (pooled - weights["projection/mean"]) @ weights["projection/matrix"], logits
+
+
+def test_they_are_what_numpy_computes_with_the_same_weights(images):
+    for part in (smaller(images[:3], 32), smaller(images[:2], 24), smaller(images[:2], 24)[..., :1]):
+        vectors, classes = by_numpy(part / 127.5 - 1)
+        assert vectors.std() > 0.2
+        assert_allclose(features(part), vectors, atol=2e-4)
+        assert_allclose(logits(part), classes, atol=2e-3)
+
+
+def test_gradients_of_floats_are_the_slopes_of_what_numpy_computes(images):
+    floats = 0.9 * from_uint8(smaller(images[:2], 32))
+    assert_allclose(features_of_floats(jnp.asarray(floats)), by_numpy(floats)[0], atol=2e-4)
+    weights = np.cos(np.arange(128))
+    gradient = jax.grad(lambda x: (features_of_floats(x) @ weights.astype(np.float32)).sum())(jnp.asarray(floats))
+    rng = np.random.default_rng(0)
+    for way in rng.standard_normal((3, *floats.shape)):
+        ahead, behind = (by_numpy(floats + sign * 1e-7 * way)[0] @ weights for sign in (1, -1))
+        slope = (ahead - behind).sum() / 2e-7
+        assert_allclose((np.asarray(gradient, np.float64) * way).sum(), slope, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.slow

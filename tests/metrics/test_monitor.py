@@ -2,14 +2,16 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import prepared
 from PIL import Image
 
-from dcgan_jax import create_state, from_uint8
+from dcgan_jax import create_state, generator_params, sample, to_uint8
 from dcgan_jax.data.split import held_out
-from dcgan_jax.metrics.distances import disjoint_halves, frechet_distance
+from dcgan_jax.metrics.distances import disjoint_halves, diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
 from dcgan_jax.metrics.monitor import Monitor
 
@@ -26,23 +28,35 @@ def store(tmp_path_factory, cache):
     return prepared(root, cache)
 
 
-def test_floors_are_those_of_real_images_of_the_other_half(store):
-    monitor = Monitor(store, held_out_images=0)
-    other, half = disjoint_halves(len(store), store.labels)
-    reals, fresh = (features(store.take(indices)) for indices in (half, other))
-    assert monitor.floor["fd_floor"] == pytest.approx(frechet_distance(reals, fresh), rel=1e-6)
-    assert monitor.floor["coverage_floor"] > 0.8 and monitor.floor["diversity_floor"] == pytest.approx(1, abs=0.1)
-
-
-def test_an_untrained_generator_is_far_from_the_images_and_always_as_far(store, tiny):
-    state = create_state(tiny)
-    values = Monitor(store, held_out_images=0)(state)
-    assert set(values) == {
-        name + end for name in ("kid", "fd", "precision", "recall", "coverage", "diversity") for end in ("", "_floor")
+def figures(reals, fakes):
+    """What the monitor gives, of features."""
+    found = prdc(reals, fakes)
+    return {
+        "kid": kernel_distance(reals, fakes, subsets=20),
+        "fd": frechet_distance(reals, fakes),
+        "precision": found.precision,
+        "recall": found.recall,
+        "coverage": found.coverage,
+        "diversity": diversity_ratio(reals, fakes),
     }
-    assert values["kid"] > 5 * values["kid_floor"] and values["fd"] > 5 * values["fd_floor"]
+
+
+def test_figures_are_those_of_one_half_against_samples_and_against_the_other_half(store, tiny):
+    """Of 350 samples from the noise of key 0, drawn with the averaged weights."""
+    state = create_state(tiny)
+    state = state.replace(
+        ema=jax.tree.map(lambda leaf: leaf + 0.05 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), state.ema)
+    )
+    values = Monitor(store, held_out_images=0)(state)
+    other, half = disjoint_halves(len(store), store.labels)
+    drawn = to_uint8(sample(generator_params(state, num=1024), jax.random.key(0), len(other)))
+    reals, fresh, fakes = (features(images) for images in (store.take(half), store.take(other), drawn))
+    expected = {f"{name}_floor": value for name, value in figures(reals, fresh).items()} | figures(reals, fakes)
+    assert values == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert values["coverage_floor"] > 0.8 and abs(values["diversity_floor"] - 1) < 0.1
+    assert values["kid"] > 20 * abs(values["kid_floor"]) and values["fd"] > 5 * values["fd_floor"]
     assert values["coverage"] < 0.2 and values["diversity"] < 0.5
-    assert Monitor(store, held_out_images=0)(state) == values
+    assert len(half) == len(other) == 350 and not set(store.labels[half]) & set(store.labels[other])
 
 
 class Heart:
@@ -75,8 +89,8 @@ def test_held_out_images_are_whole_labels_and_never_trained_on(store, cache, tin
     seen = set()
     for batch, _ in zip(batches(store, config).as_numpy_iterator(), range(35)):  # one epoch of 665
         seen |= {image.tobytes() for image in batch}
-    hidden = {image.tobytes() for image in from_uint8(store.take(kept))}
-    assert len(seen) == len({image.tobytes() for image in store.take(train)}) and not seen & hidden
+    shown, hidden = ({image.tobytes() for image in store.take(indices)} for indices in (train, kept))
+    assert len(hidden) == 35 and seen == shown and not seen & hidden
 
 
 def test_few_images_are_all_trained_on(photos, cache):
