@@ -8,18 +8,26 @@ import subprocess
 import threading
 import time
 
+import pytest
+
 FLAGS = (
     "--headless --no-sandbox --hide-scrollbars --disable-dev-shm-usage --use-angle=swiftshader "
     "--enable-unsafe-swiftshader --disable-background-networking --disable-component-update --disable-sync "
     "--no-first-run --no-default-browser-check --remote-debugging-pipe"
 ).split()
 PATH = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needed = pytest.mark.skipif(
+    PATH is None and not os.environ.get("CI"), reason="Chromium is not installed (apt-get install chromium)"
+)
+"""Marks a test that is skipped without Chromium, and fails without it in a CI, which sets ``CI``."""
 
 
 class Browser:
     """One page at a time. ``errors`` collects what the console got: errors, warnings, uncaught exceptions."""
 
     def __init__(self, profile, *flags):
+        if PATH is None:
+            raise RuntimeError("Chromium is not installed (apt-get install chromium)")
         (theirs_in, self._out), (self._in, theirs_out) = os.pipe(), os.pipe()
         # The browser reads its file 3 and writes to its file 4, which a shell arranges.
         shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'

@@ -295,7 +295,7 @@ return result;
 """
 
 
-@pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed (apt-get install chromium)")
+@chromium.needed
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_the_page_works_in_a_browser(run, tmp_path, width, dark):
     other = shutil.copytree(run, tmp_path / "other")

@@ -13,7 +13,7 @@ from dcgan_jax import decode, to_uint8
 from dcgan_jax.views.explorer import explorer
 from dcgan_jax.views.folding import folded
 
-pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="Chromium is not installed (apt-get install chromium)")
+pytestmark = chromium.needed
 READY = "document.body && document.body.dataset.ready"
 
 
