@@ -15,7 +15,7 @@ import pytest
 from helpers import prepared
 
 from dcgan_jax.config import Config
-from dcgan_jax.data import sources
+from dcgan_jax.data import remote, sources
 from dcgan_jax.data.sources import POKEMON_URLS
 from dcgan_jax.system.errors import InputError
 
@@ -137,13 +137,15 @@ def test_a_local_builder(dots, tmp_path):
         prepared("tfds:dots:validation", tmp_path)
 
 
-def test_two_starts_at_once_prepare_a_data_set_once(dots, tmp_path):
-    made = []
+def test_two_starts_at_once_prepare_a_data_set_once(dots, tmp_path, monkeypatch):
+    made, came, locked = [], [], remote.locked
+    monkeypatch.setattr(remote, "locked", lambda path: (came.append(path), locked(path))[1])
 
     class Spots(dots):
         def _generate_examples(self):
             made.append(None)
-            time.sleep(0.5)
+            while len(came) < 2:  # the other start is there, too
+                time.sleep(0.001)
             yield from super()._generate_examples()
 
     with ThreadPoolExecutor(2) as pool:

@@ -54,21 +54,28 @@ class Faults:
             raise OSError(self.number, os.strerror(self.number), str(path))
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's tasks
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads Linux's /proc")
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_whatever_fails_once_the_next_start_resumes(photos, tiny, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize(
+    ("number", "every"),
+    [
+        (errno.ENOSPC, 40),
+        pytest.param(errno.ENOSPC, 1, marks=pytest.mark.slow),
+        pytest.param(errno.EIO, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_whatever_fails_once_the_next_start_resumes(photos, tiny, tmp_path, monkeypatch, number, every):
+    """One operation of ``every`` so many fails."""
     config = dataclasses.replace(tiny, data=str(photos), steps=6, checkpoint_every=2, keep_newest=1, keep_every=4)
     whole = fit(config, tmp_path / "whole")
     faults = Faults(monkeypatch, tmp_path / "runs")
     faults.number = number
     fit(config, tmp_path / "runs" / "count")
-    operations, failed = faults.done, 0
-    assert operations > 60
+    operations, failed = range(every, faults.done + 1, every), 0
+    assert faults.done > 60
     threads = set(threading.enumerate())
-    for i in range(1, operations + 1):
+    for i in operations:
         workdir = tmp_path / "runs" / str(i)
         faults.done, faults.fail_at = 0, i
         try:
@@ -83,4 +90,4 @@ def test_whatever_fails_once_the_next_start_resumes(photos, tiny, tmp_path, monk
                 thread.join(timeout=5)
         assert equal(fit(config, workdir), whole), i
         assert metrics_of(workdir) == metrics_of(tmp_path / "whole"), i
-    assert failed > operations // 2
+    assert failed > len(operations) // 2

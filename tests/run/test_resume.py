@@ -36,6 +36,28 @@ def logged(workdir):
     return (workdir / "metrics.jsonl").read_bytes(), samples
 
 
+class Held(loop.HeldSignals):
+    """Remembers the newest one, so that a test can wait until a signal has been taken by its thread."""
+
+    def __enter__(self):
+        Held.newest = self
+        return super().__enter__()
+
+    @staticmethod
+    def take(number):
+        """Send a signal to this process, and wait until it is taken."""
+        os.kill(os.getpid(), number)
+        end = time.monotonic() + 60
+        while Held.newest.received is None:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def held(monkeypatch):
+    monkeypatch.setattr(loop, "HeldSignals", Held)
+
+
 def saved_steps(workdir):
     return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
 
@@ -76,8 +98,7 @@ def test_an_interrupted_run_is_bit_identical_to_one_that_never_stopped(whole, tm
 
     def interrupt(step, *_):
         if step == cut:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.5)  # for the thread that takes it
+            Held.take(signal.SIGTERM)
 
     with steps_that(monkeypatch, interrupt), pytest.raises(Stopped, match=f"after step {cut}, which is saved"):
         fit(config, tmp_path)
@@ -116,8 +137,7 @@ def test_how_steps_are_grouped_for_the_device_changes_nothing(whole, tmp_path, m
         return interrupt.pop(taken[-1][0], lambda *both: both)(state, metrics)
 
     def stop(*both):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.5)  # for the thread that takes it
+        Held.take(signal.SIGTERM)
         return both
 
     def diverge(state, metrics):
@@ -273,8 +293,10 @@ def train_step(state, images, key, **options):
     time.sleep(0.05)
     return real(state, images, key, **options)
 def close(*_):
-    open(sys.argv[sys.argv.index("--workdir") + 1] + "/closing", "w").close()
-    time.sleep(600)
+    for i in range(60_000):
+        with open(sys.argv[sys.argv.index("--workdir") + 1] + "/closing", "w") as file:
+            file.write("." * i)
+        time.sleep(0.01)
 loop.Checkpoints.__exit__ = close
 """
     run = start(tmp_path, photos, "--steps", 1000, patch=patch)
@@ -282,8 +304,8 @@ loop.Checkpoints.__exit__ = close
     run.send_signal(signal.SIGTERM)
     wait_for((tmp_path / "closing").exists, run)
     run.send_signal(signal.SIGTERM)  # some send it again and again
-    time.sleep(1)
-    assert run.poll() is None
+    before = (tmp_path / "closing").stat().st_size
+    wait_for(lambda: (tmp_path / "closing").stat().st_size > before + 20, run)  # it goes on
     run.send_signal(signal.SIGINT)
     assert "stopped at once" in run.communicate(timeout=180)[0] and run.returncode == 130
 
@@ -698,10 +720,10 @@ def test_a_closed_terminal_saves(photos, tmp_path):
     run = start(tmp_path, photos, "--steps", 10**6, patch=patch)
     wait_for(lambda: metrics_of(tmp_path)[-1]["step"] > before + 10, run)
     run.send_signal(signal.SIGHUP)
-    time.sleep(1)
-    assert run.poll() is None
+    after = metrics_of(tmp_path)[-1]["step"]
+    wait_for(lambda: metrics_of(tmp_path)[-1]["step"] > after + 10, run)
     run.kill()
-    run.communicate()
+    assert "stopped after step" not in run.communicate()[0]
 
 
 # --- divergence -----------------------------------------------------------------------------------

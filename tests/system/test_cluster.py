@@ -175,6 +175,38 @@ def test_no_cluster_to_be_found_is_said():
 # --- processes --------------------------------------------------------------------------------------
 
 
+JOINED = """
+import sys
+import numpy as np
+from dcgan_jax.system import cluster
+from dcgan_jax.system.errors import InputError
+
+process = int(sys.argv[2])
+cluster.Cluster(coordinator=sys.argv[1], num_processes=2, process_id=process).join()
+import jax
+
+assert (jax.process_index(), jax.process_count(), jax.device_count()) == (process, 2, 2)
+assert cluster.from_first(np.array([5 + process, 7])).tolist() == [5, 7]
+everywhere, split = cluster.shardings()
+factor = cluster.replicated({"a": np.arange(3.0)})
+part = jax.make_array_from_process_local_data(split, np.array([1.0 + process]))  # 1 here, 2 there
+total = jax.jit(lambda factor, part: factor * part.sum(), out_shardings=everywhere)(factor["a"], part)
+assert cluster.local(total).tolist() == [0, 3, 6]
+cluster.meet()
+cluster.agree({"seed": 3, "width": 4})
+try:
+    cluster.agree({"seed": process, "width": 4})
+except InputError as error:
+    print(error)
+"""
+
+
+def test_two_processes_join_add_up_and_find_out_that_they_differ():
+    address = f"127.0.0.1:{free_port()}"
+    for text in finish([python(JOINED, address, process) for process in (0, 1)]):
+        assert text.splitlines()[-1] == "the processes of the run differ in seed: 0 in process 0, 1 in process 1"
+
+
 ONE_OF_MANY = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
