@@ -23,6 +23,7 @@ from dcgan_jax.system.errors import InputError
         ({"learning_rate": float("nan")}, "learning_rate nan must be a positive number"),
         ({"learning_rate": 0}, "must be a positive number"),
         ({"beta1": 1.0}, r"\[0, 1\)"),
+        ({"beta2": 0.5, "beta2_final": 3.0}, "beta2_final 3.0 makes beta2 negative: give at most 2"),
         ({"leaky_slope": -0.1}, r"\[0, 1\]"),
         ({"precision": "float16"}, "choose float32 or bf16"),
         ({"latent": "cauchy"}, "choose normal or uniform"),
@@ -68,3 +69,12 @@ def test_a_configuration_file_is_validated_like_the_command_line(tmp_path, text,
 def test_differences_name_the_fields_but_not_steps():
     assert Config(steps=9).differences(Config()) == []
     assert Config(width=8, seed=2).differences(Config()) == ["width (8, was 64)", "seed (2, was 0)"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "every", "steps"),
+    [(4, 12, [3, 6, 9, 10]), (5, 12, [3, 5, 8, 10]), (4, 0, []), (4, 1000, []), (30, 12, [*range(1, 11)])],
+)
+def test_evaluations_are_the_first_steps_after_each_so_many_images_and_the_last(batch, every, steps):
+    config = Config(batch_size=batch, evaluate_every=every, steps=10)
+    assert [step for step in range(1, 11) if config.evaluates(step)] == steps

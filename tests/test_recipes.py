@@ -36,6 +36,39 @@ def test_the_names_are_those_of_the_setting():
     assert RECIPES["classic"].config == Config()
 
 
+PUBLISHED = {
+    # d2l, section DCGAN, the tab of PyTorch: one rate, one batch for 20 epochs of its images, N(0, 0.02) for all
+    "chapter": {
+        "data": "pokemon", "resize": "squash", "batch_size": 256, "steps": 20 * 40_597 // 256, "learning_rate": 0.005, "beta1": 0.5,
+        "beta2": 0.999, "latent_dim": 100, "latent": "normal", "width": 64, "batchnorm_scale_mean": 0.0, "first_batchnorm": True,
+        "leaky_slope": 0.2, "loss": "bce", "penalty": "none", "augment": "off", "discriminator_norm": "batch",
+    },
+    # Radford et al. 2015, section 4
+    "paper": {
+        "latent": "uniform", "latent_dim": 100, "batch_size": 128, "learning_rate": 2e-4, "beta1": 0.5, "leaky_slope": 0.2, "augment": "off",
+        "loss": "bce", "batchnorm_scale_mean": 1.0, "first_batchnorm": False,
+    },
+    # Miyato et al. 2018, table 1, setting C, one step of D; Lim & Ye 2017
+    "sn": {"loss": "hinge", "discriminator_norm": "spectral", "learning_rate": 2e-4, "beta1": 0.0, "beta2": 0.9, "penalty": "none"},
+    # Huang et al. 2024 and experiments/RESULTS.md, "Recipes on real images"
+    "robust": {
+        "loss": "relativistic", "penalty": "both", "penalty_every": 1, "gamma": 0.0, "gamma_final": 0.4, "augment": "off", "clip_norm": 10.0,
+        "discriminator_norm": "none", "learning_rate": 2e-3, "discriminator_rate": 0.5, "beta1": 0.5, "beta2": 0.99,
+    },
+    # README and experiments/RESULTS.md: the default
+    "classic": {
+        "loss": "bce", "penalty": "none", "batch_size": 32, "learning_rate": 4e-4, "discriminator_rate": 1.0, "beta1": 0.5, "beta2": 0.999,
+        "ema_half_life": 8192.0, "augment": "auto", "discriminator_norm": "batch", "steps": 5000, "image_size": 64, "width": 64, "flip": False,
+    },
+}  # fmt: skip
+
+
+def test_recipes_have_the_settings_that_were_published_or_measured():
+    for name, settings in PUBLISHED.items():
+        config = dataclasses.asdict(RECIPES[name].config)
+        assert {setting: config[setting] for setting in settings} == settings, name
+
+
 def test_a_recipe_sets_what_no_flag_does(parsed):
     assert parsed() == Config()
     assert parsed("--recipe", "robust") == parsed("--recipe=robust") == RECIPES["robust"].config

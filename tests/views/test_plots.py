@@ -1,0 +1,64 @@
+"""The curves of a report, read back from their HTML."""
+
+import json
+import re
+from html import unescape
+
+import pytest
+
+from dcgan_jax.views.plots import plots
+
+RUN = [{"step": 10 * i, "loss_D": 2.0 - 0.1 * i, "loss_G": 1.0} for i in range(1, 12)]
+
+
+def figures(html):
+    """Of each plot: its head, the data for the pointer, the points of its curves, and its marks as (text, percent)."""
+    found = []
+    for part in html.split("<figure")[1:]:
+        curves = [
+            [tuple(map(float, point.split())) for point in path.split("L")]
+            for path in re.findall(r'<path class="(?: dashed)?"[^>]* d="M([^"]*)"', part)
+        ]
+        marks = re.findall(r'<span class="([xy])" style="(?:bottom|left):([\d.]+)%">([^<]*)<', part)
+        data = json.loads(unescape(re.search('data-points="([^"]*)"', part)[1]))
+        found.append((re.search("<b>([^<]*)</b>", part)[1], data, curves, marks))
+    return found
+
+
+def test_a_curve_goes_from_the_left_to_the_right_and_larger_values_lie_higher():
+    [(head, data, (first, second), marks)] = figures(plots(RUN, [RUN]))
+    assert head == "Losses" and data["steps"] == [line["step"] for line in RUN]
+    assert [label for label, _ in data["series"]] == ["D", "G"]
+    assert data["series"][0][1] == pytest.approx([line["loss_D"] for line in RUN])
+    assert [x for x, _ in first] == pytest.approx([100.0 * i for i in range(11)])
+    # y runs downwards; the marks say where values lie, in percent from below
+    heights = {float(text): float(place) for axis, place, text in marks if axis == "y"}
+    assert heights[0] == 0 and heights[1] == pytest.approx(100 / 1.9, abs=0.1)  # the largest value is at the top
+    for (_, y), line in zip(first, RUN):
+        assert 1000 - y == pytest.approx(1000 * line["loss_D"] / 1.9, abs=0.1)
+    assert {round(1000 - y) for _, y in second} == {round(1000 / 1.9)}
+    steps = {int(text): float(place) for axis, place, text in marks if axis == "x"}
+    assert steps and all(place == pytest.approx(step - 10, abs=0.1) for step, place in steps.items())  # 10 to 110
+
+
+def test_two_runs_share_their_axes():
+    longer = [{"step": 210, "loss_D": 8.0, "loss_G": 1.0}]
+    [(_, data, (first, _), _)] = figures(plots(RUN, [RUN, longer]))
+    assert (data["low"], data["high"]) == (10, 210) and first[-1][0] == 500
+    assert min(y for _, y in first) > 700  # far below 8
+
+
+def test_many_lines_become_means_of_a_few():
+    many = [{"step": i, "loss_D": float(i % 2), "loss_G": 1.0} for i in range(1, 1001)]
+    [(_, data, (first, _), _)] = figures(plots(many, [many]))
+    assert len(first) == 200 and data["steps"][0] == 5 and data["steps"][-1] == 1000
+    assert data["series"][0][1][:2] == pytest.approx([0.6, 0.4])
+
+
+def test_a_metric_with_a_floor_has_a_logarithmic_plot_and_a_floor_below_zero_no_curve():
+    lines = [{"step": s, "kid": kid, "kid_floor": -0.01, "fd": 10 * kid, "fd_floor": 1.0} for s, kid in ((1, 10), (2, 1), (3, 0.1))]  # fmt: skip
+    (kid, data, curves, marks), (fd, _, both, _) = figures(plots(lines, [lines]))
+    assert (kid, fd) == ("KID (logarithmic)", "FD (logarithmic)") and len(curves) == 1 and len(both) == 2
+    assert [y for _, y in curves[0]] == pytest.approx([0, 500, 1000])
+    assert [label for label, _ in data["series"]] == ["KID", "floor -0.01, below the axis"]
+    assert [float(text) for axis, _, text in marks if axis == "y"] == [0.1, 1, 10]
