@@ -1,0 +1,285 @@
+"""Plant bugs of one line, one at a time, and see whether the quick tests notice: which tests cannot fail?
+
+    python experiments/planted_bugs.py                 # all of them
+    python experiments/planted_bugs.py --only gan/     # those whose file or text holds this
+    python experiments/planted_bugs.py --check         # only that each bug still fits the code
+
+Hardware: any CPU; needs the extra "test". Time: about 15 seconds of a free core for each bug.
+
+Each bug is a file of the package, a text in it that occurs exactly once, what a mistake could have made of it, and the
+tests that should notice. The package and its tests are copied to a temporary folder, where the bug is planted. When
+code changes, its bugs change with it: the script says which no longer fit. TensorFlow, a browser and long runs are
+left out, as far as possible, so that a bug takes seconds.
+
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("dcgan_jax", "tests", "experiments", "pyproject.toml", "README.md")
+SECONDS = 900
+"""A test that takes longer hangs, which counts as noticed."""
+
+
+class Bug(NamedTuple):
+    """``text`` of ``file`` becomes ``mistake``. ``tests`` are files below tests/, or tests in them."""
+
+    file: str
+    tests: str
+    text: str
+    mistake: str
+
+
+AUGMENT = "gan/test_augment.py"
+AVERAGE = "gan/test_average.py"
+NETWORKS = "gan/test_networks.py"
+OBJECTIVES = "gan/test_objectives.py"
+PARITY = "gan/test_parity.py"
+STEP = "gan/test_step.py"
+DISTANCES = "metrics/test_distances.py"
+EVALUATE = "metrics/test_evaluate.py"
+FEATURES = "metrics/test_features.py"
+MONITOR = "metrics/test_monitor.py"
+CLASSES = "metrics/test_classes.py"
+RESUME = "run/test_resume.py"
+
+BUGS = [
+    # --- gan: the step ---------------------------------------------------------------------------------------
+    Bug("gan/step.py", OBJECTIVES, 'learning_rate=now["learning_rate_D"]', 'learning_rate=now["learning_rate_G"]'),
+    Bug("gan/step.py", OBJECTIVES, "augmented(images, keys[3])", "images"),
+    Bug("gan/step.py", OBJECTIVES, "augmented(fake, keys[2])", "augmented(fake, keys[1])"),
+    Bug("gan/step.py", OBJECTIVES, "augmented(fake, keys[2])", "fake"),
+    Bug("gan/step.py", OBJECTIVES, "augmented(images, keys[3])", "augmented(images, keys[2])"),
+    Bug("gan/step.py", OBJECTIVES, "fake, key=keys[1], wanted=penalty.fake", "fake, key=keys[0], wanted=penalty.fake"),
+    Bug("gan/step.py", OBJECTIVES, "key=keys[0], wanted=penalty.real", "key=keys[0], wanted=penalty.fake"),
+    Bug("gan/step.py", OBJECTIVES, "state.step % penalty.every == 0", "(state.step + 1) % penalty.every == 0"),
+    Bug("gan/step.py", OBJECTIVES, 'penalty.every * now["gamma"] / 2', 'now["gamma"] / 2'),
+    Bug("gan/step.py", OBJECTIVES, 'now["gamma"] / 2 * steepness', 'now["gamma"] * steepness'),
+    Bug("gan/step.py", OBJECTIVES, "images = augment.flip(keys[4], images)", "augment.flip(keys[4], images)"),
+    Bug("gan/step.py", PARITY, "objective.discriminator(real_logits, fake_logits)", "objective.discriminator(fake_logits, real_logits)"),
+    Bug("gan/step.py", PARITY, "        discriminator=D.replace(batch_stats=d_stats),", "        discriminator=D,"),
+    Bug("gan/step.py", AVERAGE, "ema_decay(state.step + 1,", "ema_decay(state.step,"),
+    Bug("gan/step.py", AVERAGE, "decay * average + (1 - decay) * new", "(1 - decay) * average + decay * new"),
+    Bug("gan/step.py", STEP, '"D_x": jax.nn.sigmoid(real_logits).mean()', '"D_x": jax.nn.sigmoid(logits).mean()'),
+    Bug("gan/step.py", STEP, "jax.random.fold_in(key, state.step), images.shape[0]", "key, images.shape[0]"),
+    Bug("gan/step.py", STEP, "jnp.where(number < count, new, old)", "jnp.where(number <= count, new, old)"),
+    Bug("gan/step.py", PARITY, '"grad_norm_G": optax.tree.norm(g_grads)', '"grad_norm_G": optax.tree.norm(d_grads)'),
+    Bug("gan/step.py", "test_face.py", "not -1 <= low <= high <= 1", "not -1 <= low <= high"),
+    # --- gan: state, average, sampling -----------------------------------------------------------------------
+    Bug("gan/state.py", OBJECTIVES, 'Penalty(config.penalty in ("r1", "both"), config.penalty in ("r2", "both")', 'Penalty(config.penalty in ("r2", "both"), config.penalty in ("r1", "both")'),
+    Bug("gan/state.py", OBJECTIVES, "config.learning_rate * config.discriminator_rate", "config.learning_rate / config.discriminator_rate"),
+    Bug("gan/state.py", OBJECTIVES, "left = (1 + jnp.cos(jnp.pi * share)) / 2", "left = 1 - share"),
+    Bug("gan/state.py", OBJECTIVES, "1 - (1 - config.beta2) * config.beta2_final", "config.beta2 * config.beta2_final"),
+    Bug("gan/state.py", OBJECTIVES, "optax.clip_by_global_norm(clip_norm)", "optax.clip(clip_norm)"),
+    Bug("gan/state.py", OBJECTIVES, "config.image_size / config.batch_size", "config.batch_size / config.image_size"),
+    Bug("gan/state.py", f"{STEP}::test_every_setting_of_the_networks_and_the_step_arrives", "flips=config.flip", "flips=False"),
+    Bug("gan/state.py", f"{STEP}::test_every_setting_of_the_networks_and_the_step_arrives", "Latent(config.latent_dim, config.latent)", "Latent(config.latent_dim)"),
+    Bug("gan/state.py", f"{STEP}::test_every_setting_of_the_networks_and_the_step_arrives", "OBJECTIVES[config.loss]", 'OBJECTIVES["bce"]'),
+    Bug("gan/state.py", PARITY, "optax.adam(learning_rate, b1=beta1, b2=b2)", "optax.adam(learning_rate, b2=b2)"),
+    Bug("gan/average.py", AVERAGE, "0.5 ** (batch_size / ", "0.5 ** (1 / "),
+    Bug("gan/average.py", AVERAGE, "0.05 * batch_size * step", "0.05 * step"),
+    Bug("gan/average.py", AVERAGE, "x / batches for path, x in total", "x for path, x in total"),
+    Bug("gan/average.py", AVERAGE, "jax.random.fold_in(jax.random.key(0), i), batch_size", "jax.random.key(0), batch_size"),
+    Bug("gan/average.py", AVERAGE, "params.replace(params=state.ema)", "params"),
+    Bug("gan/sampling.py", "gan/test_sampling.py", "jax.random.fold_in(key, i))(jnp.arange(num))", "jax.random.fold_in(key, i))(jnp.arange(num) % 32)"),
+    Bug("gan/sampling.py", "test_animate.py::test_arcs_have_the_length_of_their_ends", "(1 - t) * lengths[0] + t * lengths[1]", "t * lengths[0] + (1 - t) * lengths[1]"),
+    # --- gan: losses, networks, augmentation, convolutions ---------------------------------------------------
+    Bug("gan/objectives.py", OBJECTIVES, "jax.nn.softplus(real - fake).mean()", "jax.nn.softplus(fake - real).mean()"),
+    Bug("gan/objectives.py", OBJECTIVES, "jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake)", "jax.nn.relu(1 - real).mean() + jax.nn.relu(1 - fake)"),
+    Bug("gan/objectives.py", OBJECTIVES, "return logits, other, jnp.square(pull_images(to_seen)[0]).sum()", "return logits, other, jnp.square(to_seen).sum()"),
+    Bug("gan/objectives.py", OBJECTIVES, "+ to_scale).reshape(logits.shape)", ").reshape(logits.shape)"),
+    Bug("gan/networks.py", PARITY, "momentum=0.9,", "momentum=0.1,"),
+    Bug("gan/networks.py", NETWORKS, "gain=2 / (1 + self.leaky_slope**2)", "gain=1.0"),
+    Bug("gan/networks.py", NETWORKS, "right = product(left, lax.stop_gradient(matrix))", "right = product(left, matrix)"),
+    Bug("gan/networks.py", NETWORKS, "        u.value = right", "        u.value = u.value"),
+    Bug("gan/networks.py", NETWORKS, "batchnorm=i > 0 or self.first_batchnorm", "batchnorm=i > 0 and self.first_batchnorm"),
+    Bug("gan/networks.py", NETWORKS, "minval=-1.0, maxval=1.0", "minval=0.0, maxval=1.0"),
+    Bug("gan/networks.py", NETWORKS, "jnp.where(x >= 0, 1.0, self.leaky_slope)", "jnp.where(x >= 0, 1.0, 0.2)"),
+    Bug("gan/augment.py", AUGMENT, "(_NONE - images) / (_NONE - _FULL)", "(_NONE - images) / _NONE"),
+    Bug("gan/augment.py", AUGMENT, "(b,), maxval=2.0", "(b,), maxval=1.0"),
+    Bug("gan/augment.py", AUGMENT, "minval=0.5, maxval=1.5", "minval=1.0, maxval=1.5"),
+    Bug("gan/augment.py", AUGMENT, "contrast(y, jax.random.uniform(keys[2]", "contrast(y, jax.random.uniform(keys[1]"),
+    Bug("gan/augment.py", AUGMENT, "[[h // 8, w // 8]]", "[[h // 4, w // 8]]"),
+    Bug("gan/augment.py", AUGMENT, "x[:, :, ::-1], x)", "x[:, ::-1], x)"),
+    Bug("gan/conv.py", "gan/test_conv.py", "_OUTPUT = ((1, 1, 0), (0, -1, 1))", "_OUTPUT = ((1, 1, 0), (0, 1, 1))"),
+    Bug("gan/conv.py", "gan/test_conv.py::test_second_derivatives", "lambda x, g, k, *s: _input_gradient(g, k, *s), lambda x, g, k, *s: _conv(x, k, *s)", "lambda x, g, k, *s: _input_gradient(g, k, *s), lambda x, g, k, *s: _conv(-x, k, *s)"),
+    Bug("gan/pixels.py", "gan/test_pixels.py", "np.clip(np.round(", "np.clip(np.floor("),
+    # --- metrics ---------------------------------------------------------------------------------------------
+    Bug("metrics/distances.py", DISTANCES, "np.trace(cov_a + cov_b) - 2 * cross", "np.trace(cov_a + cov_b) - cross"),
+    Bug("metrics/distances.py", DISTANCES, "/ (size * (size - 1))", "/ (size * size)"),
+    Bug("metrics/distances.py", DISTANCES, "x @ y.T / x.shape[1] + 1", "x @ y.T + 1"),
+    Bug("metrics/distances.py", DISTANCES, "inside = squared < real_radii[rows, None]", "inside = squared <= real_radii[rows, None]"),
+    Bug("metrics/distances.py", DISTANCES, "np.partition(squared, k, axis=1)[:, k]", "np.partition(squared, k, axis=1)[:, k - 1]"),
+    Bug("metrics/distances.py", DISTANCES, "reached[rows] = (squared < fake_radii)", "reached[rows] = (squared < real_radii[rows, None])"),
+    Bug("metrics/distances.py", DISTANCES, ".sum() for _, squared in _squared_distances(x, x)) / (len(x) * (len(x) - 1))", ".sum() for _, squared in _squared_distances(x, x)) / len(x) ** 2"),
+    Bug("metrics/distances.py", DISTANCES, "weights.append(len(h))", "weights.append(len(f))"),
+    Bug("metrics/distances.py", DISTANCES, 'np.searchsorted(y, x, "right")', 'np.searchsorted(y, x, "left")'),
+    Bug("metrics/distances.py", DISTANCES, "directions[:, : -count - 1 : -1]", "directions[:, :count]"),
+    Bug("metrics/distances.py", DISTANCES, "images - 4 * _blur(stuffed)", "images - _blur(stuffed)"),
+    Bug("metrics/distances.py", DISTANCES, "counts.max() > n // 4", "counts.max() > n"),
+    Bug("metrics/distances.py", DISTANCES, "means = levels.mean(0, np.float64).mean((0, 1))", "means = levels.mean((0, 1, 2, 3), np.float64)"),
+    Bug("metrics/evaluate.py", EVALUATE, "part, other = first[: self.n], second[: self.n]", "part, other = first[: self.n], first[: self.n]"),
+    Bug("metrics/evaluate.py", EVALUATE, "fresh, kept = self._second[::2], self._second[1::2]", "fresh, kept = self._second[::2], self._second[::2]"),
+    Bug("metrics/evaluate.py", EVALUATE, "return self._compared(images, vectors, vectors, self._second, self._second_far)", "return self._compared(images, vectors, vectors, self._first, self._second_far)"),
+    Bug("metrics/evaluate.py", EVALUATE, "np.abs(ratios - 1).argmax()", "np.abs(ratios - 1).argmin()"),
+    Bug("metrics/evaluate.py", EVALUATE, "self._far(fresh) / held_out_far", "held_out_far / self._far(fresh)"),
+    Bug("metrics/evaluate.py", EVALUATE, "min(self.n, _SWD_IMAGES) if name", "self.n if name"),
+    Bug("metrics/evaluate.py", EVALUATE, "Figures(float(np.mean(values)), floor, min(values), max(values), n)", "Figures(float(np.mean(values)), floor, max(values), min(values), n)"),
+    Bug("metrics/features.py", FEATURES, 'jax.image.resize(x, shape, "linear")', 'jax.image.resize(x, shape, "nearest")'),
+    Bug("metrics/features.py", FEATURES, "_apply(_weights(), (images + 1) * 127.5)[0]", "_apply(_weights(), images * 127.5)[0]"),
+    Bug("metrics/features.py", FEATURES, 'pooled - weights["projection"]["mean"][None]', 'pooled + weights["projection"]["mean"][None]'),
+    Bug("metrics/features.py", FEATURES, "depth2 = x + block(second)", "depth2 = block(second)"),
+    Bug("metrics/imagenet.py", "metrics/test_imagenet.py", "_EPSILON = 1e-3", "_EPSILON = 1e-5"),
+    Bug("metrics/monitor.py", MONITOR, "features(store.take(other[: self._n]))", "features(store.take(half[: self._n]))"),
+    Bug("metrics/monitor.py", MONITOR, "generator_params(state, num=_FAKES)", "generator_params(state, num=_FAKES, ema=False)"),
+    Bug("metrics/monitor.py", MONITOR, "diversity_ratio(self._reals, fakes)", "diversity_ratio(fakes, self._reals)"),
+    Bug("metrics/monitor.py", MONITOR, "(trained - kept) / (trained - fake)", "(kept - fake) / (trained - fake)"),
+    Bug("metrics/monitor.py", MONITOR, "store.take(train[pick]), store.take(kept)", "store.take(kept), store.take(train[pick])"),
+    Bug("metrics/classes.py", CLASSES, "(0.025, 0.975)", "(0.1, 0.9)"),
+    Bug("metrics/classes.py", CLASSES, "real = confusion.sum(1) / confusion.sum()", "real = confusion.sum(0) / confusion.sum()"),
+    Bug("metrics/classes.py", CLASSES, "return kid.value - kid.floor if kid", "return kid.value if kid"),
+    Bug("metrics/classes.py", CLASSES, "rows = confusion / np.maximum(confusion.sum(-1, keepdims=True), 1)", "rows = confusion / np.maximum(confusion.sum(-2, keepdims=True), 1)"),
+    Bug("metrics/classifier.py", CLASSES, "train = np.setdiff1d(np.arange(len(labels)), held_out)", "train = np.arange(len(labels))"),
+    # --- data ------------------------------------------------------------------------------------------------
+    Bug("data/split.py", MONITOR, "if end <= most), default=0)", "if end >= most), default=0)"),
+    Bug("data/split.py", MONITOR, "return np.setdiff1d(every, kept), np.sort(kept)", "return every, np.sort(kept)"),
+    Bug("data/pipeline.py", "data/test_pipeline.py", "np.random.default_rng((seed, epoch))", "np.random.default_rng(seed)"),
+    Bug("data/pipeline.py", "data/test_pipeline.py", "store.take(train[indices[part * size : (part + 1) * size]])", "store.take(indices[part * size : (part + 1) * size])"),
+    Bug("data/decode.py", "data/test_decode.py", "round(value / 257)", "round(value / 256)"),
+    Bug("data/decode.py", "data/test_decode.py", "ImageOps.exif_transpose(image, in_place=True)", "ImageOps.exif_transpose(image)"),
+    Bug("data/store.py", "data/test_store.py", "len(skipped) > len(labels)", "len(skipped) >= len(labels)"),
+    Bug("data/store.py", "data/test_store.py", "store.fingerprint != source.fingerprint", "store.label_names is None"),
+    Bug("data/sources.py", "data/test_sources.py", "pixels.T if lying else pixels", "pixels"),
+    Bug("data/sprites.py", "data/test_sprites.py", "np.random.default_rng((seed, index))", "np.random.default_rng(index)"),
+    # --- run -------------------------------------------------------------------------------------------------
+    Bug("run/loop.py", f"{RESUME}::test_a_run_that_diverges_goes_back_and_tries_other_noise", "noise_key = jax.random.fold_in(noise_key, attempt)", "noise_key = jax.random.fold_in(noise_key, 0)"),
+    Bug("run/loop.py", f"{RESUME}::test_the_best_checkpoint_is_kept_and_restored", 'score(quality) if "kid" in quality else None', "None"),
+    Bug("run/folder.py", f"{RESUME}::test_the_best_checkpoint_is_kept_and_restored", "max(found, key=lambda step: (found[step], -step)", "min(found, key=lambda step: (found[step], -step)"),
+    Bug("run/folder.py", f"{RESUME}::test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run", "every *= 2", "every += 1"),
+    Bug("run/log.py", f"{RESUME}::test_an_interrupted_run_is_bit_identical_to_one_that_never_stopped", 'line["step"] <= start', 'line["step"] < start'),
+    Bug("run/checkpoints.py", f"{RESUME}::test_the_newest_checkpoints_stay_and_one_every_so_often", "steps[: self._config.keep_newest]", "steps[: self._config.keep_newest - 1]"),
+    Bug("run/checkpoints.py", f"{RESUME}::test_the_checkpoint_of_another_run_or_step_is_not_taken", 'about["step"] != int(place.name)', "False"),
+    Bug("run/doctor.py", "run/test_doctor.py", "-line[\"kid\"]", "line[\"kid\"]"),
+    Bug("run/doctor.py", "run/test_doctor.py", "if images >= 1000 or not evaluated", "if images >= 100 or not evaluated"),
+    Bug("run/portable.py", "test_export.py::test_every_field_of_the_network_and_the_prior_comes_back", "latent=Latent(**latent)", 'latent=Latent(latent["dim"])'),
+    # --- views -----------------------------------------------------------------------------------------------
+    Bug("views/folding.py", "test_export.py::test_onnx_runs_as_decode_does_for_any_number_of_images", 'np.asarray(norm["bias"]) - np.asarray(seen["mean"]) * scale', 'np.asarray(norm["bias"]) + np.asarray(seen["mean"]) * scale'),
+    Bug("views/onnx_graph.py", "test_export.py::test_onnx_runs_as_decode_does_for_any_number_of_images", '"pads": [1, 1, 1, 1]', '"pads": [0, 0, 1, 1]'),
+    Bug("views/grid.py", "views/test_grid.py", "padding + i % columns * (w + padding)", "padding + i // columns * (w + padding)"),
+    Bug("views/grid.py", "test_report.py::test_sheets_are_cut_as_they_were_laid_out", "(side - padding) // cell", "side // cell + 1"),
+    Bug("views/plots.py", "views/test_plots.py", "1000 * (1 - height(column[there]))", "1000 * height(column[there])"),
+    Bug("views/plots.py", "views/test_plots.py", "means = [values[i : i + each].mean(0) for i in ends]", "means = [values[i] for i in ends]"),
+    Bug("views/plots.py", "views/test_plots.py", "across = (steps - low) / max(high - low, 1)", "across = steps / max(high, 1)"),
+    # --- system, settings, commands --------------------------------------------------------------------------
+    Bug("system/xla.py", STEP, "{} if devices > 1 else", "{} if devices > 2 else"),
+    Bug("system/errors.py", "test_train.py::test_bad_input_is_one_line_and_leaves_nothing", "    exit_code = 2", "    exit_code = 1"),
+    Bug("system/cluster.py", "system/test_cluster.py::test_bad_cluster_flags_are_refused", "not 0 <= self.process_id < self.num_processes", "not 0 <= self.process_id <= self.num_processes"),
+    Bug("system/cluster.py", "system/test_cluster.py::test_two_processes_join_add_up_and_find_out_that_they_differ", "multihost_utils.broadcast_one_to_all(tree)", "tree"),
+    Bug("system/files.py", "data/test_store.py::test_no_room_in_the_cache_is_said_before_anything_is_decoded", "if free < size:", "if free > size:"),
+    Bug("config.py", "test_config.py", "(step == self.steps or seen % every < self.batch_size)", "(step == self.steps or seen % every == 0)"),
+    Bug("config.py", "test_config.py", "(1 - self.beta2) * self.beta2_final > 1", "(1 - self.beta2) * self.beta2_final > 2"),
+    Bug("config.py", "test_config.py", "if a != b and name not in MAY_CHANGE]", "if a != b and name in MAY_CHANGE]"),
+    Bug("recipes.py", "test_recipes.py", "            learning_rate=0.005,", "            learning_rate=0.0005,"),
+    Bug("recipes.py", "test_recipes.py", "            penalty=\"both\",", "            penalty=\"r1\","),
+    Bug("generate.py", "test_export.py::test_generate_draws_from_the_file", "jax.random.key(arguments.seed)", "jax.random.key(arguments.seed + 1)"),
+    Bug("export.py", "test_export.py::test_safetensors_come_back_as_the_same_generator", 'if line["step"] == step:', 'if line["step"] > step:'),
+]  # fmt: skip
+
+
+def misfits(bugs: list[Bug]) -> list[str]:
+    """A line for each bug whose text is not exactly once in its file, or whose tests are gone."""
+    found = []
+    for bug in bugs:
+        path = ROOT / "dcgan_jax" / bug.file
+        count = path.read_text().count(bug.text) if path.exists() else 0
+        if count != 1:
+            found.append(f"{bug.file} holds {count} times, not once: {bug.text!r}")
+        name, _, test = bug.tests.partition("::")
+        if not (ROOT / "tests" / name).exists() or f"def {test}" not in (ROOT / "tests" / name).read_text():
+            found.append(f"tests/{bug.tests} does not exist, which should notice: {bug.file}: {bug.text!r}")
+    return found
+
+
+def noticed(bug: Bug | None, tests: list[str], programs: Path) -> tuple[str, float]:
+    """What fails when a bug is planted, or nothing: the name of the first failed test, and the seconds that it took."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="planted-") as name:
+        folder = Path(name)
+        for part in COPIED:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copy(ROOT / part, folder / part)
+        if bug:
+            path = folder / "dcgan_jax" / bug.file
+            path.write_text(path.read_text().replace(bug.text, bug.mistake))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=no"]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": name,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "JAX_COMPILATION_CACHE_DIR": str(programs),  # most programs are those of the bug before
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # they are compiled for one short use
+        }
+        try:
+            done = subprocess.run(
+                [*command, *(f"tests/{test}" for test in tests)],
+                cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return "hangs", time.monotonic() - began
+    seconds = time.monotonic() - began
+    if done.returncode == 0:
+        return "", seconds
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    if done.returncode not in (1, 2) or not failed:
+        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return failed[0], seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Plant bugs, one at a time, and see whether the quick tests notice.")
+    parser.add_argument("--only", default="", help="only bugs whose file, text or tests hold this")
+    parser.add_argument("--jobs", type=int, default=1, help="bugs at a time")
+    parser.add_argument("--check", action="store_true", help="run nothing: only see whether each bug fits the code")
+    parser.add_argument("--sound", action="store_true", help="plant nothing: see whether the tests pass as they are")
+    arguments = parser.parse_args()
+    if wrong := misfits(BUGS):
+        print("\n".join(wrong), file=sys.stderr)
+        return 2
+    bugs = [bug for bug in BUGS if any(arguments.only in part for part in bug)]
+    print(f"{len(bugs)} of {len(BUGS)} bugs, all of which fit the code", flush=True)
+    if arguments.check:
+        return 0
+    survived = []
+    with tempfile.TemporaryDirectory(prefix="programs-") as programs:
+        if arguments.sound:
+            failed, seconds = noticed(None, sorted({bug.tests for bug in bugs}), Path(programs))
+            print(f"without a bug: {f'{failed} fails' if failed else 'all pass'} ({seconds:.0f} s)")
+            return 1 if failed else 0
+
+        def plant(bug):
+            try:
+                return bug, *noticed(bug, [bug.tests], Path(programs))
+            except RuntimeError as error:
+                return bug, f"broken: {error}", 0.0
+
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for bug, failed, seconds in pool.map(plant, bugs):
+                survived += [] if failed else [bug]
+                print(f"{'caught  ' if failed else 'SURVIVED'} {seconds:4.0f} s  {bug.file}: {bug.mistake}", end="")
+                print(f"  ({failed})" if failed else "", flush=True)
+    print(f"{len(bugs) - len(survived)} of {len(bugs)} caught; survived: {len(survived)}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
