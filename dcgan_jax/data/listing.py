@@ -7,6 +7,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
+from PIL.PngImagePlugin import PngInfo
+
+from dcgan_jax.data import idx
 from dcgan_jax.system.errors import InputError, printable
 
 ENDINGS = set(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
@@ -29,6 +32,15 @@ _SIDE_FILES = {
 _SIDE_NAME = re.compile(r"(synophoto_thumb|synoindex_|albumart(small|_\{)|~\$)")
 _SIDE_ENDINGS = set(".xmp .aae .thm .pp3 .dop .vrd .nksc .cos .arp .lrcat .lrprev .lnk".split())
 
+_HINTS = {
+    ".heic .heif": (
+        "to learn from .heic too convert them, for example, with libheif's command: "
+        'for f in *.heic; do heif-convert "$f" "$f.jpg"; done'
+    ),
+    ".zip": "a .zip is read if it is given as --data itself",
+    ".tar .gz .tgz .rar .7z": "other archives are read when they are unpacked",
+}
+_NOTE = ("Software", "dcgan_jax")
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 _SHOWN = 8  # kinds of ignored files
 
@@ -86,16 +98,24 @@ def slashed(names: Iterable[str]) -> Callable[[str], str]:
     return lambda name: name.replace("\\", "/")
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file is called like a picture of a known format."""
+    return PurePosixPath(name).suffix.lower() in ENDINGS
+
+
 def pictures(names: Iterable[str], where: Path, *, read_as: Callable[[str], str] = str) -> list[str]:
     """The names of pictures, sorted. Prints how many other files there are, of which kinds.
 
     Raises:
       InputError: there are none; the message says what there is.
     """
-    found, ignored = [], Counter()
+    found, ignored, names = [], Counter(), list(names)
+    runs = _runs(map(read_as, names))
     for name in names:
         path = PurePosixPath(read_as(name))
-        if side := _side(path):
+        if run := next((folder for folder in path.parents if folder in runs), None):
+            ignored[f"of the run in {run}"] += 1
+        elif side := _side(path):
             ignored[side] += 1
         elif path.suffix.lower() in ENDINGS:
             found.append(name)
@@ -107,11 +127,23 @@ def pictures(names: Iterable[str], where: Path, *, read_as: Callable[[str], str]
         found = [name for name in found if name not in small]
     commonest = sorted(ignored.items(), key=lambda kind: (-kind[1], kind[0]))
     said = ", ".join(f"{count:,} {kind}" for kind, count in commonest[:_SHOWN]) + ", …" * (len(ignored) > _SHOWN)
+    hints = "".join(f"; {hint}" for kinds, hint in _HINTS.items() if any(kind in ignored for kind in kinds.split()))
     if not found:
-        raise InputError(f"{where} holds no images: found {said or 'nothing'}; wanted files like .png, .jpg or .webp")
+        if any(map(idx.is_images, map(read_as, names))):
+            hints = "; to learn from IDX files unpack the archive, and give the folder as --data"
+        wanted = "wanted files like .png, .jpg or .webp"
+        raise InputError(f"{where} holds no images: found {said or 'nothing'}; {wanted}{hints}")
     if ignored:
-        print(printable(f"ignored {said} in {where}"), file=sys.stderr)
+        print(printable(f"ignored {said} in {where}{hints}"), file=sys.stderr)
     return sorted(found)
+
+
+def _runs(names: Iterable[str]) -> set[PurePosixPath]:
+    """The folders of runs: their pictures were drawn, and are not to be learned."""
+    beside = {}
+    for path in map(PurePosixPath, names):
+        beside.setdefault(path.parent, set()).add(path.name)
+    return {folder for folder, files in beside.items() if {"config.json", "images.json", "metrics.jsonl"} <= files}
 
 
 def _side(path: PurePosixPath) -> str | None:
@@ -139,6 +171,18 @@ def _side(path: PurePosixPath) -> str | None:
 
 def _thumbnails(path: PurePosixPath) -> str | None:
     return next((folder for folder in path.parts[:-1] if folder.lower() in _THUMBNAILS), None)
+
+
+def note() -> PngInfo:
+    """What is written into each picture that is drawn, so that none is learned by mistake."""
+    info = PngInfo()
+    info.add_text(*_NOTE)
+    return info
+
+
+def is_drawn(content: bytes) -> bool:
+    """Whether a file is a PNG with our ``note``."""
+    return content.startswith(b"\x89PNG") and b"tEXt" + "\0".join(_NOTE).encode() in content[:1024]
 
 
 def folders(names: Iterable[str]) -> int:

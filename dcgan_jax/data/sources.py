@@ -1,14 +1,12 @@
 """Where images come from: the embedded sprites, a folder, a .zip, IDX files, the chapter's Pokémon, TFDS."""
 
+import difflib
 import errno
-import gzip
 import hashlib
 import re
 import stat
-import struct
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from dcgan_jax.config import Config
-from dcgan_jax.data import remote, sprites
+from dcgan_jax.data import idx, remote, sprites
 from dcgan_jax.data.decode import check_size
-from dcgan_jax.data.listing import folders, labels, pictures, slashed, walk
-from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import mib, reading, user_path
+from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import mib, user_path
 
 POKEMON_URLS = [f"{kind}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for kind in ("https", "http")]
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
@@ -32,7 +30,11 @@ EXPANSION_LIMIT = 2000
 BY_NAME = ("sprites", "pokemon")
 """Values of ``Config.data`` that are not paths."""
 
-_IDX = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
+_PUBLISHED = (
+    "mnist fashion_mnist kmnist emnist cifar10 cifar100 svhn_cropped celeb_a stl10 cats_vs_dogs oxford_flowers102 "
+    "oxford_iiit_pet stanford_dogs food101 quickdraw_bitmap imagenette omniglot smallnorb eurosat caltech101"
+).split()
+_OTHER_ARCHIVES = tuple(".tar .tar.gz .tgz .tar.bz2 .tar.xz .tar.zst .gz .bz2 .xz .zst .rar .7z".split())
 
 
 class Item(NamedTuple):
@@ -72,15 +74,39 @@ def open_source(config: Config, cache: Path) -> Source:
         return _arrays(*remote.tensorflow_dataset(data.removeprefix("tfds:"), cache))
     path = user_path(data)
     if path.is_dir():
-        return _idx(found) if (found := _idx_set(path)) else _folder(path)
-    if path.is_file() and _IDX.fullmatch(path.name):
-        return _idx(path)
+        names = walk(path)
+        here = [name for name in names if "/" not in name or not any(map(is_picture, names))]
+        return _idx(found) if (found := idx.choose(path, here)) else _folder(path, names)
     if path.is_file():
-        return _zip(path)
+        return _idx(path) if idx.is_images(path.name) else _zip(_checked_archive(path))
+    meant = f"did you mean --data {near}? " if (near := _near(data)) else ""
     raise InputError(
-        f"--data {data}: no such folder or file, and not sprites, pokemon or tfds:NAME[:SPLIT]. If the images have "
-        "moved, give --data with their new place"
+        f"--data {data}: no such folder or file, and not sprites, pokemon or tfds:NAME[:SPLIT]. {meant}If the images "
+        "have moved, give --data with their new place"
     )
+
+
+def _near(data: str) -> str | None:
+    """The name of a data set that is nearly ``data``."""
+    plain = re.sub(r"[^a-z0-9]", "", data.lower())
+    names = {name: name for name in BY_NAME} | {re.sub("[^a-z0-9]", "", name): f"tfds:{name}" for name in _PUBLISHED}
+    close = difflib.get_close_matches(plain, names, n=1, cutoff=0.8)
+    return names[close[0]] if close else None
+
+
+def _checked_archive(path: Path) -> Path:
+    """
+    Raises:
+      InputError: it is a file of another kind, for which there is a remedy.
+    """
+    if is_picture(path.name):
+        several = "a network learns what many pictures have in common"
+        raise InputError(f"{path} is one picture, but {several}: give the folder with all of them as --data")
+    if (images := idx.images_of(path)) is not None:
+        raise InputError(f"{path} holds labels, not images: give the file of the images as --data, {images}")
+    if path.name.lower().endswith(_OTHER_ARCHIVES):
+        raise InputError(f"{path} is an archive, but not a .zip: unpack it, and give the folder as --data")
+    return path
 
 
 def _sprites(seed: int) -> Source:
@@ -111,8 +137,8 @@ def _digest(parts) -> str:
     return sha.hexdigest()
 
 
-def _folder(root: Path) -> Source:
-    names = pictures(walk(root), root)
+def _folder(root: Path, names: list[str]) -> Source:
+    names = pictures(names, root)
 
     def facts():
         for name in names:
@@ -180,60 +206,14 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         return content.read(member.file_size)
 
 
-def _idx_set(folder: Path) -> Path | None:
-    """The IDX file of images in ``folder`` that has a file of labels beside it, by preference for training.
-
-    Raises:
-      InputError: there are several.
-    """
-    with reading(folder):
-        found = [path for path in folder.iterdir() if _IDX.fullmatch(path.name) and path.is_file()]
-    found = [path for path in sorted(found, reverse=True) if _idx_labels(path).is_file()]
-    images = {path.name.removesuffix(".gz"): path for path in found}  # the unpacked file rather than the same as .gz
-    images = {name: path for name, path in images.items() if "train" in name} or images
-    if len(images) > 1:
-        names = ", ".join(sorted(path.name for path in images.values()))
-        raise InputError(f"{folder} holds several sets of images: give one of these files as --data: {names}")
-    return next(iter(images.values()), None)
-
-
-def _idx_labels(images: Path) -> Path:
-    return images.with_name(_IDX.sub(r"\1labels\g<2>1\3", images.name))
-
-
 def _idx(path: Path) -> Source:
-    """The files of MNIST and similar sets: big-endian headers, then a byte for each pixel or label."""
-    count = next(_idx_stream(path))
+    count = next(idx.read(path))
 
     def examples():
-        stream = _idx_stream(path)
+        stream = idx.read(path)
         next(stream)
         return stream
 
-    facts = [f"{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in (path, _idx_labels(path))]
+    files = [file.stat() for file in (path, idx.labels_of(path)) if file.exists()]
+    facts = [f"{file.st_size}\0{file.st_mtime_ns}" for file in files]
     return _arrays(str(path.resolve()), facts, count, examples)
-
-
-def _idx_stream(path: Path) -> Iterator:
-    """Yield the number of images, then each with its label.
-
-    Raises:
-      InputError: the files are incomplete, or not IDX files.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as images, opener(_idx_labels(path), "rb") as labels:
-            kind, count, *shape = struct.unpack(">4I", images.read(16))
-            size = shape[0] * shape[1]
-            if (kind, 0x801, count) != (0x803, *struct.unpack(">2I", labels.read(8))) or not 0 < size < 2**24:
-                raise EOFError("wrong headers, or different numbers of images and labels")
-            yield count
-            lying = path.name.startswith("emnist")  # these are stored by columns
-            for _ in range(count):
-                pixels, label = np.frombuffer(images.read(size), np.uint8).reshape(shape), labels.read(1)[0]
-                yield pixels.T if lying else pixels, str(label)
-            if images.read(1) or labels.read(1):
-                raise EOFError(f"more than {count} images or labels")
-    except (EOFError, IndexError, OSError, ValueError, struct.error, zlib.error) as error:
-        reason = first_line(error)
-        raise InputError(f"{path} cannot be read with its labels ({reason}): get both files again") from None

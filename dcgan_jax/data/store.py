@@ -27,11 +27,12 @@ from tqdm import tqdm
 from dcgan_jax.config import Config
 from dcgan_jax.data.decode import Picture, read_picture
 from dcgan_jax.data.depth import Values, notices
+from dcgan_jax.data.listing import is_drawn
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, need_room, write_text, writing
 
-_FORMAT = 6
+_FORMAT = 7
 _FILES = ("images.u8", "labels.npy", "manifest.json")
 _SUMS = "SHA256SUMS"
 _CHECKED = "checked"
@@ -53,6 +54,7 @@ class Store:
       off_colour: a line for each file whose colour profile was ignored.
       copies: how many images are exact copies of others.
       transparent: how many pictures have transparent pixels.
+      drawn: how many were left out because a network has drawn them.
       values: of the pictures with more than 8 bits a value, by what their files mean by black and white.
 
     Raises:
@@ -72,6 +74,7 @@ class Store:
             self.values = tuple(Values(*map(float, values)) for values in manifest["values"])
             self.copies = int(manifest["copies"])
             self.transparent = int(manifest["transparent"])
+            self.drawn = int(manifest["drawn"])
             self.labels = np.load(path / "labels.npy", allow_pickle=False)
             self._file = open(path / "images.u8", "rb", buffering=0)  # noqa: SIM115 - as long as the store
             weakref.finalize(self, self._file.close)
@@ -163,6 +166,8 @@ def _understood(store: Store, source: Source) -> str:
     return (
         f"{source.name}: {some(len(store), 'image')}{folders}, {labels}, {len(store.skipped):,} skipped, "
         f"{store.copies:,} exact copies of others, {store.transparent:,} with transparent pixels"
+        + f", {some(store.drawn, 'picture')} that dcgan_jax has drawn left out"
+        * bool(store.drawn)
     )
 
 
@@ -226,7 +231,7 @@ class _Found:
     def __init__(self):
         self.labels, self.names = [], {}
         self.skipped, self.off_colour, self.values = [], [], {}
-        self.transparent, self._hashes, self._digest = 0, bytearray(), hashlib.sha256()
+        self.transparent, self.drawn, self._hashes, self._digest = 0, 0, bytearray(), hashlib.sha256()
 
     def skip(self, name: str, problem: str) -> None:
         self.skipped.append(printable(f"{name} ({problem})"))
@@ -252,6 +257,7 @@ class _Found:
             "off_colour": self.off_colour,
             "copies": len(self.labels) - len(np.unique(np.frombuffer(self._hashes, np.uint64))),
             "transparent": self.transparent,
+            "drawn": self.drawn,
             "values": list(self.values.values()),
         }
 
@@ -261,7 +267,10 @@ def _build(source: Source, config: Config, folder: Path) -> None:
 
     def square(item: Item):
         try:
-            return item, read_picture(item.load(), config), None
+            content = item.load()
+            if isinstance(content, bytes) and is_drawn(content):
+                return item, None, None
+            return item, read_picture(content, config), None
         except Exception as error:  # decoders raise anything on bad bytes; each is counted and named
             if isinstance(error, MemoryError) or getattr(error, "errno", None):
                 reason = getattr(error, "strerror", None) or "not enough memory"
@@ -277,12 +286,15 @@ def _build(source: Source, config: Config, folder: Path) -> None:
         for item, picture, problem in tqdm(squares, total=source.count, unit="img", desc="preparing images"):
             if problem:
                 found.skip(item.name, problem)
+            elif picture is None:
+                found.drawn += 1
             else:
                 out.write(found.add(item, picture))
     if len(found.skipped) > len(found.labels):
         raise InputError(_summary(found.skipped, len(found.labels), source))
     if not found.labels:
-        raise InputError(f"{source.name} holds no images")
+        drawn = "only pictures that dcgan_jax has drawn: to learn from them, save them in another format, such as .webp"
+        raise InputError(f"{source.name} holds {drawn if found.drawn else 'no images'}")
     np.save(folder / "labels.npy", np.asarray(found.labels, np.int32))
     manifest = {
         "shape": [len(found.labels), config.image_size, config.image_size, config.channels],

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dcgan_jax.data.listing import note
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import replacing
@@ -82,4 +83,4 @@ def picture(pixels: np.ndarray) -> Image.Image:
 def save_png(path: Path, image: np.ndarray, *, synced: bool = True) -> None:
     """Write one uint8 image (H, W, 1 or 3) as PNG; see ``replacing``."""
     with replacing(path, synced=synced) as file:
-        picture(image).save(file, "PNG")
+        picture(image).save(file, "PNG", pnginfo=note())

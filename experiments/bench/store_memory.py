@@ -28,7 +28,7 @@ with tempfile.TemporaryDirectory() as folder:
             out.write(np.full(64 * 64 * 3, i % 256, np.uint8))
     np.save(folder / "labels.npy", np.zeros(count, np.int32))
     manifest = {"shape": [count, 64, 64, 3], "fingerprint": "", "digest": "", "labels": [""], "skipped": []}
-    manifest.update(off_colour=[], copies=0, transparent=0, values=[])
+    manifest.update(off_colour=[], copies=0, transparent=0, drawn=0, values=[])
     (folder / "manifest.json").write_text(json.dumps(manifest))
     start = time.perf_counter()
     for _, batch in zip(range(count // 64), batches(Store(folder), Config(batch_size=64)).as_numpy_iterator()):

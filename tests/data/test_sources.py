@@ -3,7 +3,10 @@
 import gzip
 import io
 import os
+import re
+import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ from PIL import Image
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.views.grid import save_png
 
 
 def test_a_folder_and_its_zip_give_the_same_images(photos, archive, tmp_path):
@@ -128,7 +132,7 @@ def test_which_idx_files_of_a_folder_are_learned(tmp_path):
     assert len(prepared(folder, tmp_path)) == 12
     idx_set(folder, "emnist-letters-train-")
     with pytest.raises(
-        InputError, match="holds several sets of images: give one of these files as --data: emnist-letters"
+        InputError, match="holds several sets of images: give one of these files as --data: .*emnist-letters"
     ):
         prepared(folder, tmp_path)
 
@@ -164,3 +168,136 @@ def test_letters_of_emnist_are_turned_upright(tmp_path):
     image = made.take([3])[0]
     assert image[0, 8].tolist() == [255, 0, 0]  # above is background: the picture is wider than high
     assert image[8, 0].tolist() == [3, 3, 3]
+
+
+# --- each remedy that is given works ----------------------------------------------------------------
+
+
+def remedy(data, cache, message, **changes):
+    """The --data that an error offers."""
+    with pytest.raises(InputError, match=message) as raised:
+        prepared(data, cache, **changes)
+    return re.search(r"(?:did you mean --data|as --data[:,]) ([^ ,?]+)", str(raised.value))[1]
+
+
+def test_one_picture_is_answered_with_its_folder(photos, tmp_path):
+    one = photos / "odd" / "01.png"
+    with pytest.raises(InputError, match="01.png is one picture, but a network learns what many .*: give the folder"):
+        prepared(one, tmp_path)
+    assert len(prepared(one.parent, tmp_path)) == 6
+
+
+def test_the_name_of_a_public_data_set_is_answered_with_its_spelling(tmp_path):
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=7):
+        for spelled, meant in (
+            ("mnist", "tfds:mnist"),
+            ("Fashion-MNIST", "tfds:fashion_mnist"),
+            ("CIFAR-10", "tfds:cifar10"),
+        ):
+            assert remedy(spelled, tmp_path, "no such folder or file, and not sprites, pokemon or tfds:NAME") == meant
+            assert len(prepared(meant, tmp_path)) == 7
+    assert remedy("sprite", tmp_path, "no such folder") == "sprites"
+    with pytest.raises(InputError, match=r"NAME\[:SPLIT\]. If the images have moved"):
+        prepared("cats", tmp_path)
+
+
+def test_idx_files_are_found_below_the_folder(tmp_path):
+    """As torchvision lays them out."""
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.parent.mkdir(parents=True)
+    idx_set(raw)
+    idx_set(raw, ending=".gz")
+    idx_set(raw, "t10k-", images=7)
+    assert prepared(tmp_path / "data", tmp_path).digest == prepared(raw, tmp_path).digest
+    (tmp_path / "data" / "FashionMNIST").mkdir()
+    idx_set(tmp_path / "data" / "FashionMNIST" / "raw", images=9)
+    offered = remedy(tmp_path / "data", tmp_path, "holds several sets of images: give one of these files as --data")
+    assert len(prepared(offered, tmp_path)) == 9
+    Image.new("RGB", (4, 4)).save(tmp_path / "data" / "a.png")  # then the pictures are what is meant
+    assert len(prepared(tmp_path / "data", tmp_path)) == 1
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_files_without_labels(tmp_path, capsys, ending):
+    folder = idx_set(tmp_path / "mnist", ending=ending)
+    whole = prepared(folder, tmp_path)
+    labels = folder / f"train-labels-idx1-ubyte{ending}"
+    offered = remedy(labels, tmp_path, "holds labels, not images: give the file of the images as --data")
+    assert prepared(offered, tmp_path).digest == whole.digest
+    labels.unlink()
+    capsys.readouterr()
+    for data in (folder, offered):
+        made = prepared(data, tmp_path)
+        assert made.digest == whole.digest and made.label_names == ("",)
+        assert "12 images, no labels" in capsys.readouterr().err
+    images = folder / f"train-images-idx3-ubyte{ending}"
+    images.write_bytes(images.read_bytes()[:-9])
+    with pytest.raises(InputError, match="train-images-idx3-ubyte.* cannot be read .*: get the file again"):
+        prepared(folder, tmp_path)
+
+
+def test_idx_files_in_a_zip_are_read_when_it_is_unpacked(tmp_path):
+    shutil.make_archive(str(tmp_path / "mnist"), "zip", idx_set(tmp_path / "mnist"))
+    with pytest.raises(InputError, match="to learn from IDX files unpack the archive, and give the folder as --data"):
+        prepared(tmp_path / "mnist.zip", tmp_path)
+    shutil.unpack_archive(tmp_path / "mnist.zip", tmp_path / "unpacked")
+    assert len(prepared(tmp_path / "unpacked", tmp_path)) == 12
+
+
+def test_other_archives_are_read_when_they_are_unpacked(photos, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "photos"), "gztar", photos)
+    with pytest.raises(InputError, match="is an archive, but not a .zip: unpack it, and give the folder as --data"):
+        prepared(archive, tmp_path)
+    shutil.unpack_archive(archive, tmp_path / "unpacked")
+    assert len(prepared(tmp_path / "unpacked", tmp_path)) == 12
+
+
+def test_a_folder_of_an_archive_is_answered_with_what_to_give(archive, tmp_path):
+    with pytest.raises(InputError, match="found .*1 .zip.* a .zip is read if it is given as --data itself"):
+        prepared(archive.parent, tmp_path)
+    assert len(prepared(archive, tmp_path)) == 12
+
+
+def test_pictures_that_a_run_has_drawn_are_not_learned(photos, tmp_path, capsys):
+    data = shutil.copytree(photos, tmp_path / "data")
+    before = prepared(data, tmp_path)
+    (data / "pictures").mkdir()
+    for i in range(3):
+        save_png(data / "pictures" / f"{i:05d}.png", np.full((16, 16, 3), i, np.uint8))
+    (data / "a run" / "samples").mkdir(parents=True)
+    for name in ("config.json", "images.json", "metrics.jsonl"):
+        (data / "a run" / name).write_text("")
+    Image.new("RGB", (9, 9)).save(data / "a run" / "samples" / "old.png")  # of a version that wrote no note
+    capsys.readouterr()
+    for _ in range(2):
+        assert prepared(data, tmp_path).digest == before.digest
+        said = capsys.readouterr().err
+        assert "3 pictures that dcgan_jax has drawn left out" in said and "ignored 4 of the run in a run in" in said
+    with pytest.raises(InputError, match="only pictures that dcgan_jax has drawn: to learn from them, save them in"):
+        prepared(data / "pictures", tmp_path)
+    for path in list((data / "pictures").iterdir()):
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".webp"), lossless=True)
+        path.unlink()
+    assert len(prepared(data / "pictures", tmp_path)) == 3
+
+
+def test_pictures_of_apple_telephones_are_answered_with_how_to_convert_them(photos, tmp_path, capsys):
+    data = shutil.copytree(photos, tmp_path / "data")
+    (data / "a.heic").write_bytes(b"")
+    assert len(prepared(data, tmp_path)) == 12
+    said = capsys.readouterr().err
+    command = re.search("for f in .*; done", said)[0]
+    with pytest.raises(InputError, match="found 1 .heic; wanted .* to learn from .heic too convert them"):
+        (tmp_path / "only").mkdir()
+        (tmp_path / "only" / "b.heic").write_bytes(b"")
+        prepared(tmp_path / "only", tmp_path)
+    if not (shutil.which("heif-enc") and shutil.which("heif-convert")):
+        pytest.skip("needs libheif's commands, Debian's libheif-examples")
+    (data / "a.heic").unlink()
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    subprocess.run(["heif-enc", tmp_path / "red.png", "-o", data / "a.heic"], check=True, capture_output=True)
+    subprocess.run(["sh", "-c", command], cwd=data, check=True, capture_output=True)
+    assert len(prepared(data, tmp_path)) == 13

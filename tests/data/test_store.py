@@ -278,6 +278,7 @@ def test_reading_a_store_does_not_make_it_resident(tmp_path):
         "off_colour": [],
         "copies": 0,
         "transparent": 0,
+        "drawn": 0,
         "values": [],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
