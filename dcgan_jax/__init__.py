@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dcgan_jax.gan.state import create_state
     from dcgan_jax.gan.step import train_step
     from dcgan_jax.metrics.projection import project_images
+    from dcgan_jax.recipes import recipe
     from dcgan_jax.run.checkpoints import restore, restore_state
     from dcgan_jax.run.classes import Classes, evaluate_classes
     from dcgan_jax.run.evaluation import Evaluation, evaluate
@@ -54,6 +55,7 @@ __all__ = [
     "from_uint8",
     "generator_params",
     "project_images",
+    "recipe",
     "report",
     "restore",
     "restore_state",
@@ -74,6 +76,7 @@ _ROOMS = {
     "gan.state": "create_state",
     "gan.step": "train_step",
     "metrics.projection": "project_images",
+    "recipes": "recipe",
     "run.checkpoints": "restore restore_state",
     "run.classes": "Classes evaluate_classes",
     "run.evaluation": "Evaluation evaluate",

@@ -49,6 +49,8 @@ class Arguments:
             raise InputError(f"seconds {self.seconds:g} at {self.fps} fps must make at least 2 frames, at most 10,000")
         if min(*(self.size or (1, 1)), self.scale or 1) < 1:
             raise InputError("size and scale must be at least 1")
+        if self.what == "training" and (self.step, self.seed) != ("best", 0):
+            raise InputError("--step and --seed are of a walk: leave them out with --what training")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
 

@@ -1,6 +1,7 @@
 """All settings of a run, in one frozen dataclass that is validated when it is created."""
 
 import dataclasses
+import functools
 import json
 import math
 import typing
@@ -9,6 +10,8 @@ from typing import Literal
 
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import parse_json
+
+_Class = typing.TypeVar("_Class")
 
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = (
@@ -51,9 +54,30 @@ def check_image_size(size: int) -> None:
         raise InputError(f"image_size {size} is not supported; the nearest are {min(near)} and {max(near)}")
 
 
+def _whole(cls: type[_Class]) -> type[_Class]:
+    """Refuse the name of a recipe without all of its settings, which the defaults here are not."""
+    init, names = cls.__init__, list(cls.__annotations__)
+
+    @functools.wraps(init)
+    def checked(self, *values, **named):
+        init(self, *values, **named)
+        if self.recipe != "classic" and set(names) - set(names[: len(values)]) - set(named):
+            raise InputError(
+                f"Config(recipe={self.recipe!r}) has the settings of classic: "
+                f"use dcgan_jax.recipe({self.recipe!r}), which takes changes of other settings too"
+            )
+
+    cls.__init__ = checked
+    return cls
+
+
+@_whole
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One training run. Every field is a command-line flag of the same name."""
+    """One training run. Every field is a command-line flag of the same name.
+
+    ``dcgan_jax.recipe`` makes those of other recipes than classic.
+    """
 
     recipe: Literal["classic", "robust", "sn", "paper", "chapter"] = "classic"
     """The settings that all others change: see above."""

@@ -6,8 +6,10 @@ coverage .86. More: experiments/RESULTS.md, "Recipes on real images".
 """
 
 import dataclasses
+from typing import Any
 
 from dcgan_jax.config import MAY_CHANGE, Config
+from dcgan_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,8 @@ RECIPES = {
         "for drawings, for photographs from 10,000 steps on, and when classic repeats itself: real and generated "
         "images in pairs, gradient penalties, no BatchNorm in the discriminator, no augmentation; each step takes 1.2 "
         "to 1.3 times as long",
-        Config(
+        dataclasses.replace(
+            Config(),
             recipe="robust",
             loss="relativistic",
             penalty="both",
@@ -53,13 +56,22 @@ RECIPES = {
     # At 32x32 and width 32 KID 1.06, recall .08, coverage .34 (classic .415, .67, .60), with every image augmented.
     "sn": Recipe(
         "to compare with the literature: spectral norm in the discriminator, hinge loss; as fast as classic",
-        Config(recipe="sn", loss="hinge", discriminator_norm="spectral", learning_rate=2e-4, beta1=0.0, beta2=0.9),
+        dataclasses.replace(
+            Config(),
+            recipe="sn",
+            loss="hinge",
+            discriminator_norm="spectral",
+            learning_rate=2e-4,
+            beta1=0.0,
+            beta2=0.9,
+        ),
     ),
     # Radford et al. 2015, section 4: kernels N(0, 0.02), BatchNorm scales N(1, 0.02), none in D's first block.
     # Made for long runs with millions of images: not trained to its end here.
     "paper": Recipe(
         "Radford et al. 2015, section 4: z uniform on [-1, 1], batch 128, learning rate 2e-4",
-        Config(
+        dataclasses.replace(
+            Config(),
             recipe="paper",
             latent="uniform",
             batch_size=128,
@@ -74,7 +86,8 @@ RECIPES = {
     # Its own images were not at hand: not trained to its end here.
     "chapter": Recipe(
         "Dive into Deep Learning, section DCGAN: its 40,597 sprites, batch 256, learning rate 0.005, 20 epochs",
-        Config(
+        dataclasses.replace(
+            Config(),
             recipe="chapter",
             data="pokemon",
             resize="squash",
@@ -88,6 +101,43 @@ RECIPES = {
         ),
     ),
 }
+
+
+def recipe(name: str, **changes: Any) -> Config:
+    """The configuration of a recipe, as ``--recipe`` gives it.
+
+    Args:
+      name: classic, robust, sn, paper or chapter.
+      changes: other settings than the recipe's, by the names of ``Config``'s fields.
+
+    Raises:
+      InputError: the name, a setting or a value is unknown.
+    """
+    if name not in RECIPES:
+        raise InputError(f"there is no recipe {name!r}: choose {' or '.join(RECIPES)}")
+    settings = {field.name for field in dataclasses.fields(Config)} - {"recipe"}
+    if unknown := sorted(changes.keys() - settings):
+        raise InputError(f"there is no setting {unknown[0]} to change in a recipe: see the fields of Config")
+    return dataclasses.replace(RECIPES[name].config, **changes)
+
+
+def check_meant(config: Config) -> None:
+    """Refuse a new run with the name of a recipe of which it has nothing, or with settings that do nothing.
+
+    Raises:
+      InputError: says what to give instead.
+    """
+    named, plain = RECIPES[config.recipe].config, RECIPES["classic"].config
+    own = [f.name for f in dataclasses.fields(config) if f.name not in ("recipe", *MAY_CHANGE)]
+    own = [name for name in own if getattr(named, name) != getattr(plain, name)]
+    if own and all(getattr(config, name) != getattr(named, name) for name in own):
+        raise InputError(
+            f"recipe {config.recipe} has none of its settings here, such as {own[0]} {getattr(named, own[0])}: "
+            f"start from dcgan_jax.recipe({config.recipe!r}), or leave the name out"
+        )
+    for name in ("gamma", "penalty_every"):
+        if config.penalty == "none" and getattr(config, name) != getattr(plain, name):
+            raise InputError(f"{name} {getattr(config, name):g} does nothing without --penalty r1, r2 or both")
 
 
 def changes(config: Config) -> list[str]:

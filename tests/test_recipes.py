@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import equal, metrics_of
 
-from dcgan_jax import Config, cli, fit, restore_state, train
+from dcgan_jax import Config, InputError, cli, fit, recipe, restore_state, train
 from dcgan_jax.recipes import RECIPES, changes, described
 
 SLIGHT = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4, "log_every": 2, "checkpoint_every": 3}
@@ -32,7 +32,7 @@ def parsed(monkeypatch, tmp_path):
 
 def test_the_names_are_those_of_the_setting():
     assert set(RECIPES) == set(typing.get_args({f.name: f.type for f in dataclasses.fields(Config)}["recipe"]))
-    assert all(recipe.config.recipe == name and recipe.use in described() for name, recipe in RECIPES.items())
+    assert all(one.config.recipe == name and one.use in described() for name, one in RECIPES.items())
     assert RECIPES["classic"].config == Config()
 
 
@@ -78,6 +78,40 @@ def test_a_recipe_sets_what_no_flag_does(parsed):
     assert changes(config) == ["width (8, 64 in the recipe)", "penalty ('r1', 'both' in the recipe)"]
     assert changes(dataclasses.replace(config, steps=7, width=64, penalty="both")) == []
     assert parsed(recipe="paper").latent == "uniform"
+
+
+def test_a_script_gets_a_recipe_and_never_its_name_alone(tiny, photos, tmp_path):
+    assert recipe("robust") == RECIPES["robust"].config and recipe("classic", width=8) == Config(width=8)
+    changed = recipe("robust", gamma=2.0)
+    assert (changed.recipe, changed.loss, changed.gamma) == ("robust", "relativistic", 2.0)
+    assert changes(changed) == ["gamma (2.0, 0.0 in the recipe)"]
+    for bad in (
+        lambda: Config(recipe="robust"),
+        lambda: Config("sn"),
+        lambda: Config(recipe="robust", loss="relativistic"),
+    ):
+        with pytest.raises(InputError, match=r"has the settings of classic: use dcgan_jax\.recipe\("):
+            bad()
+    with pytest.raises(InputError, match="there is no recipe 'best': choose classic or robust"):
+        recipe("best")
+    for name in ("widht", "recipe"):
+        with pytest.raises(InputError, match=f"there is no setting {name}"):
+            recipe("robust", **{name: 8})
+    # Every field given, as json and dataclasses.replace do: such a run cannot begin, one that is there goes on.
+    named = dataclasses.replace(tiny, recipe="robust", data=str(photos))
+    with pytest.raises(InputError, match=r"recipe robust has none of its settings here, such as loss relativistic"):
+        fit(named, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    fit(dataclasses.replace(tiny, data=str(photos), steps=1), tmp_path / "old")
+    (tmp_path / "old" / "config.json").write_text(dataclasses.replace(named, steps=1).to_json())
+    assert fit(dataclasses.replace(named, steps=2), tmp_path / "old").step == 2
+
+
+@pytest.mark.parametrize(("setting", "value"), [("gamma", 2.0), ("penalty_every", 4)])
+def test_a_setting_that_does_nothing_is_refused(tiny, photos, tmp_path, setting, value):
+    with pytest.raises(InputError, match=f"{setting} {value:g} does nothing without --penalty"):
+        fit(dataclasses.replace(tiny, data=str(photos), **{setting: value}), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_keeps_its_recipe(parsed, tmp_path):

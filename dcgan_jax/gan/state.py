@@ -156,6 +156,23 @@ def check_key(key: jax.Array) -> None:
         raise InputError(f"the key must be a JAX random key such as jax.random.key(0), not {repr(key)[:40]}")
 
 
+def check_kinds(config, *, images=None, generator=None, discriminator=None, objective=None) -> None:
+    """Refuse arguments of another type than those of ``create_state``.
+
+    Raises:
+      InputError: names the first.
+    """
+    if not isinstance(config, Config):
+        raise InputError(f"the configuration must be a Config, such as Config(data='sprites'), not {repr(config)[:40]}")
+    if images is not None and (type(images) is not int or images < 0):
+        raise InputError(f"images {images!r} must be how many images there are, or None")
+    for name, module in (("generator", generator), ("discriminator", discriminator)):
+        if module is not None and not isinstance(module, nn.Module):
+            raise InputError(f"the {name} must be a Flax module, such as Mine(), not {repr(module)[:40]}")
+    if objective is not None and not isinstance(objective, Objective):
+        raise InputError(f"the objective must be an Objective, not {repr(objective)[:40]}")
+
+
 def create_state(
     config: Config,
     *,
@@ -175,7 +192,11 @@ def create_state(
         per image, of any shape. If its attribute ``homogeneous`` is true, a penalty costs less: see
         ``squared_gradient``.
       objective: losses of your own, in place of ``config.loss``.
+
+    Raises:
+      InputError: an argument has the wrong type.
     """
+    check_kinds(config, images=images, generator=generator, discriminator=discriminator, objective=objective)
     p = probability(config.augment, images)
     gamma = config.gamma or config.image_size / config.batch_size
     start = Hyperparameters(

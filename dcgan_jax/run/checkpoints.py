@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import operator
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from jax.flatten_util import ravel_pytree
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
 from dcgan_jax.run import portable
 from dcgan_jax.run.folder import RunFolder, thinned
@@ -259,9 +261,19 @@ def restore(
       generator: the network of your own that was given to ``fit``, if one was.
 
     Raises:
-      InputError: ``workdir`` is not a run, or the checkpoint does not exist or is damaged.
+      InputError: ``workdir`` is not a run, the checkpoint does not exist or is damaged, or an argument has the wrong
+        type or makes no sense for an exported file.
     """
+    step = _checked_step(step)
+    if not isinstance(ema, bool | np.bool_):
+        raise InputError(f"ema {ema!r} must be True or False")
     if portable.is_portable(workdir):
+        if not ema:
+            raise InputError(f"{workdir} holds the averaged weights alone: leave out ema=False (--no-ema)")
+        if generator is not None:
+            raise InputError(f"{workdir} holds its own network: leave out generator=")
+        if step == "newest":
+            raise InputError(f"{workdir} holds one step alone: leave out the step")
         return portable.load(workdir, step)
     state, about = _restored(workdir, step, ("step", "generator", "ema"), {"generator": generator})
     raw = generator_params(state, ema=False)
@@ -277,17 +289,44 @@ def restore(
     return raw.replace(params=state.ema, batch_stats=unravel(jnp.asarray(statistics)))
 
 
-def restore_state(workdir: str | Path, step: Step = "newest", **networks: Any) -> GANState:
+def _checked_step(step) -> Any:
+    """``step`` as "best", "newest" or a plain int.
+
+    Raises:
+      InputError: it is none of these.
+    """
+    if isinstance(step, str) and step in ("best", "newest"):
+        return step
+    with contextlib.suppress(TypeError):  # not a whole number, of Python's, NumPy's or JAX's
+        if not isinstance(step, bool | np.bool_) and (number := operator.index(step)) >= 0:
+            return number
+    raise InputError(f'step {step!r} must be "best", "newest", or a whole number of steps, such as 1000')
+
+
+def restore_state(
+    workdir: str | Path,
+    step: Step = "newest",
+    *,
+    generator: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    objective: Objective | None = None,
+) -> GANState:
     """Read the whole state of a run: both networks, their optimizers and statistics, and the number of steps.
 
     Args:
       workdir: as for ``restore``, like ``step``.
       step: as for ``restore``; here the newest by default.
-      networks: your own, if they were given to ``fit``.
+      generator: the network of your own that was given to ``fit``, if one was.
+      discriminator: likewise.
+      objective: likewise; the state trains on with it.
 
     Raises:
       InputError: as from ``restore``.
     """
+    step = _checked_step(step)
+    if portable.is_portable(workdir):
+        raise InputError(f"{workdir} holds a generator alone, which restore reads: give the folder of a run")
+    networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     return _restored(workdir, step, ("step", "generator", "discriminator", "ema", "annealing"), networks)[0]
 
 

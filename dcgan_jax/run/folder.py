@@ -11,6 +11,7 @@ from typing import Any
 from dcgan_jax.config import Config
 from dcgan_jax.data.sources import BY_NAME
 from dcgan_jax.data.store import Store
+from dcgan_jax.recipes import check_meant
 from dcgan_jax.run.history import History
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import locked, parse_json, reading, user_path, write_text, writing
@@ -229,6 +230,7 @@ class RunFolder:
         for path in (self.checkpoints, self.metrics, self.samples, self.progress):
             if path.exists():
                 raise InputError(f"{path} exists, but no config.json beside it: give another --workdir")
+        check_meant(config)
         return None
 
     def begin(self, config: Config, there: Config | None, store: Store) -> str:

@@ -22,6 +22,7 @@ from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import (
     GANState,
+    check_kinds,
     count_parameters,
     create_state,
 )
@@ -71,6 +72,7 @@ def fit(
       Stopped: a signal came; the step is saved. Several processes can only end after this or an error.
     """
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
+    check_kinds(config, **networks)
     folder = RunFolder(workdir)
     _check_devices(config)
     cache_compilations()

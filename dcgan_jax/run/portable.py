@@ -24,7 +24,7 @@ _KEY = "dcgan_jax"
 
 def is_portable(place: str | Path) -> bool:
     """Whether ``place`` names a file of this kind, or ``hf:USER/NAME``, rather than the folder of a run."""
-    return str(place).startswith(_HUB) or Path(place).suffix == ".safetensors"
+    return str(place).startswith(_HUB) or Path(str(place)).suffix == ".safetensors"
 
 
 def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:

@@ -296,7 +296,7 @@ def user_path(text: str | Path) -> Path:
         with contextlib.suppress(FileNotFoundError):
             path.stat()
         return path
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a user without a home
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # RuntimeError: a user without a home
         raise InputError(f"{str(text)[:100]!r} cannot be used: {getattr(error, 'strerror', None) or error}") from None
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -99,7 +100,7 @@ if __name__ == "__main__":
 
 
 def told_once(done):
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith(("before", "after"))]
+    lines = re.findall(r"(before|after) (\d+)(?: (\d+))?$", done.stdout, re.MULTILINE)
     assert [line[0] for line in lines] == ["before", "after"], done.stdout + done.stderr
     assert lines[0][1] == lines[1][1] and lines[1][2] == "2" and "no such folder or file" in done.stderr
 
@@ -124,7 +125,7 @@ def test_evaluate_replaces_no_process_either(tmp_path):
 
 def test_a_module_that_ipython_runs_leaves_its_variables(tmp_path):
     pytest.importorskip("IPython", reason="no IPython here")
-    cell = "%run -m dcgan_jax.train --workdir nowhere/at/all --data nonesuch"
+    cell = "%run -m dcgan_jax.train -- --workdir nowhere/at/all --data nonesuch"
     lines = ["import os", "print('before', os.getpid())", cell, "print('after', os.getpid(), 2)"]
     told_once(
         python("-m", "IPython", "--quick", "--colors=NoColor", "--simple-prompt", input="\n".join(lines), cwd=tmp_path)
