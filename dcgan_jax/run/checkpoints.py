@@ -289,17 +289,18 @@ def restore(
     return raw.replace(params=state.ema, batch_stats=unravel(jnp.asarray(statistics)))
 
 
-def _checked_step(step) -> Any:
+def _checked_step(step: Any) -> Any:
     """``step`` as "best", "newest" or a plain int.
 
     Raises:
       InputError: it is none of these.
     """
-    if isinstance(step, str) and step in ("best", "newest"):
+    if not isinstance(step, str | bool | np.bool_):
+        with contextlib.suppress(TypeError):  # not a whole number, of Python's, NumPy's or JAX's
+            if (number := operator.index(step)) >= 0:
+                return number
+    elif step in ("best", "newest"):
         return step
-    with contextlib.suppress(TypeError):  # not a whole number, of Python's, NumPy's or JAX's
-        if not isinstance(step, bool | np.bool_) and (number := operator.index(step)) >= 0:
-            return number
     raise InputError(f'step {step!r} must be "best", "newest", or a whole number of steps, such as 1000')
 
 
