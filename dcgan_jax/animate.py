@@ -122,17 +122,15 @@ def _walk(arguments: Arguments, tiles: int, count: int) -> "Iterator[np.ndarray]
 
 def _training(folder, columns: int, rows: int) -> "Iterator[np.ndarray]":
     """The images of each sample grid, which all come from the same noise."""
-    import numpy as np
-    from PIL import Image
-
     from dcgan_jax.system.files import reading
-    from dcgan_jax.views.grid import tiles
+    from dcgan_jax.views.grid import read_tiles
 
     if not (grids := folder.grids()):
         raise InputError(f"{folder.samples} holds no sample grids: train the run first")
+    config = folder.config()
     for path in grids.values():
-        with reading(path), Image.open(path) as picture:
-            images = tiles(np.asarray(picture), folder.config().image_size)
+        with reading(path):
+            images = read_tiles(path, config.image_size, config.channels)
         if rows > images.shape[0] or columns > images.shape[1]:
             raise InputError(f"a sample grid has {images.shape[1]}x{images.shape[0]} images: give a smaller --size")
         yield images[:rows, :columns].reshape(-1, *images.shape[2:])

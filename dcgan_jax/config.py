@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import parse_json
+from dcgan_jax.system.files import parse_json, read_text
 
 _Class = typing.TypeVar("_Class")
 
@@ -247,7 +247,7 @@ class Config:
           InputError: the file is missing, is not JSON, or holds an unknown, missing or bad field.
         """
         try:
-            text = Path(path).read_text()
+            text = read_text(Path(path))
             if not text.strip():
                 raise InputError(f"{path} is empty: bring a copy of it back, or give another --workdir")
             values = parse_json(text)

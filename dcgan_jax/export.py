@@ -11,7 +11,7 @@ from typing import Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import reading, write_bytes, writing
+from dcgan_jax.system.files import read_bytes, reading, write_bytes, writing
 
 Format = Literal["html", "safetensors", "onnx"]
 _LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
@@ -100,7 +100,7 @@ def export(arguments: Arguments) -> None:
     if arguments.push:
         if folder.report.exists():
             with reading(folder.report):
-                files[folder.report.name] = folder.report.read_bytes()
+                files[folder.report.name] = read_bytes(folder.report)
         files["samples.png"] = _sheet(params)
         card = hub.model_card(arguments.push, title, config, [figure.row() for figure in known], list(files))
         print(hub.push(arguments.push, {"README.md": card.encode(), **files}, f"Step {step}"))

@@ -11,7 +11,7 @@ import tyro
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import check_new_folder, new_folder, reading, replacing, user_path, writing
+from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, reading, replacing, user_path, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,15 +99,15 @@ def _square(path: Path, config: "Config") -> "np.ndarray":
     Raises:
       InputError: it is not there, or not a picture.
     """
-    from dcgan_jax.data.decode import check_size, decode
+    from dcgan_jax.data.decode import FILE_LIMIT, decode
 
     path = user_path(path)
     with reading(path):
-        if not path.is_file():  # opening a pipe would wait forever
+        if not path.is_file():
             raise InputError(f"{path} is not a file: give --image a picture")
+        content = read_bytes(path, most=FILE_LIMIT)
         try:
-            check_size(path.stat().st_size)
-            return decode(path.read_bytes(), config)
+            return decode(content, config)
         except Exception as error:  # decoders raise anything on bad bytes
             if getattr(error, "errno", None):
                 raise

@@ -94,3 +94,26 @@ def test_files_are_written_in_one_way():
     for name, _ in modules():
         calls = [node.lineno for node in ast.walk(ast.parse((ROOT / name).read_text())) if writes(node)]
         assert not calls or name in WRITERS, f"{name}, lines {calls}: write with system/files.py"
+
+
+def reads(node):
+    """Whether a call opens a file by its name to read it, other than one of this package."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+        return False
+    text = ast.unparse(node)
+    if isinstance(node.func, ast.Name):
+        return node.func.id == "open" and "devnull" not in text
+    receiver, name = ast.unparse(node.func.value), node.func.attr
+    if name in ("read_text", "read_bytes"):
+        return not any(ours in receiver for ours in ("__file__", "_WEIGHTS", "here", "importlib.resources"))
+    if (name == "load" and receiver == "np") or (name == "open" and receiver in ("Image", "gzip")):
+        return not any(ours in text for ours in ("BytesIO", "_WEIGHTS"))
+    return name in ("memmap", "fromfile", "safe_open", "load_file", "file_hash")
+
+
+def test_files_are_read_in_one_way():
+    for name, _ in modules():
+        calls = [
+            node.lineno for node in ast.walk(ast.parse((ROOT / name).read_text())) if reads(node) and not writes(node)
+        ]
+        assert not calls or name == "system/files.py", f"{name}, lines {calls}: read with system/files.py"

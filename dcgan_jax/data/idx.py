@@ -1,5 +1,6 @@
 """IDX files, the format of MNIST and similar sets: big-endian headers, then a byte for each pixel or label."""
 
+import contextlib
 import gzip
 import re
 import struct
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.files import open_regular
 
 _IMAGES = re.compile(r"(.*)images([-.]idx)3(-ubyte(?:\.gz)?)")
 _LABELS = re.compile(r"(.*)labels([-.]idx)1(-ubyte(?:\.gz)?)")
@@ -46,16 +48,22 @@ def choose(root: Path, names: list[str]) -> Path | None:
     return next(iter(images.values()), None)
 
 
+@contextlib.contextmanager
+def _opened(path: Path):
+    with open_regular(path) as file, gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file as content:
+        yield content
+
+
 def read(path: Path) -> Iterator:
     """Yield the number of images, then each, uint8 (H, W), with its label, "" where there is no file of labels.
 
     Raises:
       InputError: the files are incomplete, or not IDX files.
     """
-    opener, labels = gzip.open if path.suffix == ".gz" else open, labels_of(path)
+    labels = labels_of(path)
     known = labels.exists()
     try:
-        with opener(path, "rb") as images, opener(labels if known else path, "rb") as names:
+        with _opened(path) as images, _opened(labels if known else path) as names:
             kind, count, *shape = struct.unpack(">4I", images.read(16))
             size = shape[0] * shape[1]
             if kind != 0x803 or not 0 < size < 2**24:

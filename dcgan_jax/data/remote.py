@@ -1,6 +1,7 @@
 """Downloads: one file with pooch, data sets with tensorflow-datasets."""
 
 import contextlib
+import hashlib
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ import pooch
 import requests
 
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import locked, write_text, writing
+from dcgan_jax.system.files import locked, open_regular, read_bytes, write_text, writing
 
 
 def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
@@ -26,13 +27,14 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
     """
     with locked(target.parent.with_name("locks") / f"{target.name}.lock"), writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial")  # overwritten if a killed process left one
+        partial = target.with_name(f"{target.name}.partial")
+        partial.unlink(missing_ok=True)  # a killed process left it
         failure = None
         for url in urls if not target.exists() else ():
             try:
                 print(f"downloading {url}", file=sys.stderr)
                 pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(url, str(partial), None)
-                if (found := _sha1(partial)) == sha1:
+                if (found := _hash(partial, "sha1")) == sha1:
                     partial.rename(target)
                     break
                 failure = f"{url} has SHA-1 {found}, not {sha1}"
@@ -44,16 +46,17 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
             if failure:
                 raise InputError(f"{failure}: try again, or put the file at {target} yourself")
         # SHA-1 can be forged. What has passed it once, over https, is recognised by SHA-256 from then on.
-        learned, sha256 = target.with_name(f"{target.name}.sha256"), pooch.file_hash(str(target))
-        if (found := _sha1(target)) != sha1 or (learned.exists() and learned.read_text() != sha256):
+        learned, sha256 = target.with_name(f"{target.name}.sha256"), _hash(target, "sha256")
+        if (found := _hash(target, "sha1")) != sha1 or (learned.exists() and read_bytes(learned) != sha256.encode()):
             raise InputError(f"{target} has SHA-1 {found}, not {sha1}, or was changed: delete it and {learned}")
         if not learned.exists():
             write_text(learned, sha256)
     return target
 
 
-def _sha1(path):
-    return pooch.file_hash(str(path), alg="sha1")
+def _hash(path, kind):
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _is_reachable(urls: Iterable[str]) -> bool:

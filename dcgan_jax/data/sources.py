@@ -18,7 +18,7 @@ from dcgan_jax.data import idx, remote, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import mib, user_path
+from dcgan_jax.system.files import mib, open_regular, user_path
 
 POKEMON_URLS = [f"{kind}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for kind in ("https", "http")]
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN
@@ -165,7 +165,7 @@ def _read_file(path: Path) -> bytes:
     if not stat.S_ISREG(facts.st_mode):
         raise ValueError("not a regular file")  # opening a pipe would wait forever
     check_size(facts.st_size)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return file.read(facts.st_size)
 
 

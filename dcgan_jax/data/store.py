@@ -6,6 +6,7 @@ A store is a folder with ``images.u8`` (N·S·S·C bytes), ``labels.npy`` (int32
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import queue
@@ -30,7 +31,7 @@ from dcgan_jax.data.depth import Values, notices
 from dcgan_jax.data.listing import is_drawn
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
-from dcgan_jax.system.files import locked, need_room, write_text, writing
+from dcgan_jax.system.files import locked, need_room, open_regular, parse_json, read_bytes, write_text, writing
 
 _FORMAT = 7
 _FILES = ("images.u8", "labels.npy", "manifest.json")
@@ -63,7 +64,7 @@ class Store:
 
     def __init__(self, path: Path):
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
+            manifest = parse_json(read_bytes(path / "manifest.json", most=1 << 32))
             self.path = path
             self.shape = tuple(manifest["shape"])
             self.fingerprint: str = manifest["fingerprint"]
@@ -75,8 +76,8 @@ class Store:
             self.copies = int(manifest["copies"])
             self.transparent = int(manifest["transparent"])
             self.drawn = int(manifest["drawn"])
-            self.labels = np.load(path / "labels.npy", allow_pickle=False)
-            self._file = open(path / "images.u8", "rb", buffering=0)  # noqa: SIM115 - as long as the store
+            self.labels = np.load(io.BytesIO(read_bytes(path / "labels.npy", most=1 << 32)), allow_pickle=False)
+            self._file = open_regular(path / "images.u8", buffering=0)  # as long as the store
             weakref.finalize(self, self._file.close)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path} cannot be read as a store ({type(error).__name__}: {error})") from None
@@ -196,8 +197,8 @@ def _existing(path: Path) -> Store | None:
         files = [(path / name).stat() for name in (*_FILES, _SUMS)]
         stamp = "".join(f"{f.st_ino} {f.st_size} {f.st_mtime_ns} {f.st_ctime_ns}\n" for f in files).encode()
         checked = path / _CHECKED
-        if not checked.is_file() or checked.read_bytes() != stamp:
-            if (path / _SUMS).read_bytes() != _sums(path):
+        if not checked.is_file() or read_bytes(checked) != stamp:
+            if read_bytes(path / _SUMS) != _sums(path):
                 raise ValueError("its files do not match their checksums")
             with contextlib.suppress(OSError):  # then they are hashed again at the next start
                 write_text(checked, stamp.decode())
@@ -211,7 +212,7 @@ def _sums(folder: Path) -> bytes:
     """The SHA-256 of the files, as ``sha256sum`` prints it."""
     lines = []
     for name in _FILES:
-        with open(folder / name, "rb") as file:
+        with open_regular(folder / name) as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
     return "".join(lines).encode()
 

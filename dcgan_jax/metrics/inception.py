@@ -8,7 +8,7 @@ import numpy as np
 
 from dcgan_jax.metrics.features import FeatureSet, in_chunks
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import reading, user_path
+from dcgan_jax.system.files import read_bytes, reading, user_path
 
 INPUT, OUTPUT = "ExpandDims", "pool_3"
 """The tensors of the graph: float32 (N, H, W, 3) from 0 to 255, which it resizes itself, and (N, 1, 1, 2048)."""
@@ -22,7 +22,7 @@ def inception(file: Path) -> FeatureSet:
     """
     file = user_path(file)
     with reading(file):
-        content = file.read_bytes()
+        content = read_bytes(file, most=1 << 30)
 
     import tensorflow as tf
     from google.protobuf.message import DecodeError

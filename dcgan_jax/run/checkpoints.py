@@ -33,7 +33,7 @@ from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_folder, kept
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, reading, reserve, sync, write_bytes, write_text, writing
+from dcgan_jax.system.files import parse_json, read_bytes, reading, reserve, sync, write_bytes, write_text, writing
 
 _KEPT = 10  # how many checkpoints at multiples of keep_every stay
 
@@ -153,7 +153,7 @@ class Checkpoints:
         _write_tree(place, tree)
         checksums = {}
         for name in _files(place):
-            checksums[name] = zlib.crc32((place / name).read_bytes())
+            checksums[name] = zlib.crc32(read_bytes(place / name, most=1 << 40))
             sync(place / name)
         about = {"run": self._run, "step": step, "attempt": attempt, "score": score, "checksums": checksums}
         about["shapes"] = {name: list(leaf.shape) for name, leaf in leaves.items()}
@@ -443,7 +443,7 @@ def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> dict[
         if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
             raise _DamagedError(f"{path.name} is no regular file")
     try:
-        about = parse_json(manifest.read_text())
+        about = parse_json(read_bytes(manifest))
         checksums = dict(about["checksums"])
         about = {**about, "attempt": int(about["attempt"]), "shapes": dict(about["shapes"])}
         wrong = about["step"] != int(place.name) or run not in (None, about["run"])
@@ -458,7 +458,7 @@ def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> dict[
         raise _DamagedError("Orbax never merged its parts: experiments/mend_checkpoints.py does")
     for name, checksum in checksums.items():
         with reading(place / name):
-            content = (place / name).read_bytes()
+            content = read_bytes(place / name, most=1 << 40)
         if zlib.crc32(content) != checksum:
             raise _DamagedError(f"{name} is not what was saved")
         if copy:

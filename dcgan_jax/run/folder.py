@@ -14,7 +14,7 @@ from dcgan_jax.data.store import Store
 from dcgan_jax.recipes import check_meant
 from dcgan_jax.run.history import History
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import locked, parse_json, reading, user_path, write_text, writing
+from dcgan_jax.system.files import locked, parse_json, read_bytes, reading, user_path, write_text, writing
 
 
 def thinned(steps: list[int], *, every: int, most: int) -> list[int]:
@@ -115,9 +115,8 @@ class RunFolder:
         """The score of each complete checkpoint that was evaluated, by its step."""
         found = {}
         for path in map(self.manifest, self.complete_steps()):
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # whoever restores it names the damage
-                if path.is_file():  # no pipe, which would wait for ever
-                    found[int(path.parent.name)] = tuple(map(float, parse_json(path.read_text())["score"]))
+            with contextlib.suppress(InputError, OSError, ValueError, TypeError, KeyError):  # restore names the damage
+                found[int(path.parent.name)] = tuple(map(float, parse_json(read_bytes(path))["score"]))
         return found
 
     def best_step(self) -> int | None:
@@ -149,7 +148,7 @@ class RunFolder:
         """
         try:
             with reading(path):
-                return parse_json(path.read_text()) if path.exists() else None
+                return parse_json(read_bytes(path)) if path.exists() else None
         except ValueError as error:
             raise InputError(f"{path} is damaged ({first_line(error)}): delete it") from None
 
@@ -263,8 +262,8 @@ class RunFolder:
         """The name of the run, or None if that cannot be told: then as its newest checkpoint says."""
         if then := self.images_then():
             return then["run"]
-        with contextlib.suppress(OSError, ValueError, LookupError):
-            return str(parse_json(self.manifest(self.complete_steps()[0]).read_text())["run"])
+        with contextlib.suppress(InputError, OSError, ValueError, LookupError, TypeError):
+            return str(parse_json(read_bytes(self.manifest(self.complete_steps()[0])))["run"])
         return None
 
     def images_then(self) -> dict | None:
@@ -277,7 +276,7 @@ class RunFolder:
             return None
         try:
             with reading(self.images):
-                about = parse_json(self.images.read_text())
+                about = parse_json(read_bytes(self.images))
             return {"count": about["count"], "sha256": about["sha256"], "run": str(about["run"])}
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

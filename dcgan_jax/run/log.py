@@ -27,7 +27,7 @@ from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.run.history import cut
 from dcgan_jax.run.verdict import summary
 from dcgan_jax.system.errors import printable
-from dcgan_jax.system.files import write_text, writing
+from dcgan_jax.system.files import read_bytes, write_text, writing
 from dcgan_jax.views.curves import save_progress
 from dcgan_jax.views.grid import grid, save_png
 
@@ -50,11 +50,11 @@ class _Live:
 
     def show(self, path):
         if self._display:
-            small = io.BytesIO()  # it stays in the notebook's file
-            with Image.open(path) as image:
+            buffer = io.BytesIO()  # it stays in the notebook's file
+            with Image.open(io.BytesIO(read_bytes(path))) as image:
                 image.thumbnail((600, 700))
-                image.convert("RGB").quantize(128).save(small, "PNG")
-            picture = self._display.Image(small.getvalue())
+                image.convert("RGB").quantize(128).save(buffer, "PNG")
+            picture = self._display.Image(buffer.getvalue())
             if self._handle is None:
                 self._handle = self._display.display(picture, display_id=True)
             else:
@@ -73,6 +73,7 @@ class RunLog:
 
     def __init__(self, folder: RunFolder, config: Config, *, start: int, images: int):
         self._folder, self._config, self._images = folder, config, images
+        self._timings = folder.timings() if start else []
         cut(folder.metrics, start)
         self._history = folder.history()
         self._said = {finding.name for finding in self._findings()}
@@ -88,7 +89,6 @@ class RunLog:
         self._bar = None
         self._began = time.perf_counter()
         self._timing = {"start": start, **machine()}
-        self._timings = folder.timings() if start else []
         self._live = _Live()
 
     def __enter__(self):
@@ -202,7 +202,11 @@ class RunLog:
 def machine():
     """The hardware and the versions that a run uses."""
     names = Path("/proc/cpuinfo")  # elsewhere Python knows the name
-    models = re.findall("model name\\s*: (.*)", names.read_text()) if names.exists() else []
+    models = (
+        re.findall("model name\\s*: (.*)", read_bytes(names, start=1 << 16).decode(errors="replace"))
+        if names.exists()
+        else []
+    )
     return {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),

@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,14 @@ from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run import hub
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, reading, user_path
+from dcgan_jax.system.files import parse_json, read_bytes, reading, user_path
+from dcgan_jax.system.schema import checked
 from dcgan_jax.views.folding import check_built_in
 
 NAME = "generator.safetensors"
 _HUB = "hf:"
 _KEY = "dcgan_jax"
+_HEADER, _WIDEST = 1 << 20, 1 << 16  # bytes, and numbers or channels at most; a real header has some kB
 
 
 def is_portable(place: str | Path) -> bool:
@@ -48,9 +51,66 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
         "step": None if params.step is None else int(params.step),
         "metrics": metrics,
     }
-    leaves = flatten_dict({"params": params.params, "batch_stats": params.batch_stats}, sep="/")
-    tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in leaves.items()}
+    tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _leaves(params).items()}
     return save(tensors, {_KEY: json.dumps(about)})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """The fields of a ``Generator``."""
+
+    latent_dim: int
+    width: int
+    image_size: int
+    channels: int
+    batchnorm_scale_mean: float
+    dtype: Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _About:
+    """What the metadata says, as ``to_safetensors`` writes it."""
+
+    generator: _Network
+    latent: Latent
+    step: int | None
+
+
+def _header(path: Path) -> tuple[_About, dict[str, tuple[int, ...]], int]:
+    """What a file says of itself, the shape of each of its tensors, and how long this header is.
+
+    Raises:
+      ValueError: it is another kind of file, or a tensor is not of float32; or what it says is not of the right type.
+    """
+    size = int.from_bytes(read_bytes(path, start=8), "little")
+    if not 0 < size <= _HEADER:
+        raise ValueError(f"a header of {size} bytes")
+    header = parse_json(read_bytes(path, start=8 + size)[8:])
+    about = checked(_About, parse_json(header.pop("__metadata__")[_KEY]))
+    sizes = about.generator.latent_dim, about.generator.width
+    if min(sizes) < 1 or max(sizes) > _WIDEST or about.generator.channels not in (1, 3):
+        raise ValueError("a network of an impossible size")
+    if about.latent.dim != about.generator.latent_dim:
+        raise ValueError(f"latent vectors of {about.latent.dim} numbers for a network that takes another")
+    if about.step is not None and not 0 <= about.step < 2**31:
+        raise ValueError(f"step is {about.step}")
+    for name, tensor in header.items():
+        if tensor["dtype"] != "F32":
+            raise ValueError(f"{name} is of type {tensor['dtype']}, not F32")
+    return about, {name: tuple(tensor["shape"]) for name, tensor in header.items()}, 8 + size
+
+
+def _generator(about: _About) -> GeneratorParams:
+    """The generator that ``about`` describes, with the shapes of its weights in their place."""
+    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[about.generator.dtype]
+    network = Generator(**{**dataclasses.asdict(about.generator), "dtype": dtype})
+    z = jax.ShapeDtypeStruct((1, about.latent.dim), jnp.float32)
+    shapes: Any = jax.eval_shape(lambda z: network.init(jax.random.key(0), z, train=False), z)
+    return GeneratorParams(**shapes, generator=network, latent=about.latent)
+
+
+def _leaves(params: GeneratorParams) -> dict[str, Any]:
+    return flatten_dict({"params": params.params, "batch_stats": params.batch_stats}, sep="/")
 
 
 def load(place: str | Path, step: Any = None) -> GeneratorParams:
@@ -65,26 +125,26 @@ def load(place: str | Path, step: Any = None) -> GeneratorParams:
     """
     try:
         import safetensors
+        import safetensors.numpy
     except ImportError:
         raise InputError("reading a .safetensors file needs one more package: pip install safetensors") from None
 
     path = hub.download(str(place).removeprefix(_HUB), NAME) if str(place).startswith(_HUB) else user_path(place)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path} does not exist: give a file that export wrote, or the folder of a run")
     try:
-        with reading(path), safetensors.safe_open(path, "np") as file:
-            about = parse_json((file.metadata() or {})[_KEY])
-            tensors = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no iterator
-        fields, latent, there = (about[name] for name in ("generator", "latent", "step"))
-        generator = Generator(
-            **{**fields, "dtype": {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[fields["dtype"]]}
-        )
-        params = GeneratorParams(**unflatten_dict(tensors, sep="/"), generator=generator, latent=Latent(**latent))
-        wanted = jax.eval_shape(lambda: generator.init(jax.random.key(0), jnp.zeros((1, latent["dim"])), train=False))
-        if jax.tree.map(jnp.shape, flatten_dict(wanted, sep="/")) != jax.tree.map(jnp.shape, tensors):
-            raise ValueError("its tensors do not fit its network")
-    except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError) as error:
+        with reading(path):
+            about, shapes, size = _header(path)
+            params = _generator(about)
+            wanted = {name: leaf.shape for name, leaf in _leaves(params).items()}
+            if shapes != wanted:
+                raise ValueError("its tensors do not fit its network")
+            tensors = safetensors.numpy.load(read_bytes(path, most=size + 4 * sum(map(math.prod, shapes.values()))))
+    except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a generator that export wrote: {first_line(error)}") from None
-    if isinstance(step, int) and step != there:
-        raise InputError(f"{path} is of step {there}, not {step}: leave the step out")
-    return params.replace(step=there)
+    if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise InputError(f"{path} holds weights that are not finite ({bad[0]}): export the run again")
+    if isinstance(step, int) and step != about.step:
+        raise InputError(f"{path} is of step {about.step}, not {step}: leave the step out")
+    trees = unflatten_dict({name: jnp.asarray(tensor) for name, tensor in tensors.items()}, sep="/")
+    return params.replace(**trees, step=about.step)

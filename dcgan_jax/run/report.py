@@ -1,7 +1,6 @@
 """What a run folder holds, gathered for its report."""
 
 import dataclasses
-import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
@@ -24,8 +22,8 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.verdict import advice, at_best, judge, unusual
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import read_bytes, reading, write_text, writing
-from dcgan_jax.views.grid import tiles
+from dcgan_jax.system.files import reading, write_text, writing
+from dcgan_jax.views.grid import read_tiles
 from dcgan_jax.views.report import Run, page
 
 _GRIDS = 32
@@ -170,23 +168,8 @@ def _shown(config: Config) -> dict[str, Any]:
 
 
 def _cut(path: Path, config: Config) -> np.ndarray:
-    """The images of a sheet: uint8 (N, H, W, 1 or 3).
-
-    Raises:
-      InputError: it cannot be read, or is no sheet of such images.
-    """
-    try:
-        with reading(path):
-            file = io.BytesIO(read_bytes(path))
-        with Image.open(file, formats=["PNG"]) as sheet:
-            if sheet.mode != ("L" if config.channels == 1 else "RGB"):
-                raise ValueError(f"of mode {sheet.mode}")
-            images = tiles(np.asarray(sheet), config.image_size)
-        if not images.size:
-            raise ValueError("too small")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of them
-        remedy = f"is damaged, or not a sheet of this run ({first_line(error)}): delete it"
-        raise InputError(f"{path} {remedy}") from None
+    with reading(path):
+        images = read_tiles(path, config.image_size, config.channels)
     return images.reshape(-1, *images.shape[2:])
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import filelock
 
@@ -144,7 +145,7 @@ def _clear(folder: Path) -> None:
                 shutil.rmtree(path) if stat.S_ISDIR(facts.st_mode) else path.unlink()
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, *, buffering: int = -1) -> io.BufferedReader:
     """Open a regular file to read. A pipe, which would wait for ever, a device or a folder is refused, also behind a
     link.
 
@@ -157,19 +158,20 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
         raise InputError(f"{path} is not a regular file: move it away")
-    return os.fdopen(number, "rb")
+    return cast(io.BufferedReader, os.fdopen(number, "rb", buffering))
 
 
-def read_bytes(path: Path, *, most: int = 256 << 20) -> bytes:
-    """Read a file of ``open_regular``.
+def read_bytes(path: Path, *, most: int = 256 << 20, start: int | None = None) -> bytes:
+    """Read a file of ``open_regular``, or its first ``start`` bytes.
 
     Raises:
       InputError: it has more than ``most`` bytes; and what ``open_regular`` raises.
     """
     with open_regular(path) as file:
-        if (size := os.fstat(file.fileno()).st_size) > most:
+        size = os.fstat(file.fileno()).st_size
+        if start is None and size > most:
             raise InputError(f"{path} has {mib(size)}, more than the {mib(most)} that it can have")
-        return file.read(size)
+        return file.read(size if start is None else start)
 
 
 def write_checked(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Images laid out as one sheet, and PNG files."""
 
+import io
 import math
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from PIL import Image
 
 from dcgan_jax.data.listing import note
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import replacing
+from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.files import read_bytes, replacing
+
+_SIDE = 8192  # pixels of a grid that is read
 
 SIDE = 4096
 """Pixels, at most, that a sheet of any number of images is wide; ``grid`` itself lays out up to 64 million pixels."""
@@ -78,6 +81,29 @@ def show(images, *, columns: int | None = None) -> Image.Image:
 def picture(pixels: np.ndarray) -> Image.Image:
     """One uint8 image (H, W, 1 or 3) as Pillow's."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def read_tiles(path: Path, size: int, channels: int) -> np.ndarray:
+    """Read a PNG file that ``save_png`` made of a ``grid``, and cut it as ``tiles`` does.
+
+    Returns:
+      uint8 (rows, columns, size, size, channels).
+
+    Raises:
+      InputError: it is damaged, or no such grid of such images.
+      OSError: it cannot be read (see ``reading``).
+    """
+    content = read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            if image.mode != {1: "L", 3: "RGB"}[channels] or max(image.size) > _SIDE:
+                raise ValueError(f"{image.width}x{image.height} of mode {image.mode}")
+            sheet = np.asarray(image)
+        if any(side < size + 4 or (side - 2) % (size + 2) for side in sheet.shape[:2]):
+            raise ValueError(f"{sheet.shape[1]}x{sheet.shape[0]} is no grid of images of {size} pixels")
+    except Exception as error:  # decoders raise anything on bad bytes
+        raise InputError(f"{path} is damaged ({first_line(error)}): delete it") from None
+    return tiles(sheet, size)
 
 
 def save_png(path: Path, image: np.ndarray, *, synced: bool = True) -> None:

@@ -1,0 +1,69 @@
+"""What a JSON file may hold, said by the types of a dataclass."""
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Any, Literal
+
+
+def checked(kind: Any, value: Any, name: str = "it") -> Any:
+    """``value``, as JSON has it, if it is of the type ``kind``.
+
+    Args:
+      kind: int (64 bits), float (finite), str, bool, None, a Literal, a union, a list, a dict with keys of text, or a
+        dataclass, which is made of a dictionary; fields with a default may be missing, and unknown ones are ignored.
+      value: of any type.
+      name: of the value in messages.
+
+    Raises:
+      ValueError: it is of another type; says where.
+    """
+    of = typing.get_args(kind)
+    match typing.get_origin(kind):
+        case None if dataclasses.is_dataclass(kind):
+            return _record(kind, _of(dict, value, name), name)
+        case None if kind in (int, float):
+            return _number(kind, value, name)
+        case None:
+            return _of(type(None) if kind is None else kind, value, name)
+        case origin if origin is Literal:
+            if type(value) is not str or value not in of:
+                raise ValueError(f"{name} is {_shown(value)}, not {' or '.join(map(str, of))}")
+            return value
+        case origin if origin in (typing.Union, types.UnionType):
+            return None if value is None and type(None) in of else checked(of[0], value, name)
+        case origin if origin is list:
+            return [checked(of[0], one, f"{name}[{i}]") for i, one in enumerate(_of(list, value, name))]
+        case _:
+            return {key: checked(of[1], one, f"{name} {key}") for key, one in _of(dict, value, name).items()}
+
+
+def _record(kind, values, name):
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for field in fields.values():
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.name not in values:
+            raise ValueError(f"{name} has no {field.name}")
+    return kind(**{key: checked(hints[key], value, key) for key, value in values.items() if key in fields})
+
+
+def _number(kind, value, name):
+    value = float(value) if kind is float and type(value) is int and abs(value) < 2**63 else value
+    _of(kind, value, name)
+    if abs(value) >= 2**63 if kind is int else not math.isfinite(value):
+        raise ValueError(f"{name} is {_shown(value)}, which is too large or not finite")
+    return value
+
+
+def _of(kind, value, name):
+    if type(value) is not kind:
+        raise ValueError(f"{name} is {_shown(value)}, not of type {kind.__name__}")
+    return value
+
+
+def _shown(value) -> str:
+    if type(value) is int and abs(value) >= 2**63:
+        return f"a number of {value.bit_length()} bits"
+    return repr(value)[:40] if isinstance(value, str | int | float | types.NoneType) else f"a {type(value).__name__}"
