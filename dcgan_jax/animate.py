@@ -71,7 +71,7 @@ def animate(arguments: Arguments) -> None:
     scale = arguments.scale or max(1, 64 // side)
     columns, rows = arguments.size or (max(1, _WIDTH // (side * scale)), max(1, 200 // (side * scale)))
     count = round(arguments.seconds * arguments.fps)
-    _check_size(columns, rows, (side + 2) * scale, count)
+    _check_size(count, *((n * (side + 2) + 2) * scale for n in (columns, rows)))
     draw = _walk(arguments, columns * rows, count) if arguments.what == "walk" else _training(folder, columns, rows)
     sheets = [grid(images[: columns * rows], columns).repeat(scale, 0).repeat(scale, 1) for images in draw]
     if arguments.what == "training":  # the last grid stays for a sixth of the time
@@ -83,16 +83,16 @@ def animate(arguments: Arguments) -> None:
     print(f"{out}: {count} frames of {w}x{h}, {size / 1e6:.1f} MB")
 
 
-def _check_size(columns: int, rows: int, cell: int, count: int) -> None:
+def _check_size(count: int, width: int, height: int) -> None:
     """Refuse what would not fit into memory, before anything is drawn.
 
     Raises:
       InputError: says how large it is, and what to make smaller.
     """
-    pixels = count * columns * rows * cell**2
+    pixels = count * width * height
     if pixels > _LIMIT:
         raise InputError(
-            f"{count} frames of {columns * cell}x{rows * cell} are {pixels / 1e6:,.0f} million pixels, more than "
+            f"{count} frames of {width}x{height} are {pixels / 1e6:,.0f} million pixels, more than "
             f"{_LIMIT / 1e6:.0f}: give a smaller --size, --scale, --seconds or --fps"
         )
 
