@@ -11,12 +11,14 @@ import pytest
 from pictures import SHAPES, write_shapes
 from PIL import Image
 
-from dcgan_jax import Config, InputError, evaluate_classes, fit
+from dcgan_jax import Config, InputError, evaluate, evaluate_classes, fit
 from dcgan_jax.evaluate import Arguments
 from dcgan_jax.evaluate import run as command
 from dcgan_jax.metrics.classes import ClassFigures
 from dcgan_jax.metrics.evaluate import Figures
+from dcgan_jax.run import classes
 from dcgan_jax.run.classes import _names, load_classes, sentence
+from dcgan_jax.run.evaluation import pieces
 
 FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
 
@@ -102,3 +104,30 @@ def test_what_makes_no_sense_is_refused(run):
         Arguments(run, class_names=("a",))
     with pytest.raises(InputError, match="step 1 2 must be one step with --classes"):
         Arguments(run, classes=True, step=(1, 2))
+
+
+def test_samples_are_sorted_in_pieces_which_change_nothing(run, monkeypatch):
+    """No more than a piece of the samples is in memory, however many are asked for."""
+    whole, sizes = evaluate_classes(run, num=80), []
+    shown = (run / "classes.png").read_bytes()
+
+    def small(*args, **kwargs):
+        images = np.concatenate(list(pieces(*args, **kwargs)))
+        for part in np.array_split(images, 7):
+            sizes.append(len(part))
+            yield part
+
+    monkeypatch.setattr(classes, "pieces", small)
+    again = evaluate_classes(run, num=80)
+    assert max(sizes) == 12 and sum(sizes) == 3 * 80
+    assert again.junk == whole.junk and (run / "classes.png").read_bytes() == shown
+    for one, other in zip(again.classes, whole.classes, strict=True):
+        assert one.name == other.name and set(one.figures) == set(other.figures)
+        for name, figure in one.figures.items():
+            np.testing.assert_allclose(figure, other.figures[name], rtol=1e-4, atol=1e-5)
+
+
+def test_more_samples_than_have_room_are_refused(run):
+    for measure in (evaluate_classes, evaluate):
+        with pytest.raises(InputError, match="num 200001 is more than 200,000, whose features"):
+            measure(run, num=200_001)

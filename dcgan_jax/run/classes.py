@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,16 +15,16 @@ from dcgan_jax.metrics.classes import ClassFigures, Sorted, compare
 from dcgan_jax.metrics.classifier import Classifier, classifier
 from dcgan_jax.metrics.distances import principal_components
 from dcgan_jax.metrics.evaluate import Figures
-from dcgan_jax.metrics.features import store_features
+from dcgan_jax.metrics.features import FeatureSet, store_features
 from dcgan_jax.run.checkpoints import Step
 from dcgan_jax.run.evaluation import (
     SETS,
     check,
-    draw,
     feature_set,
     field,
     images_of,
     named_damage,
+    pieces,
     read_features,
     read_figures,
     read_json,
@@ -145,10 +145,9 @@ def evaluate_classes(
         sets, shown = [], {}
         reduced = _reduction(vectors, chosen.components)
         for number in range(SETS):
-            images = draw(params, number, num, seed=seed)
-            named, sure = judge.name(images)
-            sets.append(Sorted(reduced(chosen.vectors(images)), named, sure < judge.threshold))
-            shown = shown or {label: images[named == label][:SAMPLES] for label in range(len(shown_names))}
+            some, first = _sorted(judge, chosen, pieces(params, number, num, seed=seed))
+            sets.append(some._replace(vectors=reduced(some.vectors)))
+            shown = shown or first
         junk, ranked = compare(judge, reduced(vectors), sets)
         rows = list(_rows(store, judge, shown_names, ranked, shown))
     found = Classes(
@@ -166,6 +165,18 @@ def evaluate_classes(
         write_text(folder.classes, json.dumps(found.to_json(), indent=2) + "\n")
         save_classes(folder.classes_picture, rows, step=step_number, features=chosen.name)
     return found
+
+
+def _sorted(judge: Classifier, features: FeatureSet, drawn: Iterable[np.ndarray]):
+    """A set of samples, which come in pieces, and the first images of each class by its number."""
+    parts, shown = [], {}
+    for images in drawn:  # which are not all in memory at once
+        named, sure = judge.name(images)
+        parts.append(Sorted(features.vectors(images), named, sure < judge.threshold))
+        for label in range(judge.classes):
+            some = images[named == label]
+            shown[label] = np.concatenate([shown.get(label, some[:0]), some])[:SAMPLES]
+    return Sorted(*map(np.concatenate, zip(*parts))), shown
 
 
 def _reduction(vectors, components):

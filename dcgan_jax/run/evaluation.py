@@ -40,6 +40,7 @@ FEATURES = ("CIFAR", "ImageNet", "Inception")
 NUM = 5000
 """Samples in each set, unless there are fewer real images to compare with."""
 _SHOWN, _PIECE = 64, 512
+_MOST = 200_000  # samples in a set: their features take up to 2 GB
 _OF_PIXELS = ("swd", "mean", "deviation")  # the same in all features
 _MOST = 16 << 20  # bytes of evaluation.json or classes.json
 
@@ -302,7 +303,7 @@ def evaluate_steps(
     for step, params in generators.items():
         fid = None
         if inception:  # as papers do it: against all real images
-            samples = chosen.vectors(draw(params, SETS, num, seed=seed))
+            samples = np.concatenate([chosen.vectors(piece) for piece in pieces(params, SETS, num, seed=seed)])
             fid = FID(frechet_distance(vectors, samples), len(samples), len(vectors))
         evaluations.append(Evaluation(chosen.name, step, reals.n, reals.figures(sets[step]), fid, seed, ema))
     save_evaluations(folder.evaluation, evaluations)
@@ -338,10 +339,12 @@ def check(*, num: int, seed: int) -> None:
     """Refuse what cannot be drawn.
 
     Raises:
-      InputError: fewer than 6 samples, or a seed outside [0, 2**32).
+      InputError: fewer than 6 samples, more than their features have room for, or a seed outside [0, 2**32).
     """
     if num < 6:
         raise InputError(f"num {num} must be at least 6")
+    if num > _MOST:
+        raise InputError(f"num {num} is more than {_MOST:,}, whose features are all in memory at once: give fewer")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed {seed} must lie in [0, 2**32)")
 
@@ -389,8 +392,13 @@ def images_of(folder: RunFolder) -> Store:
     return store
 
 
+def pieces(params: GeneratorParams, number: int, num: int, *, seed: int) -> Iterator[np.ndarray]:
+    """Set ``number`` of the samples of a seed, a few hundred at a time: uint8 (n, H, W, C)."""
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    for start in range(0, num, _PIECE):
+        yield to_uint8(sample(params, jax.random.fold_in(key, start), min(_PIECE, num - start)))
+
+
 def draw(params: GeneratorParams, number: int, num: int, *, seed: int) -> np.ndarray:
-    """Set ``number`` of the samples of a seed: uint8 (num, H, W, C)."""
-    key, starts = jax.random.fold_in(jax.random.key(seed), number), range(0, num, _PIECE)
-    pieces = (sample(params, jax.random.fold_in(key, start), min(_PIECE, num - start)) for start in starts)
-    return np.concatenate([to_uint8(piece) for piece in pieces])  # as floats they take four times the room
+    """All ``pieces`` in one array: for as many as there are real images in memory."""
+    return np.concatenate(list(pieces(params, number, num, seed=seed)))
