@@ -7,10 +7,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from PIL.PngImagePlugin import PngInfo
-
 from dcgan_jax.data import idx
 from dcgan_jax.system.errors import InputError, printable
+
+DRAWN = b"Software\0dcgan_jax"
+"""Written into pictures that were drawn by a network, so that none is learned by mistake."""
 
 ENDINGS = set(".png .jpg .jpeg .jpe .jfif .gif .webp .bmp .tif .tiff .ppm .pgm .pbm .avif .tga .jp2".split())
 
@@ -35,12 +36,11 @@ _SIDE_ENDINGS = set(".xmp .aae .thm .pp3 .dop .vrd .nksc .cos .arp .lrcat .lrpre
 _HINTS = {
     ".heic .heif": (
         "to learn from .heic too convert them, for example, with libheif's command: "
-        'for f in *.heic; do heif-convert "$f" "$f.jpg"; done'
+        'for f in *.[Hh][Ee][Ii][Cc]; do heif-convert "$f" "$f.jpg"; done'
     ),
     ".zip": "a .zip is read if it is given as --data itself",
     ".tar .gz .tgz .rar .7z": "other archives are read when they are unpacked",
 }
-_NOTE = ("Software", "dcgan_jax")
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 _SHOWN = 8  # kinds of ignored files
 
@@ -173,16 +173,9 @@ def _thumbnails(path: PurePosixPath) -> str | None:
     return next((folder for folder in path.parts[:-1] if folder.lower() in _THUMBNAILS), None)
 
 
-def note() -> PngInfo:
-    """What is written into each picture that is drawn, so that none is learned by mistake."""
-    info = PngInfo()
-    info.add_text(*_NOTE)
-    return info
-
-
 def is_drawn(content: bytes) -> bool:
-    """Whether a file is a PNG with our ``note``."""
-    return content.startswith(b"\x89PNG") and b"tEXt" + "\0".join(_NOTE).encode() in content[:1024]
+    """Whether a file says, by our ``DRAWN``, that it was drawn by a network."""
+    return DRAWN in content[:2048] or DRAWN in content[-256:]
 
 
 def folders(names: Iterable[str]) -> int:

@@ -12,6 +12,7 @@ import os
 import queue
 import re
 import shutil
+import stat
 import sys
 import threading
 import warnings
@@ -195,6 +196,8 @@ def _existing(path: Path) -> Store | None:
     """
     try:
         files = [(path / name).stat() for name in (*_FILES, _SUMS)]
+        if not all(stat.S_ISREG(file.st_mode) for file in files):  # a pipe would be waited for
+            raise ValueError("holds what is no regular file")
         stamp = "".join(f"{f.st_ino} {f.st_size} {f.st_mtime_ns} {f.st_ctime_ns}\n" for f in files).encode()
         checked = path / _CHECKED
         if not checked.is_file() or read_bytes(checked) != stamp:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from dcgan_jax.data.listing import note
+from dcgan_jax.data.listing import DRAWN
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import read_bytes, replacing
@@ -108,5 +109,7 @@ def read_tiles(path: Path, size: int, channels: int) -> np.ndarray:
 
 def save_png(path: Path, image: np.ndarray, *, synced: bool = True) -> None:
     """Write one uint8 image (H, W, 1 or 3) as PNG; see ``replacing``."""
+    info = PngInfo()
+    info.add(b"tEXt", DRAWN)
     with replacing(path, synced=synced) as file:
-        picture(image).save(file, "PNG", pnginfo=note())
+        picture(image).save(file, "PNG", pnginfo=info)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dcgan_jax.data.listing import DRAWN
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import replacing
 from dcgan_jax.views.grid import picture
@@ -46,7 +47,7 @@ def save_animation(path: Path, frames: Sequence[np.ndarray], *, fps: int) -> Non
 
 def _save_webp(file, frames, fps):
     pictures = [picture(frame) for frame in frames]
-    how = {"duration": round(1000 / fps), "loop": 0, "quality": 75, "method": 3}
+    how = {"duration": round(1000 / fps), "loop": 0, "quality": 75, "method": 3, "xmp": DRAWN}
     pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], **how)
 
 
@@ -56,7 +57,8 @@ def _save_gif(file, frames, fps):
     some = np.concatenate([np.asarray(p.convert("RGB")) for p in pictures[:: max(1, len(pictures) // 16)]])
     palette = Image.fromarray(some).quantize(256, method=Image.Quantize.MEDIANCUT)
     pictures = [p.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=10 * round(100 / fps), loop=0)
+    how = {"duration": 10 * round(100 / fps), "loop": 0, "comment": DRAWN}
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], **how)
 
 
 def _save_mp4(file, frames, fps):

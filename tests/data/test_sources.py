@@ -20,6 +20,7 @@ from dcgan_jax.config import Config
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.views.grid import save_png
+from dcgan_jax.views.video import save_animation
 
 
 def test_a_folder_and_its_zip_give_the_same_images(photos, archive, tmp_path):
@@ -268,6 +269,8 @@ def test_pictures_that_a_run_has_drawn_are_not_learned(photos, tmp_path, capsys)
     (data / "pictures").mkdir()
     for i in range(3):
         save_png(data / "pictures" / f"{i:05d}.png", np.full((16, 16, 3), i, np.uint8))
+    for name in ("walk.gif", "walk.webp"):
+        save_animation(data / name, np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8), fps=10)
     (data / "a run" / "samples").mkdir(parents=True)
     for name in ("config.json", "images.json", "metrics.jsonl"):
         (data / "a run" / name).write_text("")
@@ -276,7 +279,7 @@ def test_pictures_that_a_run_has_drawn_are_not_learned(photos, tmp_path, capsys)
     for _ in range(2):
         assert prepared(data, tmp_path).digest == before.digest
         said = capsys.readouterr().err
-        assert "3 pictures that dcgan_jax has drawn left out" in said and "ignored 4 of the run in a run in" in said
+        assert "5 pictures that dcgan_jax has drawn left out" in said and "ignored 4 of the run in a run in" in said
     with pytest.raises(InputError, match="only pictures that dcgan_jax has drawn: to learn from them, save them in"):
         prepared(data / "pictures", tmp_path)
     for path in list((data / "pictures").iterdir()):
@@ -288,7 +291,7 @@ def test_pictures_that_a_run_has_drawn_are_not_learned(photos, tmp_path, capsys)
 
 def test_pictures_of_apple_telephones_are_answered_with_how_to_convert_them(photos, tmp_path, capsys):
     data = shutil.copytree(photos, tmp_path / "data")
-    (data / "a.heic").write_bytes(b"")
+    (data / "A.HEIC").write_bytes(b"")
     assert len(prepared(data, tmp_path)) == 12
     said = capsys.readouterr().err
     command = re.search("for f in .*; done", said)[0]
@@ -298,8 +301,8 @@ def test_pictures_of_apple_telephones_are_answered_with_how_to_convert_them(phot
         prepared(tmp_path / "only", tmp_path)
     if not (shutil.which("heif-enc") and shutil.which("heif-convert")):
         pytest.skip("needs libheif's commands, Debian's libheif-examples")
-    (data / "a.heic").unlink()
+    (data / "A.HEIC").unlink()
     Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
-    subprocess.run(["heif-enc", tmp_path / "red.png", "-o", data / "a.heic"], check=True, capture_output=True)
+    subprocess.run(["heif-enc", tmp_path / "red.png", "-o", data / "A.HEIC"], check=True, capture_output=True)
     subprocess.run(["sh", "-c", command], cwd=data, check=True, capture_output=True)
     assert len(prepared(data, tmp_path)) == 13

@@ -139,6 +139,7 @@ def test_what_is_no_folder_is_understood_too(tmp_path, capsys, monkeypatch):
         lambda path: change(path / "manifest.json", shape=[-1, 16, 16, 3]),
         lambda path: change(path / "manifest.json", labels=["odd", "even"]),
         lambda path: (path / "SHA256SUMS").unlink(),
+        lambda path: (path / "manifest.json").unlink() or os.mkfifo(path / "manifest.json"),
         lambda path: (path / "checked").unlink() or (path / "images.u8").write_bytes(bytes(9)),
     ],
 )
