@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import parse_json, read_bytes, reading, sync, write_text, writing
+from dcgan_jax.system.progress import progress
 
 if TYPE_CHECKING:
     from dcgan_jax.gan.state import GeneratorParams
@@ -73,7 +74,6 @@ def _write(out: Path, params: "GeneratorParams", num: int, origin: dict, done: i
     """Write the pictures from number ``done`` on, and the grid. Returns how many the grid shows."""
     import jax
     import numpy as np
-    from tqdm import tqdm
 
     from dcgan_jax.gan.pixels import to_uint8
     from dcgan_jax.gan.sampling import sample
@@ -82,20 +82,18 @@ def _write(out: Path, params: "GeneratorParams", num: int, origin: dict, done: i
     columns = square_columns(num, params.generator.image_size)
     key, shown, first = jax.random.key(origin["seed"]), min(num, columns**2), []
     write_text(out / _UNFINISHED, json.dumps({**origin, "done": done}))
-    with tqdm(total=num, unit="img", desc="pictures", disable=num <= _PIECE) as progress:
-        for start in range(0, num, _PIECE):
-            end = min(start + _PIECE, num)
-            if start < shown or end > done:
-                images = to_uint8(sample(params, key, end - start, start=start))
-                first += list(images[: max(0, shown - start)])
-                new = range(max(start, done), end)
-                for i in new:
-                    save_png(out / f"{i:05d}.png", images[i - start], synced=False)
-                for path in (*(out / f"{i:05d}.png" for i in new), out):
-                    sync(path)
-            done = max(done, end)
-            write_text(out / _UNFINISHED, json.dumps({**origin, "done": done}))
-            progress.update(end - start)
+    for start in progress(range(0, num, _PIECE), "pictures", total=num, size=_PIECE):
+        end = min(start + _PIECE, num)
+        if start < shown or end > done:
+            images = to_uint8(sample(params, key, end - start, start=start))
+            first += list(images[: max(0, shown - start)])
+            new = range(max(start, done), end)
+            for i in new:
+                save_png(out / f"{i:05d}.png", images[i - start], synced=False)
+            for path in (*(out / f"{i:05d}.png" for i in new), out):
+                sync(path)
+        done = max(done, end)
+        write_text(out / _UNFINISHED, json.dumps({**origin, "done": done}))
     save_png(out / "grid.png", grid(np.stack(first), columns=columns))
     (out / _UNFINISHED).unlink()
     return shown

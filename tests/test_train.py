@@ -44,6 +44,10 @@ def test_train_resume_generate(photos, tmp_path):
     assert re.fullmatch(
         r"loss_D \d+\.\d{3}, loss_G \d+\.\d{3}, \d+\.\d examples/sec on cpu:0", first.stdout.splitlines()[-3]
     )
+    plain = (
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d step 6 of 6: loss_D \d+\.\d{3}, loss_G \d+\.\d{3}, \d+\.\d img/s, 00:00 left\n"
+    )
+    assert "\r" not in first.stderr and re.search(plain + "$", first.stderr), first.stderr
     names = {str(path.relative_to(workdir)) for path in workdir.rglob("*") if path.parts[-2] != "tensorboard"}
     wanted = {"config.json", "metrics.jsonl", "progress.png", "samples/reals.png", "checkpoints/6", "tensorboard"}
     assert wanted | {f"samples/step_{step:06d}.png" for step in (0, 3, 6)} <= names

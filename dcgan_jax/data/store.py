@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.decode import Picture, read_picture
@@ -33,6 +32,7 @@ from dcgan_jax.data.listing import is_drawn
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, need_room, open_regular, parse_json, read_bytes, write_text, writing
+from dcgan_jax.system.progress import progress
 
 _FORMAT = 7
 _FILES = ("images.u8", "labels.npy", "manifest.json")
@@ -287,7 +287,7 @@ def _build(source: Source, config: Config, folder: Path) -> None:
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
         contextlib.closing(_ordered_map(square, source.items())) as squares,
     ):
-        for item, picture, problem in tqdm(squares, total=source.count, unit="img", desc="preparing images"):
+        for item, picture, problem in progress(squares, "preparing images", total=source.count):
             if problem:
                 found.skip(item.name, problem)
             elif picture is None:

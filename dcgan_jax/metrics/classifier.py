@@ -12,13 +12,13 @@ import numpy as np
 import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
-from tqdm import trange
 
 from dcgan_jax.data.store import Store
 from dcgan_jax.metrics import features
 from dcgan_jax.metrics.features import Block
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import locked, read_checked, write_checked, writing
+from dcgan_jax.system.progress import progress
 
 MOST, FEWEST = 20, 50
 """Labels at most, and images of each at least."""
@@ -182,7 +182,7 @@ def _trained(store, train):
         updates, moments = optimizer.update(gradients, moments, variables["params"])
         return {"params": optax.apply_updates(variables["params"], updates), **changed}, moments
 
-    for i in trange(steps, desc="training a classifier", unit_scale=_BATCH, unit="img"):
+    for i in progress(range(steps), "training a classifier", total=steps * _BATCH, size=_BATCH):
         epoch, start = divmod(i * _BATCH, len(train) // _BATCH * _BATCH)
         some = train[np.random.default_rng((0, epoch)).permutation(len(train))[start : start + _BATCH]]
         variables, moments = step(variables, moments, store.take(some), store.labels[some])

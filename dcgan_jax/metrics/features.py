@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import unflatten_dict
-from tqdm import tqdm
 
 from dcgan_jax.data.store import Store
 from dcgan_jax.system.files import locked, read_checked, write_checked, writing
+from dcgan_jax.system.progress import progress
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32  # what the classifier was trained on
@@ -173,11 +173,8 @@ def store_features(store: Store, cache: Path, features: FeatureSet = CIFAR) -> n
     with locked(cache / "locks" / f"features-{name}.lock"), writing(path):
         if (content := read_checked(path, most=len(store) * 2**14)) is not None:
             return np.frombuffer(content, np.float32).reshape(len(store), -1)
-        starts = tqdm(
-            range(0, len(store), 8 * _CHUNK), desc="features of the images", unit_scale=8 * _CHUNK, unit="img"
-        )
-        found = np.concatenate(
-            [features.vectors(store.take(range(i, min(i + 8 * _CHUNK, len(store))))) for i in starts]
-        )
+        size = 8 * _CHUNK
+        starts = progress(range(0, len(store), size), "features of the images", total=len(store), size=size)
+        found = np.concatenate([features.vectors(store.take(range(i, min(i + size, len(store))))) for i in starts])
         write_checked(path, found.tobytes())
     return found

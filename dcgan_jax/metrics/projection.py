@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 import optax
-from tqdm import tqdm
 
 from dcgan_jax.gan.networks import Latent
 from dcgan_jax.gan.sampling import as_params
 from dcgan_jax.gan.state import GANState, GeneratorParams, check_key
 from dcgan_jax.metrics.features import features_of_floats
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.progress import progress
 
 _RATE = 0.1  # of Adam; falls to 0 along a cosine
 _ADAM = optax.scale_by_adam()
@@ -51,7 +51,7 @@ def project_images(
         raise InputError(f"images must be of the shape (N, {', '.join(map(str, drawn))}), not {images.shape}")
     wanted = (images, features_of_floats(images), jnp.float32(feature_weight))
     rate, moments = optax.cosine_decay_schedule(_RATE, steps), _ADAM.init(z)
-    for i in tqdm(range(steps), desc="looking for z", unit="step"):
+    for i in progress(range(steps), "looking for z", total=steps, unit="step"):
         z, moments = jax.block_until_ready(_step(params, wanted, z, moments, rate(i)))  # or the bar runs ahead
     best = _distance(params, wanted, z).argmin(axis=1)
     return jnp.take_along_axis(z, best[:, None, None], axis=1)[:, 0]

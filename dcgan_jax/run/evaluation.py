@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.store import Store, prepare
@@ -30,6 +29,7 @@ from dcgan_jax.run.history import line_of
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text, reading, write_text, writing
+from dcgan_jax.system.progress import progress
 from dcgan_jax.views.evaluation import save_evaluation
 from dcgan_jax.views.grid import grid, save_png
 
@@ -329,7 +329,7 @@ def _compared(generators, reals, seed):
 
     sets: dict[int, list[dict[str, float]]] = {step: [] for step in generators}
     with ThreadPool(2) as threads:  # two at a time: neither drawing nor comparing keeps all cores busy
-        measured = tqdm(threads.imap(one_set, jobs), total=len(jobs), desc="sets of samples", unit="set")
+        measured = progress(threads.imap(one_set, jobs), "sets of samples", total=len(jobs), unit="set")
         for (step, _), values in zip(jobs, measured, strict=True):
             sets[step].append(values)
     return sets, last["images"], last["vectors"]

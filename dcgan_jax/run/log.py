@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import re
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,7 @@ from dcgan_jax.run.history import cut
 from dcgan_jax.run.verdict import summary
 from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import read_bytes, write_text, writing
+from dcgan_jax.system.progress import SECONDS, kernel, say_progress, watched
 from dcgan_jax.views.curves import save_progress
 from dcgan_jax.views.grid import grid, save_png
 
@@ -43,9 +43,7 @@ class _Live:
     """In a notebook, shows a picture below the cell, in place of the one before; elsewhere does nothing."""
 
     def __init__(self):
-        ipython = sys.modules.get("IPython")  # a kernel has imported it: it is never imported here
-        kernel = getattr(ipython and ipython.get_ipython(), "kernel", None)  # which IPython in a terminal has not
-        self._display = importlib.import_module("IPython.display") if kernel else None
+        self._display = importlib.import_module("IPython.display") if kernel() else None
         self._handle = None
 
     def show(self, path):
@@ -87,6 +85,7 @@ class RunLog:
         with self._writing_board():
             self._board = tf.summary.create_file_writer(str(folder.board))
         self._bar = None
+        self._said_where = time.monotonic()
         self._began = time.perf_counter()
         self._timing = {"start": start, **machine()}
         self._live = _Live()
@@ -122,7 +121,12 @@ class RunLog:
         size = self._config.batch_size
         if self._bar is None:
             self._bar = tqdm(
-                total=self._config.steps * size, initial=step * size, unit="img", unit_scale=True, dynamic_ncols=True
+                total=self._config.steps * size,
+                initial=step * size,
+                unit="img",
+                unit_scale=True,
+                dynamic_ncols=True,
+                disable=not watched(),
             )
         else:
             self._bar.update(step * size - self._bar.n)
@@ -137,6 +141,8 @@ class RunLog:
         self._history.add(line)
         if self._bar is not None:
             self._bar.set_postfix(loss_D=f"{values['loss_D']:.3f}", loss_G=f"{values['loss_G']:.3f}")
+        if not watched():
+            self._say_where(line, images_per_second or 0)
         if "kid" in values:
             for finding in self._findings():
                 if finding.name not in self._said:  # once is enough
@@ -147,6 +153,16 @@ class RunLog:
                 tf.summary.scalar(name, value)
             if images_per_second:
                 tf.summary.scalar("images_per_second", images_per_second)
+
+    def _say_where(self, line, images_per_second):
+        """A line for each evaluation, for the end, and else one in half a minute."""
+        step, last, now = line["step"], self._config.steps, time.monotonic()
+        if "kid" in line or step == last or now - self._said_where >= SECONDS:
+            self._said_where = now
+            losses = f"loss_D {line['loss_D']:.3f}, loss_G {line['loss_G']:.3f}"
+            quality = f", KID {line['kid']:.3g}, coverage {line['coverage']:.2f}" if "kid" in line else ""
+            left = (last - step) * self._config.batch_size
+            say_progress(f"step {step:,} of {last:,}: {losses}{quality}", left=left, per_second=images_per_second)
 
     def _findings(self) -> list[Finding]:
         return findings(self._history.lines, images=self._images)
