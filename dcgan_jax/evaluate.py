@@ -115,7 +115,7 @@ def _print_health(folder, evaluations: "list[Evaluation]") -> None:
         print(finding.text)
     known = at_best(lines, evaluations) or [of_evaluation(evaluations[-1])]
     if text := advice(lines, folder.config(), images=images, known=known):
-        print(text)
+        print(f"what to do next: {text}")
 
 
 def _print_classes(found: "Classes") -> None:

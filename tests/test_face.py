@@ -62,6 +62,24 @@ def test_train_is_the_module_before_and_after_it_is_imported():
     assert isinstance(train, types.ModuleType)
 
 
+def test_functions_stay_functions_when_the_command_of_the_same_name_is_imported():
+    code = """
+import sys
+from dcgan_jax.evaluate import Arguments, main
+import dcgan_jax, dcgan_jax.report, importlib
+from dcgan_jax import evaluate, report
+assert importlib.import_module("dcgan_jax.evaluate").main is main and sys.modules["dcgan_jax.report"].main
+for name in ("evaluate", "report"):
+    function = getattr(dcgan_jax, name)
+    assert type(function).__name__ == "function" and function.__module__.startswith("dcgan_jax.run."), function
+assert dcgan_jax.evaluate is evaluate and dcgan_jax.report is report
+dcgan_jax.evaluate = 3  # as monkeypatch does
+assert dcgan_jax.evaluate == 3
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_fit_then_restore_sample_decode_show(tiny, photos, tmp_path):
     state = fit(dataclasses.replace(tiny, data=str(photos)), tmp_path)
     params = restore(tmp_path)

@@ -107,12 +107,12 @@ def test_the_verdict_comes_first_and_names_the_best_step(run, monkeypatch):
     text = text_of((run / "report.html").read_text())
     assert seen == {"n": 6, "images": 12}
     wanted = [
-        "Step 5 D won: try --width 8.",
-        "On the way, but easy to tell from the real images",
+        "Step 5: D won: try --width 8.",
+        "On the way, but easy to tell from the real images: ",
         "50% of the real images have a sample like them, about half of what other real images reach (coverage 97%)",
         "step 4, CIFAR features, measured while training",
-        "Step 2 G is fine.",
-        "Next What to do next",
+        "Step 2: G is fine.",
+        "What to do next: ",
         "best step 4 by coverage",
         "coverage 0.5 real images 0.97",
         "KID (CIFAR features) 2.5 real images -0.125",
@@ -159,7 +159,7 @@ def test_evaluation_classes_and_several_starts_are_shown(run):
         "step 6 floor n better KID (CIFAR features) 0.25 (0.125 to 0.75) 0.5 6 lower" in text
         and "odd 0.25 / 0.5" in text
     )
-    assert "Note Odd works best." in text and text.index("Odd works") < text.index("Losses")
+    assert "Note: Odd works best." in text and text.index("Odd works") < text.index("Losses")
     assert "1 h 2 min in 2 starts" in text
     (shown,) = pictures(page, '16 pairs[^"]*')
     assert shown.shape == (4 * 18 + 2, 8 * 18 + 2, 3)
@@ -237,7 +237,7 @@ def test_training_ends_with_a_report_whatever_its_extras_hold(trained, photos, t
     fit(dataclasses.replace(config, steps=8), workdir)
     text, printed = text_of((workdir / "report.html").read_text()), capsys.readouterr().err
     for name in ("evaluation.json", "classes.json", "pairs.png"):
-        assert re.search(rf"Damaged and left out here: /\S*{re.escape(name)} ", text), name
+        assert re.search(rf"Left out: /\S*{re.escape(name)} ", text), name
         assert re.search(rf"left out of report\.html: \S*{re.escape(name)} .*", printed), name
     assert "8 of 8 steps" in text
 

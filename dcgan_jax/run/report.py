@@ -135,7 +135,7 @@ def describe(
         verdict=[
             *_verdict(folder, config, lines, count, known),
             *([("note", "Note", classes.finding)] if classes else []),
-            *(("note", "Damaged", f"and left out here: {text}") for text in named),
+            *(("note", "Left out", text) for text in named),
         ],
         numbers=_numbers(known),
         source=_source(known, lines),
@@ -193,7 +193,7 @@ def _verdict(folder, config, lines, images, known) -> list[tuple[str, str, str]]
     found = findings(lines, images=images)
     said += [("alarm" if one.alarm else "note", f"Step {one.step:,}", f"{one.text}.") for one in found]
     if text := advice(lines, config, images=images, known=known):
-        said.append(("note", "Next", text))
+        said.append(("note", "What to do next", f"{text}."))
     return sorted(said, key=lambda one: one[0] != "alarm")
 
 
@@ -242,7 +242,7 @@ def _column(evaluation):
 
 
 def _with_range(figure):
-    return f"{figure.value:.3g} ({figure.low:.3g} to {figure.high:.3g})"
+    return f"{figure.value:.3g} ({figure.low:.3g}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{figure.high:.3g})"
 
 
 def _classes(found: Classes | None) -> list[tuple[str, list[dict[str, Any]]]]:

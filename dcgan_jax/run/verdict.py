@@ -123,7 +123,7 @@ def judge(measured: Measured) -> Verdict:
     head = _HEADS[name]
     if name == "close" and min((share for share, _ in shares), default=0) >= SHARES[-1] and not times > TIMES[-1]:
         head = f"{measured.features} features see hardly a difference from the real images"
-    parts = [_share(measured, which) for _, which in shares]
+    parts = [_share(measured, which) for _, which in shares[:2]]  # what lacks most
     if not math.isnan(times):
         parts.append(f"FD, how far all samples lie from the real images, is {times:.3g} times that of real images")
     return Verdict(name, head, f"{'; '.join(parts)} ({measured.source()}). {_ruler(measured)}")
@@ -195,7 +195,7 @@ def unusual(measured: Measured) -> list[str]:
 
 
 def advice(lines: Sequence[Mapping[str, float]], config: Config, *, images: int, known: Sequence[Measured]) -> str:
-    """What to do next, and why, as a sentence; empty for a good run.
+    """What to do next, and why, in words; empty for a good run.
 
     Args:
       lines: of metrics.jsonl, oldest first.
@@ -215,11 +215,11 @@ def advice(lines: Sequence[Mapping[str, float]], config: Config, *, images: int,
             "start a new run with --recipe robust, which learns more kinds: of drawings, and in 10,000 steps or more "
             "of photographs too"
         )
-    if 0 < images < _FEW:
+    if 0 < images < _FEW and "few" not in ill:  # which says so already
         steps.append(f"add pictures, as a discriminator soon knows {images:,} by heart")
     if not steps:
         steps.append("start a new run with another --seed, a larger --width or more pictures")
-    return f"What to do next: {'; or '.join(steps)}"
+    return "; or ".join(steps)
 
 
 def in_short(line: Mapping[str, float]) -> str:
@@ -248,4 +248,5 @@ def summary(lines: Sequence[Mapping[str, float]], config: Config, *, images: int
         return []
     wrong = [finding.text for finding in findings([dict(line) for line in lines], images=images)]
     said = [f"best of {evaluations:,} evaluations, by coverage: step {known[0].step}", str(judge(known[0])), *wrong]
-    return [*said, *filter(None, [advice(lines, config, images=images, known=known)])]
+    text = advice(lines, config, images=images, known=known)
+    return [*said, f"what to do next: {text}"] if text else said

@@ -33,7 +33,7 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
         axes.plot(steps, kid, "o-", markersize=3, color="C2", label=f"samples, best at step {best} (by coverage)")
         axes.plot(steps[steps == best], kid[steps == best], "o", color="C2")
         axes.plot(steps, floor, ":", color="C7", label="real images")
-        axes.set(xlabel="step", ylabel="KID")
+        axes.set(xlabel="step", ylabel="KID (CIFAR features)")
         axes.set_xlim(above.get_xlim())
         axes.set_yscale("symlog", linthresh=np.abs(kid).min() / 5 or 1)  # real images score about 0
         axes.legend()

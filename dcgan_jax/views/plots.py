@@ -41,8 +41,8 @@ def plots(lines: Lines, runs: Sequence[Lines]) -> str:
     plots = {head: [name for name in names if name in seen] for head, names in _PLOTS.items()}
     for name in seen:  # a metric that has a floor has a plot of its own
         if f"{name}_floor" in seen:
-            note = " (logarithmic)" if name in _LOGARITHMIC else ""
-            plots[NAMES.get(name, name) + note] = [name, f"{name}_floor"]
+            note = ", logarithmic" if name in _LOGARITHMIC else ""
+            plots[f"{NAMES.get(name, name)} (CIFAR features{note})"] = [name, f"{name}_floor"]
     html = "".join(_plot(head, names, lines, runs) for head, names in plots.items() if names)
     return f'<div class="plots">{html}</div>' if html else ""
 

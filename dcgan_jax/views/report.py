@@ -100,7 +100,7 @@ def _section(head, names, parts) -> str:
 
 def _verdict(run) -> str:
     items = "".join(
-        f'<li class="{kind.replace(" ", "-")}"><b>{escape(label)}</b> {escape(text)}</li>'
+        f'<li class="{kind.replace(" ", "-")}"><b>{escape(label)}:</b> {escape(text)}</li>'
         for kind, label, text in run.verdict
     )
     tiles = "".join(
@@ -199,7 +199,8 @@ def _missing(run, what) -> str:
 
 
 def _tables(tables: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> str:
-    return "".join(f'<p class="soft">{escape(line)}</p>{_table(rows)}' for line, rows in tables)
+    cells = "".join(f'<div><p class="soft">{escape(line)}</p>{_table(rows)}</div>' for line, rows in tables)
+    return f'<div class="runs">{cells}</div>' if cells else ""
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from dcgan_jax.config import Config
 from dcgan_jax.metrics.evaluate import Figures
+from dcgan_jax.recipes import recipe
 from dcgan_jax.run.evaluation import Evaluation
 from dcgan_jax.run.verdict import (
     Measured,
@@ -178,13 +179,14 @@ def test_what_to_do_next_depends_on_what_the_run_lacks():
         return advice(run, config, images=images, known=at_best(run, evaluations))
 
     rising = lines(0.2, 0.3, 0.4)
-    assert next_of(rising).startswith("What to do next: go on with --steps 600, as the run was still getting better")
+    assert next_of(rising).startswith("go on with --steps 600, as the run was still getting better")
     assert "--recipe robust" in next_of(rising) and "add pictures" not in next_of(rising)
     fallen = next_of(lines(0.4, 0.3, 0.2))
     assert "--steps" not in fallen and "--recipe robust" in fallen
-    robust = next_of(rising, Config(steps=300, recipe="robust"), images=800)
-    assert "--recipe" not in robust and "add pictures, as a discriminator soon knows 800 by heart" in robust
-    assert "another --seed" in next_of(lines(0.4, 0.3, 0.2), Config(steps=300, recipe="robust"))
+    robust = next_of(rising, recipe("robust", steps=300), images=3000)
+    assert "--recipe" not in robust and "add pictures, as a discriminator soon knows 3,000 by heart" in robust
+    assert "add pictures" not in next_of(rising, images=800)  # the doctor says that
+    assert "another --seed" in next_of(lines(0.4, 0.3, 0.2), recipe("robust", steps=300))
     plateau = lines(*[0.4] * 12)
     for line in plateau:
         line["kid"] = 0.5
@@ -197,7 +199,7 @@ def test_the_last_lines_of_training_have_the_words_of_the_report():
     said = summary(run, Config(steps=300), images=600, evaluations=3)
     assert said[0] == "best of 3 evaluations, by coverage: step 200"
     assert said[1] == str(judge(at_best(run, [])[0])) and "KID" not in said[0]
-    assert "600 images are few" in said[2] and said[-1].startswith("What to do next: ")
+    assert "600 images are few" in said[2] and said[-1].startswith("what to do next: ")
     assert summary([], Config(), images=600, evaluations=0) == []
 
 

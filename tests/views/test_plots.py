@@ -58,7 +58,11 @@ def test_many_lines_become_means_of_a_few():
 def test_a_metric_with_a_floor_has_a_logarithmic_plot_and_a_floor_below_zero_no_curve():
     lines = [{"step": s, "kid": kid, "kid_floor": -0.01, "fd": 10 * kid, "fd_floor": 1.0} for s, kid in ((1, 10), (2, 1), (3, 0.1))]  # fmt: skip
     (kid, data, curves, marks), (fd, _, both, _) = figures(plots(lines, [lines]))
-    assert (kid, fd) == ("KID (logarithmic)", "FD (logarithmic)") and len(curves) == 1 and len(both) == 2
+    assert (
+        (kid, fd) == ("KID (CIFAR features, logarithmic)", "FD (CIFAR features, logarithmic)")
+        and len(curves) == 1
+        and len(both) == 2
+    )
     assert [y for _, y in curves[0]] == pytest.approx([0, 500, 1000])
     assert [label for label, _ in data["series"]] == ["KID", "floor -0.01, below the axis"]
     assert [float(text) for axis, _, text in marks if axis == "y"] == [0.1, 1, 10]
