@@ -4,6 +4,10 @@
 
 Writes a .zip of 4,000 small pictures, prepares it in a new process with an empty cache as often as told, and prints
 how many starts lost images, and how many images. Ends with exit code 1 if any did.
+
+On two cores that were busy with other work, both at once, 25 minutes: no image lost in 100 starts on Python 3.12.1,
+nor in 100 on 3.13.0. Before one member was read at a time: 10 images lost in 5 starts on 3.12.1 (in each of them), and
+10 in 5 on 3.13.0 (in two of them).
 """
 
 import argparse
