@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import tyro
 
 from dcgan_jax.system import cluster
-from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, first_line, printable
+from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, encodable, first_line, printable
 
 LOST_PEER = 75
 """The exit code when another process of the run was lost: EX_TEMPFAIL of sysexits.h, try again."""
@@ -45,7 +45,7 @@ class _Console:
         return getattr(self._stream, name)
 
     def write(self, text):
-        self._try(self._stream.write, text)
+        self._try(self._stream.write, encodable(text))  # names of files may hold anything
         return len(text)
 
     def flush(self):

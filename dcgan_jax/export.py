@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from dcgan_jax import cli
-from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import read_bytes, reading, write_bytes, writing
 
 Format = Literal["html", "safetensors", "onnx"]
@@ -118,7 +118,7 @@ def _sheet(params) -> bytes:
 
 
 def _title(data: str) -> str:
-    return Path(data).stem or data if "/" in data else data
+    return printable(Path(data).stem or data if "/" in data else data)
 
 
 def _facts(config, known) -> list[str]:

@@ -1,11 +1,12 @@
 """Runs on the Hugging Face Hub: the only file that imports huggingface_hub. HF_ENDPOINT and HF_TOKEN are its own."""
 
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dcgan_jax.config import Config
-from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.errors import InputError, first_line, printable
 
 
 @contextlib.contextmanager
@@ -54,6 +55,11 @@ def push(repository: str, files: dict[str, bytes], message: str) -> str:
         return str(address)
 
 
+def _plain(text: str) -> str:
+    """Text that means nothing else in Markdown."""
+    return re.sub(r"[\\`*\[\]{}<>#|!~&]", r"\\\g<0>", printable(text))
+
+
 def model_card(
     repository: str, title: str, config: Config, figures: Sequence[tuple[str, str, str]], names: list[str]
 ) -> str:
@@ -64,7 +70,7 @@ def model_card(
     """
     shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
     settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
-    rows = "".join(f"| {' | '.join(row)} |\n" for row in figures)
+    rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
     about = {
         "samples.png": "![Samples](samples.png)",
         "explorer.html": "`explorer.html`: download and open it. It draws images in your browser.",
@@ -78,7 +84,7 @@ pipeline_tag: unconditional-image-generation
 tags: [dcgan, gan, jax, flax]
 ---
 
-# {title}
+# {_plain(title)}
 
 A DCGAN generator, trained with dcgan_jax.
 

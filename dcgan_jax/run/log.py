@@ -83,7 +83,7 @@ class RunLog:
         with writing(folder.metrics):
             self._metrics = folder.metrics.open("a", buffering=1)
         with self._writing_board():
-            self._board = tf.summary.create_file_writer(str(folder.board))
+            self._board = tf.summary.create_file_writer(os.fsencode(folder.board))
         self._bar = None
         self._said_where = time.monotonic()
         self._began = time.perf_counter()

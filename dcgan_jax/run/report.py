@@ -21,7 +21,7 @@ from dcgan_jax.run.evaluation import Evaluation, load_evaluations
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.verdict import advice, at_best, judge, unusual
 from dcgan_jax.system.cache import cache_compilations
-from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import reading, write_text, writing
 from dcgan_jax.views.grid import read_tiles
 from dcgan_jax.views.report import Run, page
@@ -130,7 +130,7 @@ def describe(
     if damaged is not None:
         damaged += named
     return Run(
-        name=folder.path.resolve().name,
+        name=printable(folder.path.resolve().name),
         summary=_summary(config, count, last),
         verdict=[
             *_verdict(folder, config, lines, count, known),
@@ -164,7 +164,7 @@ def _summary(config, count, last):
 
 def _shown(config: Config) -> dict[str, Any]:
     """The settings as a page that is passed on should name them: no path of this machine."""
-    return {**dataclasses.asdict(config), "data": Path(config.data).name or config.data}
+    return {**dataclasses.asdict(config), "data": printable(Path(config.data).name or config.data)}
 
 
 def _cut(path: Path, config: Config) -> np.ndarray:

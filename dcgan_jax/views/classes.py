@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import replacing
 
 REALS, SAMPLES = 4, 12
@@ -64,7 +65,7 @@ def save_classes(path: Path, rows: Sequence[Row], *, step: int, features: str) -
     images = panel(_NAMES, width, f"{REALS} real images, {SAMPLES} random samples of step {step}")
     extent = (0, 1, len(rows) - 0.5, -0.5)
     images.imshow(np.broadcast_to(sheet, (*sheet.shape[:2], 3)), extent=extent, aspect="auto")
-    images.set_yticks(np.arange(len(rows)), [row.name[:18] for row in rows])
+    images.set_yticks(np.arange(len(rows)), [printable(row.name[:18]).replace("$", r"\$") for row in rows])
     images.set(xticks=[], frame_on=False)
     often = bars(0, "% of samples (red: reals)", [100 * np.array(row.share) for row in rows])
     often.plot([100 * row.share_of_reals for row in rows], np.arange(len(rows)), "|", color="tab:red", ms=14)

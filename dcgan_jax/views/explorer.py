@@ -9,6 +9,7 @@ import numpy as np
 
 from dcgan_jax.gan.networks import Latent
 from dcgan_jax.views.folding import Layer
+from dcgan_jax.views.template import filled
 
 
 def packed(layer: Layer) -> np.ndarray:
@@ -38,13 +39,10 @@ def explorer(layers: list[Layer], *, latent: Latent, title: str, facts: list[str
     weights = np.concatenate([packed(layer) for layer in layers]).tobytes()
     here = importlib.resources.files("dcgan_jax.views")
     parts = {
-        "{{model}}": json.dumps(model).replace("<", "\\u003c"),
-        "{{weights}}": base64.b64encode(weights).decode(),
-        "{{shader}}": (here / "explorer.glsl").read_text(encoding="utf-8"),
-        "{{network}}": (here / "explorer_network.js").read_text(encoding="utf-8"),
-        "{{script}}": (here / "explorer.js").read_text(encoding="utf-8"),
+        "model": json.dumps(model).replace("<", "\\u003c"),
+        "weights": base64.b64encode(weights).decode(),
+        "shader": (here / "explorer.glsl").read_text(encoding="utf-8"),
+        "network": (here / "explorer_network.js").read_text(encoding="utf-8"),
+        "script": (here / "explorer.js").read_text(encoding="utf-8"),
     }
-    page = (here / "explorer.html").read_text(encoding="utf-8")
-    for name, text in parts.items():
-        page = page.replace(name, text)
-    return page
+    return filled("explorer.html", parts)

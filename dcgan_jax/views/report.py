@@ -1,7 +1,6 @@
 """A run, or two beside each other, as one HTML page that loads nothing."""
 
 import base64
-import importlib.resources
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from dcgan_jax.views.grid import grid, picture
 from dcgan_jax.views.plots import plots
+from dcgan_jax.views.template import filled
 
 _FILM = 2_000_000  # bytes of all sample grids of a page; as text they take a third more
 _SHEET = 700  # pixels: the width of the widest picture
@@ -84,8 +84,7 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     cards.append(_section("Machine and time", names, [_machine(run) for run in runs]))
     beside = "<div>" if len(runs) > 1 else '<div class="columns">'
     body += [*cards[:2], beside, *cards[2:6], "</div>", *cards[6:8], beside, *cards[8:], "</div>"]
-    template = importlib.resources.files("dcgan_jax.views").joinpath("report.html").read_text(encoding="utf-8")
-    return template.replace("<!-- title -->", escape(title)).replace("<!-- body -->", "\n".join(filter(None, body)))
+    return filled("report.html", {"title": escape(title), "body": "\n".join(filter(None, body))})
 
 
 def _section(head, names, parts) -> str:

@@ -1,0 +1,78 @@
+r"""Names of files may hold anything: other encodings, line breaks, parts of templates. They are shown, escaped."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+from helpers import some_generator
+from PIL import Image
+
+from dcgan_jax import Config, fit
+from dcgan_jax.run.hub import model_card
+from dcgan_jax.system.errors import printable
+from dcgan_jax.views.classes import Row, save_classes
+from dcgan_jax.views.explorer import explorer
+from dcgan_jax.views.folding import folded
+
+
+def photos(folder):
+    for kind in (b"kl\xe9", b"tr\xe8s"):
+        place = os.path.join(os.fsencode(folder), kind)
+        os.makedirs(place)
+        for i in range(6):
+            Image.new("RGB", (16, 16), (20 * i, 40, 90)).save(os.fsdecode(os.path.join(place, b"%d.png" % i)))
+    with open(os.path.join(os.fsencode(folder), b"b\xe4d.png"), "wb") as file:
+        file.write(b"no picture")
+
+
+def test_names_in_other_encodings_are_shown_with_their_bytes():
+    assert printable(os.fsdecode(b"caf\xe9\n")) == r"caf\xe9\n" and printable("café \ud800") == r"café \ud800"
+
+
+def test_a_run_on_a_folder_in_another_encoding_is_reported_and_exported(tmp_path):
+    data = os.path.join(str(tmp_path), os.fsdecode(b"caf\xe9"))
+    photos(data)
+    config = Config(data=data, image_size=16, width=4, latent_dim=8, batch_size=4, steps=2)
+    fit(config, tmp_path / "run")
+    fit(dataclasses.replace(config, steps=3), tmp_path / "run")
+    assert (tmp_path / "run" / "skipped.txt").read_text().startswith(r"b\xe4d.png (")
+    assert r"from caf\xe9;" in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"] == data
+    out = os.fsdecode(b"shared\xe9")
+    command = ["export", "--workdir", "run", "--out", out, "--formats", "html"]
+    done = subprocess.run([sys.executable, "-m", "dcgan_jax", *command], capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0 and rb"shared\xe9/explorer.html" in done.stdout, done.stderr
+    page = (tmp_path / out / "explorer.html").read_text()
+    assert json.loads(model(page))["title"] == r"caf\xe9, step 3"
+
+
+def model(page):
+    return re.search(r'id="model">(.*?)</script>', page)[1]
+
+
+def test_a_title_is_never_taken_for_a_part_of_the_page():
+    params = some_generator(image_size=16, width=4)
+    plain = explorer(folded(params), latent=params.latent, title="TITLE", facts=[])
+    for title in ("{{script}} {{weights}}", "</script><script>alert(1)</script>", "{{model}}"):
+        page = explorer(folded(params), latent=params.latent, title=title, facts=[])
+        assert json.loads(model(page))["title"] == title
+        assert page.replace(model(page), "") == plain.replace(model(plain), "")
+
+
+def test_a_name_adds_no_markdown_to_the_model_card():
+    title = "a\n\n# Free | *money* [here](http://x) <img>"
+    card = model_card("user/name", title, Config(), [("KID", "0.1", "0")], [])
+    heads = [line for line in card.splitlines() if line.startswith("#")]
+    assert heads == [r"# a\n\n\# Free \| \*money\* \[here\](http://x) \<img\>".replace(r"a\n\n", r"a\\n\\n")]
+    assert len(card.splitlines()) == len(model_card("user/name", "a", Config(), [("KID", "0", "0")], []).splitlines())
+
+
+def test_labels_with_any_characters_are_drawn(tmp_path):
+    images, figure = np.zeros((4, 16, 16, 3), np.uint8), (0.5, 0.4, 0.6)
+    rows = [Row(name, images, images, figure, 0.5, figure) for name in (os.fsdecode(b"kl\xe9"), r"$\frac{$", "a\nb")]
+    save_classes(tmp_path / "a.png", rows, step=1, features="CIFAR")
+    Image.open(tmp_path / "a.png").verify()
