@@ -72,7 +72,7 @@ def test_the_classifier_tells_shapes_apart_that_it_has_not_seen(store, judge):
     assert judge.accuracy() > 0.9
     assert judge.confusion().sum(1).tolist() == [12, 12, 12]  # a fifth of each class is held out
     assert not set(judge.train) & set(judge.held_out) and len(judge.train) + len(judge.held_out) == 180
-    assert judge.junk.mean() == pytest.approx(0.05, abs=0.03)
+    assert judge.junk.sum() == 2  # the 5 % quantile of 36 values lies between the second and the third
     fresh = np.stack([shape(kind, 1000 + i) for i in range(20) for kind in SHAPES])
     named, sure = judge.name(fresh)
     assert np.mean([store.label_names[label] for label in named] == np.tile(SHAPES, 20)) > 0.9

@@ -162,6 +162,24 @@ def test_how_steps_are_grouped_for_the_device_changes_nothing(whole, tmp_path, m
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+def test_what_is_sent_to_the_device_at_once_ends_where_something_is_due():
+    """At most 25 steps, a number that divides ``log_every``; and each that is due is the last of its group."""
+    for dispatch, log_every, most in (("single", 10, 1), ("auto", 10, 1), ("several", 10, 10), ("several", 60, 20)):
+        assert loop._dispatched(Config(dispatch=dispatch, log_every=log_every, sample_every=7)) == most
+    config = Config(
+        steps=240, batch_size=4, log_every=60, sample_every=33, checkpoint_every=70, keep_every=31, evaluate_every=400
+    )
+    step, ends = 0, []
+    while step < config.steps:
+        step += loop._until_something_is_due(step, config, 20)
+        ends.append(step)
+    due = {25, 50, 100, 200, 60, 120, 180, 240, 33, 66, 99, 132, 165, 198, 231, 70, 140, 210, *range(31, 240, 31)}
+    due |= {100, 200}  # evaluations
+    assert due <= set(ends) and max(np.diff([0, *ends])) <= 20
+    others = [end for end, before in zip(ends, [0, *ends]) if end not in due]
+    assert all(end - before == 20 for end, before in zip(ends, [0, *ends]) if end in others)
+
+
 def test_checkpoints_hold_everything(whole):
     config, folder, state = whole
     assert equal(restore_state(folder), state)

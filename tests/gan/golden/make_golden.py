@@ -1,6 +1,6 @@
-"""Record what PyTorch computes, for tests/test_parity.py.
+"""Record what PyTorch computes, for tests/gan/test_parity.py.
 
-    python tests/golden/make_golden.py
+    python tests/gan/golden/make_golden.py
 
 Needs torch 2.13 (CPU), which is no dependency of the project; writes torch.npz beside itself. A small
 DCGAN (32x32 RGB, width 4, latent 8) in PyTorch's own layouts takes ten steps as pytorch/examples
