@@ -14,16 +14,26 @@ left out, as far as possible, so that a bug takes seconds.
 """
 
 import argparse
+import contextlib
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import flax.linen  # noqa: F401 - once for all trials
+import jax
+import optax  # noqa: F401
+import PIL.Image  # noqa: F401
+import pytest
+import scipy.stats  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("dcgan_jax", "tests", "experiments", "pyproject.toml", "README.md")
@@ -228,45 +238,85 @@ def misfits(bugs: list[Bug]) -> list[str]:
     return found
 
 
-def noticed(bug: Bug | None, tests: list[str]) -> tuple[str, float]:
-    """What fails when a bug is planted, or nothing: the name of the first failed test, and the seconds that it took."""
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="planted-") as name:
-        folder = Path(name)
-        for part in COPIED:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, folder / part)
-        PROGRAMS.mkdir(parents=True, exist_ok=True)
-        (folder / ".pytest_cache").symlink_to(PROGRAMS)  # most programs are those of the bug before
-        if bug:
-            path = folder / "dcgan_jax" / bug.file
-            path.write_text(path.read_text().replace(bug.text, bug.mistake))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=no"]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": name,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # they are compiled for one short use
-        }
-        try:
-            done = subprocess.run(
-                [*command, *(f"tests/{test}" for test in tests)],
-                cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return "hangs", time.monotonic() - began
-    seconds = time.monotonic() - began
-    if done.returncode == 0:
-        return "", seconds
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    if done.returncode not in (1, 2) or not failed:
-        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return failed[0], seconds
+def run_tests(bug: Bug | None, tests: list[str], folder: Path) -> None:
+    """Plant a bug in a copy and run tests there: the whole life of a process, whose exit code is pytest's.
+
+    It was forked from one that has imported the libraries, but nothing of this package.
+    """
+    for part in COPIED:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / part)
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    (folder / ".pytest_cache").symlink_to(PROGRAMS)  # most programs are those of the bug before
+    if bug:
+        path = folder / "dcgan_jax" / bug.file
+        path.write_text(path.read_text().replace(bug.text, bug.mistake))
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)  # for the commands that tests start
+    os.environ["GLIBC_TUNABLES"] = ""
+    sys.path.insert(0, str(folder))
+    jax.config.update("jax_disable_most_optimizations", True)  # programs are compiled for one short use
+    with open("said", "w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        flags = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=line"]
+        code = pytest.main([*flags, *(f"tests/{test}" for test in tests)])
+        sys.stdout.flush()
+    os._exit(code)
+
+
+class Trial:
+    """The tests of one bug, or of all without any, in a process of their own."""
+
+    def __init__(self, bug: Bug | None, tests: list[str]):
+        self.bug, self._began = bug, time.monotonic()
+        self._folder = tempfile.TemporaryDirectory(prefix="planted-")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # JAX warns of forks, which do no harm before it has computed anything
+            self._process = multiprocessing.get_context("fork").Process(
+                target=run_tests, args=(bug, tests, Path(self._folder.name))
+            )
+            self._process.start()
+
+    def ended(self) -> bool:
+        if self._process.is_alive() and time.monotonic() - self._began > SECONDS:
+            self._process.kill()
+            self._process.join()
+        return not self._process.is_alive()
+
+    def failed(self) -> str:
+        """The first test that failed, "" if all passed."""
+        code, text = self._process.exitcode, ""
+        with contextlib.suppress(FileNotFoundError):
+            text = (Path(self._folder.name) / "said").read_text()
+        self._folder.cleanup()
+        if code == 0:
+            return ""
+        if code == -signal.SIGKILL:
+            return "hangs"
+        found = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+        return found[0] if code in (1, 2) and found else f"pytest ended with {code}:\n{text[-3000:]}"
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
+def trials(bugs: list[Bug], jobs: int) -> Iterator[Trial]:
+    """Those of all bugs as they end, some at a time."""
+    waiting, running = list(bugs), []
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            bug = waiting.pop(0)
+            running.append(Trial(bug, [bug.tests]))
+        time.sleep(0.05)
+        for trial in [trial for trial in running if trial.ended()]:
+            running.remove(trial)
+            yield trial
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Plant bugs, one at a time, and see whether the quick tests notice.")
-    parser.add_argument("--only", default="", help="only bugs whose file, text or tests hold this")
+    parser.add_argument("--only", nargs="+", default=[""], help="only bugs whose file, text or tests hold one of these")
     parser.add_argument("--jobs", type=int, default=1, help="bugs at a time")
     parser.add_argument("--check", action="store_true", help="run nothing: only see whether each bug fits the code")
     parser.add_argument("--sound", action="store_true", help="plant nothing: see whether the tests pass as they are")
@@ -274,27 +324,23 @@ def main() -> int:
     if wrong := misfits(BUGS):
         print("\n".join(wrong), file=sys.stderr)
         return 2
-    bugs = [bug for bug in BUGS if any(arguments.only in part for part in bug)]
+    bugs = [bug for bug in BUGS if any(only in part for part in bug for only in arguments.only)]
     print(f"{len(bugs)} of {len(BUGS)} bugs, all of which fit the code", flush=True)
     if arguments.check:
         return 0
     if arguments.sound:
-        failed, seconds = noticed(None, sorted({bug.tests for bug in bugs}))
-        print(f"without a bug: {f'{failed} fails' if failed else 'all pass'} ({seconds:.0f} s)")
+        trial = Trial(None, sorted({bug.tests for bug in bugs}))
+        while not trial.ended():
+            time.sleep(0.1)
+        failed = trial.failed()
+        print(f"without a bug: {f'{failed} fails' if failed else 'all pass'} ({trial.seconds():.0f} s)")
         return 1 if failed else 0
-
-    def plant(bug):
-        try:
-            return bug, *noticed(bug, [bug.tests])
-        except RuntimeError as error:
-            return bug, f"broken: {error}", 0.0
-
     survived = []
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for bug, failed, seconds in pool.map(plant, bugs):
-            survived += [] if failed else [bug]
-            print(f"{'caught  ' if failed else 'SURVIVED'} {seconds:4.0f} s  {bug.file}: {bug.mistake}", end="")
-            print(f"  ({failed})" if failed else "", flush=True)
+    for trial in trials(bugs, arguments.jobs):
+        bug, failed = trial.bug, trial.failed()
+        survived += [] if failed else [bug]
+        what = f"{'caught  ' if failed else 'SURVIVED'} {trial.seconds():4.0f} s  {bug.file}: {bug.mistake}"
+        print(f"{what}  ({failed})" if failed else what, flush=True)
     print(f"{len(bugs) - len(survived)} of {len(bugs)} caught; survived: {len(survived)}")
     return 1 if survived else 0
 
