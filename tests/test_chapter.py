@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 NOTEBOOK = EXPERIMENTS / "chapter.ipynb"
@@ -54,3 +55,32 @@ def test_it_has_the_shapes_and_the_last_line_of_the_chapter_and_shows_live_curve
     assert re.search(
         r"^loss_D [\d.]+, loss_G [\d.]+, [\d.]+ examples/sec on \S+$", outputs(training, "text/plain"), re.M
     )
+
+
+def test_the_outputs_are_those_of_the_settings_in_the_cells(cells):
+    """A setting that comes from outside prints itself; the lengths of the runs are in their progress bars."""
+    code = {"".join(cell["source"]): cell for cell in cells if cell["cell_type"] == "code"}
+    ((source, cell),) = ((source, cell) for source, cell in code.items() if "def setting(" in source)
+    assert cell["outputs"] == []
+    values = {name: int(value) for name, value in re.findall(r'^\w+ = setting\("(\w+)", (\d+)\)', source, re.M)}
+    for start, steps, shape in (
+        ("state = fit(", "STEPS", "64x64x3"),
+        ("relu = ", "RELU_STEPS", "64x64x3"),
+        ("NAMES = ", "FASHION_STEPS", "32x32x1"),
+    ):
+        (cell,) = (cell for source, cell in code.items() if source.startswith(start))
+        said = outputs(cell, "text/plain")
+        images = tqdm.format_sizeof(values[steps] * values["BATCH_SIZE"])
+        assert f"images of {shape} from " in said and re.search(rf"100%\S+ {images}/{images} \[", said), said
+    (cell,) = (cell for source, cell in code.items() if "evaluate_classes(" in source and "import" not in source)
+    assert f", {values['FASHION_IMAGES']:,} samples; " in outputs(cell, "text/plain")
+
+
+def test_the_answer_of_exercise_2_is_that_of_the_command(cells):
+    (cell,) = (cell for cell in cells if "= evaluate_classes(" in "".join(cell["source"]))
+    best, worst = re.search(
+        r"features ([\w -]+) \(KID .*\) works best, ([\w -]+) \(KID .*\) works worst", outputs(cell, "text/plain")
+    ).groups()
+    assert best != worst and outputs(cell, "image/png")
+    names = re.search(r'NAMES = "(.*)"', NOTEBOOK.read_text().replace('\\"', '"'))[1].split(", ")
+    assert {best, worst} <= set(names)
