@@ -15,6 +15,32 @@ from dcgan_jax.recipes import check_meant
 from dcgan_jax.run.history import History
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import locked, parse_json, read_bytes, reading, user_path, write_text, writing
+from dcgan_jax.system.schema import checked
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """``images.json``."""
+
+    count: int
+    sha256: str
+    run: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """One of the starts in ``timing.json``. Those of earlier versions have less."""
+
+    start: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    images_per_second: float | None = None
+    device: str = ""
+    devices: int = 1
+    processes: int = 1
+    processor: str = ""
+    cores: int | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def thinned(steps: list[int], *, every: int, most: int) -> list[int]:
@@ -159,8 +185,10 @@ class RunFolder:
           InputError: ``timing.json`` is damaged.
         """
         found = self.read_json(self.timing) or []
-        if not (isinstance(found, list) and all(isinstance(one, dict) for one in found)):
-            raise InputError(f"{self.timing} is damaged (no list of starts): delete it")
+        try:
+            checked(list[_Start], found, "timing")
+        except ValueError as error:
+            raise InputError(f"{self.timing} is damaged ({first_line(error)}): delete it") from None
         return found
 
     def check(self) -> None:
@@ -277,7 +305,7 @@ class RunFolder:
         try:
             with reading(self.images):
                 about = parse_json(read_bytes(self.images))
-            return {"count": about["count"], "sha256": about["sha256"], "run": str(about["run"])}
+            return dataclasses.asdict(checked(_Images, about, "images"))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.images} is damaged ({type(error).__name__}: {error}): delete it if the images have not changed"
