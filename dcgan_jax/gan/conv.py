@@ -1,7 +1,8 @@
 """The 4x4 stride-2 convolution (padding 1) and its transpose: the two operations a DCGAN is made of.
 
-Kernels are HWIO, (4, 4, in, out), for both. The transpose is the gradient of the convolution with
-respect to its input, as in PyTorch's ``ConvTranspose2d`` (whose kernel is stored (in, out, 4, 4)).
+The transpose is the gradient of the convolution with respect to its input, as in PyTorch. Both have the kernel of the
+convolution, (4, 4, C, O), where C are the channels of the larger map and O those of the smaller one: in, out for the
+convolution, out, in for its transpose.
 
 Three bilinear maps are enough: the convolution, its input gradient and its kernel gradient. Each is the
 gradient of another, so the set is closed under reverse-mode differentiation of any order (forward mode
@@ -48,32 +49,27 @@ _OUTPUT = ((1, 1, 0), (0, -1, 1))
 
 # --- the definition -----------------------------------------------------------------------------
 #
-# Throughout, x is (B, H, W, C), g is (B, H/2, W/2, O) and a kernel is (4, 4, C, O), or (4, 4, O, C) if it is
-# ``turned``: the layout of the transposed convolution's kernel.
+# Throughout, x is (B, H, W, C), g is (B, H/2, W/2, O) and a kernel is (4, 4, C, O).
 
 
-def conv_reference(x, kernel, dtype=jnp.float32, turned=False):
+def conv_reference(x, kernel, dtype=jnp.float32):
     """XLA's own convolution."""
-    dimensions = ("NHWC", "HWOI" if turned else "HWIO", "NHWC")
+    dimensions = ("NHWC", "HWIO", "NHWC")
     y = lax.conv_general_dilated(
         x.astype(dtype), kernel.astype(dtype), (2, 2), ((1, 1), (1, 1)), dimension_numbers=dimensions
     )
     return y.astype(x.dtype)
 
 
-def _input_gradient_reference(g, kernel, dtype, turned):
-    b, h, w, o = g.shape
-    x = jax.ShapeDtypeStruct((b, 2 * h, 2 * w, kernel.size // (16 * o)), g.dtype)
-    return jax.linear_transpose(lambda x: conv_reference(x, kernel, dtype, turned), x)(g)[0]
+def _input_gradient_reference(g, kernel, dtype):
+    b, h, w, _ = g.shape
+    x = jax.ShapeDtypeStruct((b, 2 * h, 2 * w, kernel.shape[2]), g.dtype)
+    return jax.linear_transpose(lambda x: conv_reference(x, kernel, dtype), x)(g)[0]
 
 
-def _kernel_gradient_reference(x, g, dtype, turned):
-    kernel = jax.ShapeDtypeStruct(_kernel_shape(x, g, turned), x.dtype)
-    return jax.linear_transpose(lambda kernel: conv_reference(x, kernel, dtype, turned), kernel)(g)[0]
-
-
-def _kernel_shape(x, g, turned):
-    return (4, 4, g.shape[3], x.shape[3]) if turned else (4, 4, x.shape[3], g.shape[3])
+def _kernel_gradient_reference(x, g, dtype):
+    kernel = jax.ShapeDtypeStruct((4, 4, x.shape[3], g.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda kernel: conv_reference(x, kernel, dtype), kernel)(g)[0]
 
 
 # --- nine products instead of sixteen ---------------------------------------------------------------------
@@ -149,108 +145,93 @@ def _from_output_tiles(grid, shape):
     return jnp.stack([jnp.stack(row, axis=3) for row in tiles], axis=2).reshape(shape)
 
 
-def _kernel_tiles(kernel, turned):
-    """A grid of (4C, O), or turned (O, 4C), transformed."""
+def _kernel_tiles(kernel):
+    """A grid of (4C, O), transformed."""
     taps = kernel.reshape(2, 2, 2, 2, *kernel.shape[2:]).swapaxes(1, 2)  # (2, 2, 2, 2, C, O)
-    if turned:
-        taps = jnp.moveaxis(taps, 4, 2).reshape(2, 2, kernel.shape[2], -1)
-    else:
-        taps = taps.reshape(2, 2, -1, kernel.shape[3])
-    return _combine_2d(_KERNEL, [list(row) for row in taps])
+    return _combine_2d(_KERNEL, [list(row) for row in taps.reshape(2, 2, -1, kernel.shape[3])])
 
 
-def _from_kernel_tiles(grid, shape, turned):
-    taps = jnp.stack([jnp.stack(row) for row in _combine_2d(_transposed(_KERNEL), grid)])
-    return _from_taps(taps, shape, turned)
-
-
-def _from_taps(taps, shape, turned):
-    """(2, 2) taps of (4C, O), or turned (O, 4C), as a kernel."""
-    if turned:
-        taps = jnp.moveaxis(taps.reshape(2, 2, shape[2], 2, 2, shape[3]), 2, 4)
+def _from_taps(taps, shape):
+    """(2, 2) taps of (4C, O) as a kernel."""
     return taps.reshape(2, 2, 2, 2, *shape[2:]).swapaxes(1, 2).reshape(shape)
 
 
-def _conv_fast(x, kernel, dtype, turned):
+def _conv_fast(x, kernel, dtype):
     b, h, w, _ = x.shape
-    kernels = _kernel_tiles(kernel, turned)
-    products = _products(_input_tiles(x), kernels, ((1,), (1 if turned else 0,)), dtype)
-    return _from_output_tiles(products, (b, h // 2, w // 2, kernel.shape[2 if turned else 3])).astype(x.dtype)
+    products = _products(_input_tiles(x), _kernel_tiles(kernel), ((1,), (0,)), dtype)
+    return _from_output_tiles(products, (b, h // 2, w // 2, kernel.shape[3])).astype(x.dtype)
 
 
-def _input_gradient_fast(g, kernel, dtype, turned):
+def _input_gradient_fast(g, kernel, dtype):
     b, h, w, _ = g.shape
-    kernels = _kernel_tiles(kernel, turned)
-    products = _products(_output_tiles(g), kernels, ((1,), (0 if turned else 1,)), dtype)
-    return _from_input_tiles(products, (b, 2 * h, 2 * w, kernel.shape[3 if turned else 2])).astype(g.dtype)
+    products = _products(_output_tiles(g), _kernel_tiles(kernel), ((1,), (1,)), dtype)
+    return _from_input_tiles(products, (b, 2 * h, 2 * w, kernel.shape[2])).astype(g.dtype)
 
 
-def _kernel_gradient_fast(x, g, dtype, turned):
-    operands = (_output_tiles(g), _input_tiles(x)) if turned else (_input_tiles(x), _output_tiles(g))
-    products = _products(*operands, ((0,), (0,)), dtype)
-    return _from_kernel_tiles(products, _kernel_shape(x, g, turned), turned).astype(x.dtype)
+def _kernel_gradient_fast(x, g, dtype):
+    products = _products(_input_tiles(x), _output_tiles(g), ((0,), (0,)), dtype)
+    taps = jnp.stack([jnp.stack(row) for row in _combine_2d(_transposed(_KERNEL), products)])
+    return _from_taps(taps, (4, 4, x.shape[3], g.shape[3])).astype(x.dtype)
 
 
-def _kernel_gradient_patches(x, g, turned):
-    """For few channels: one product of all 4x4 patches with the cotangent."""
-    shape, (b, h, w, c) = _kernel_shape(x, g, turned), x.shape
+def _kernel_gradient_patches(x, g, dtype):
+    """For few channels: one product of all 4x4 patches with the cotangent, in float32 as XLA:CPU convolves."""
+    shape, (b, h, w, c) = (4, 4, x.shape[3], g.shape[3]), x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(b, h // 2 + 1, 2, w // 2 + 1, 2 * c)
     squares = [[x[:, p : p + h // 2, :, q : q + w // 2] for q in range(2)] for p in range(2)]
     patches = jnp.stack([jnp.stack([s.swapaxes(2, 3) for s in row], axis=3) for row in squares], axis=3)
-    patches = patches.reshape(-1, 16 * c)  # (B·H/2·W/2, 2·2·4C)
-    g = g.reshape(-1, g.shape[3])
-    if turned:
-        taps = jnp.moveaxis((g.T @ patches).reshape(-1, 2, 2, 4 * c), 0, 2)
-    else:
-        taps = (patches.T @ g).reshape(2, 2, 4 * c, -1)
-    return _from_taps(taps, shape, turned)
+    taps = patches.reshape(-1, 16 * c).T @ g.reshape(-1, g.shape[3])  # patches: (B·H/2·W/2, 2·2·4C)
+    return _from_taps(taps, shape)
+
+
+def _conv_few(x, kernel, dtype):  # XLA:CPU convolves in float32 in any case
+    return conv_reference(x, kernel)
+
+
+def _input_gradient_few(g, kernel, dtype):
+    return _input_gradient_reference(g, kernel, jnp.float32)
 
 
 # --- the three maps, each the gradient of another ---------------------------------------------------
 
 
-def _choose(fast, few, reference, a, b, dtype, turned, channels, sides):
+def _choose(fast, few, reference, a, b, dtype, channels, sides):
     """``fast`` on a CPU, or ``few`` where it does not apply; ``reference`` on everything else."""
-    if min(channels) < _MIN_CHANNELS or any(side % 4 for side in sides):
-        cpu = functools.partial(few, turned=turned)
-    else:
-        cpu = functools.partial(fast, dtype=dtype, turned=turned)
-    return lax.platform_dependent(a, b, cpu=cpu, default=functools.partial(reference, dtype=dtype, turned=turned))
+    cpu = few if min(channels) < _MIN_CHANNELS or any(side % 4 for side in sides) else fast
+    cpu, default = (functools.partial(function, dtype=dtype) for function in (cpu, reference))
+    return lax.platform_dependent(a, b, cpu=cpu, default=default)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x, kernel, dtype, turned):
-    few = functools.partial(conv_reference, dtype=jnp.float32)  # XLA:CPU convolves in float32 in any case
-    return _choose(_conv_fast, few, conv_reference, x, kernel, dtype, turned, kernel.shape[2:], x.shape[1:3])
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x, kernel, dtype):
+    return _choose(_conv_fast, _conv_few, conv_reference, x, kernel, dtype, kernel.shape[2:], x.shape[1:3])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _input_gradient(g, kernel, dtype, turned):
-    reference = _input_gradient_reference
-    few = functools.partial(reference, dtype=jnp.float32)
-    sides = (2 * g.shape[1], 2 * g.shape[2])
-    return _choose(_input_gradient_fast, few, reference, g, kernel, dtype, turned, kernel.shape[2:], sides)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _input_gradient(g, kernel, dtype):
+    fast, few, reference = _input_gradient_fast, _input_gradient_few, _input_gradient_reference
+    return _choose(fast, few, reference, g, kernel, dtype, kernel.shape[2:], (2 * g.shape[1], 2 * g.shape[2]))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _kernel_gradient(x, g, dtype, turned):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _kernel_gradient(x, g, dtype):
     fast, few, reference = _kernel_gradient_fast, _kernel_gradient_patches, _kernel_gradient_reference
-    return _choose(fast, few, reference, x, g, dtype, turned, (x.shape[3], g.shape[3]), x.shape[1:3])
+    return _choose(fast, few, reference, x, g, dtype, (x.shape[3], g.shape[3]), x.shape[1:3])
 
 
 def _define_gradients(op, left, right):
+    """``left`` and ``right`` give the gradient of each operand, from both operands, the cotangent and ``dtype``."""
     op.defvjp(
-        lambda a, b, *static: (op(a, b, *static), (a, b)),
-        lambda dtype, turned, operands, g: tuple(  # a kernel stays float32 where activations are bf16
-            gradient(*operands, g, dtype, turned).astype(operand.dtype)
-            for gradient, operand in zip((left, right), operands)
+        lambda a, b, dtype: (op(a, b, dtype), (a, b)),
+        lambda dtype, operands, g: tuple(  # a kernel stays float32 where activations are bf16
+            gradient(*operands, g, dtype).astype(operand.dtype) for gradient, operand in zip((left, right), operands)
         ),
     )
 
 
-_define_gradients(_conv, lambda x, k, g, *s: _input_gradient(g, k, *s), lambda x, k, g, *s: _kernel_gradient(x, g, *s))
-_define_gradients(_input_gradient, lambda g, k, x, *s: _conv(x, k, *s), lambda g, k, x, *s: _kernel_gradient(x, g, *s))
-_define_gradients(_kernel_gradient, lambda x, g, k, *s: _input_gradient(g, k, *s), lambda x, g, k, *s: _conv(x, k, *s))
+_define_gradients(_conv, lambda x, k, g, t: _input_gradient(g, k, t), lambda x, k, g, t: _kernel_gradient(x, g, t))
+_define_gradients(_input_gradient, lambda g, k, x, t: _conv(x, k, t), lambda g, k, x, t: _kernel_gradient(x, g, t))
+_define_gradients(_kernel_gradient, lambda x, g, k, t: _input_gradient(g, k, t), lambda x, g, k, t: _conv(x, k, t))
 
 
 def conv(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
@@ -258,12 +239,12 @@ def conv(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
 
     Products are taken in ``dtype`` and summed in float32; the result has the dtype of ``x``.
     """
-    return _conv(x, kernel, dtype, False)
+    return _conv(x, kernel, dtype)
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
-    """Double height and width: (B, H, W, in), (4, 4, in, out) -> (B, 2H, 2W, out).
+    """Double height and width: (B, H, W, in), (4, 4, out, in) -> (B, 2H, 2W, out).
 
     Products are taken in ``dtype`` and summed in float32; the result has the dtype of ``x``.
     """
-    return _input_gradient(x, kernel, dtype, True)
+    return _input_gradient(x, kernel, dtype)

@@ -57,6 +57,11 @@ def apply(
     return output, changed.get("batch_stats", {})
 
 
+def _transposed_init(key, shape, dtype=jnp.float32):
+    """``_kernel_init`` of a kernel (4, 4, out, in), with its numbers drawn in the order (4, 4, in, out)."""
+    return _kernel_init(key, (*shape[:2], shape[3], shape[2]), dtype).swapaxes(2, 3)
+
+
 def _batch_norm(train: bool, scale_mean: float, dtype):
     # Flax's momentum weighs the old value: 0.9 here is PyTorch's 0.1. Means and variances are float32 for any dtype.
     return nn.BatchNorm(
@@ -69,7 +74,7 @@ def _batch_norm(train: bool, scale_mean: float, dtype):
 
 
 class ConvTranspose(nn.Module):
-    """4x4 transposed convolution without bias, with PyTorch's geometry.
+    """4x4 transposed convolution without bias, with PyTorch's geometry. Its kernel is (4, 4, features, in).
 
     ``strides=2, padding=1`` doubles height and width; ``strides=1, padding=0`` adds 3 to them.
     """
@@ -81,15 +86,15 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x):  # (B, H, W, in) -> (B, H', W', features)
-        kernel = self.param("kernel", _kernel_init, (4, 4, x.shape[-1], self.features))
+        kernel = self.param("kernel", _transposed_init, (4, 4, self.features, x.shape[-1]))
         if (self.strides, self.padding) == (2, 1):
             return conv.conv_transpose(x, kernel, self.dtype)
         if (self.strides, self.padding) != (1, 0):
             raise ValueError(f"strides={self.strides}, padding={self.padding}: only (2, 1) and (1, 0) are supported")
         if x.shape[1:3] == (1, 1):  # a plain matrix product
-            return jnp.einsum("bi,hwio->bhwo", x[:, 0, 0], kernel)
+            return jnp.einsum("bi,hwoi->bhwo", x[:, 0, 0], kernel)
         return lax.conv_general_dilated(
-            x, kernel[::-1, ::-1], (1, 1), ((3, 3), (3, 3)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, kernel[::-1, ::-1], (1, 1), ((3, 3), (3, 3)), dimension_numbers=("NHWC", "HWOI", "NHWC")
         )
 
 

@@ -32,9 +32,13 @@ def folded(params: GeneratorParams) -> list[Layer]:
         norm, seen = block["BatchNorm_0"], params.batch_stats[f"GeneratorBlock_{i}"]["BatchNorm_0"]
         scale = np.asarray(norm["scale"]) / np.sqrt(np.asarray(seen["var"]) + BATCHNORM_EPSILON)
         bias = np.asarray(norm["bias"]) - np.asarray(seen["mean"]) * scale
-        layers.append(Layer(np.asarray(block["ConvTranspose_0"]["kernel"]) * scale[None, None, None], bias))
-    kernel = np.asarray(params.params["ConvTranspose_0"]["kernel"])
+        layers.append(Layer(_kernel(block) * scale[None, None, None], bias))
+    kernel = _kernel(params.params)
     return [*layers, Layer(kernel, np.zeros(kernel.shape[3], np.float32))]
+
+
+def _kernel(block) -> np.ndarray:
+    return np.asarray(block["ConvTranspose_0"]["kernel"]).swapaxes(2, 3)
 
 
 def check_built_in(params: GeneratorParams) -> None:

@@ -61,7 +61,7 @@ def test_the_statistics_are_those_of_all_latents_together(tiny):
     params = generator_params(state, num=40)
     kernel = np.array(state.ema["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"], np.float64)
     z = np.concatenate([state.latent.draw(jax.random.fold_in(KEY, i), tiny.batch_size) for i in range(10)])
-    seen = np.einsum("bi,hwio->bhwo", z.astype(np.float64), kernel).reshape(-1, kernel.shape[-1])
+    seen = np.einsum("bi,hwoi->bhwo", z.astype(np.float64), kernel).reshape(-1, kernel.shape[2])
     found = params.batch_stats["GeneratorBlock_0"]["BatchNorm_0"]
     np.testing.assert_allclose(found["mean"], seen.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["var"], seen.var(0), rtol=1e-4)

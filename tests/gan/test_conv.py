@@ -22,7 +22,7 @@ def reference_conv(x, kernel):
 
 def reference_transpose(x, kernel):
     return lax.conv_general_dilated(
-        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
+        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), (2, 2), dimension_numbers=("NHWC", "HWOI", "NHWC")
     )
 
 
@@ -43,9 +43,10 @@ SHAPES = [
 ]
 
 
-def data(side, batch, inputs, outputs):
+def data(name, side, batch, inputs, outputs):
     keys = jax.random.split(jax.random.key(side), 2)
-    return jax.random.normal(keys[0], (batch, side, side, inputs)), jax.random.normal(keys[1], (4, 4, inputs, outputs))
+    channels = (inputs, outputs) if name == "conv" else (outputs, inputs)
+    return jax.random.normal(keys[0], (batch, side, side, inputs)), jax.random.normal(keys[1], (4, 4, *channels))
 
 
 def close(ours, theirs, tolerance=1e-5):
@@ -66,7 +67,7 @@ def gradients(op, x, kernel):
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_and_both_gradients(name, shape):
-    ours, theirs = (gradients(op, *data(*shape)) for op in PAIRS[name])
+    ours, theirs = (gradients(op, *data(name, *shape)) for op in PAIRS[name])
     for a, b in zip(ours, theirs):
         close(a, b)
 
@@ -75,7 +76,7 @@ def test_forward_and_both_gradients(name, shape):
 @pytest.mark.parametrize("channels", [(4, 3), (16, 16)])
 def test_second_derivatives(name, channels):
     ours, theirs = PAIRS[name]
-    x, kernel = data(4, 2, *channels)
+    x, kernel = data(name, 4, 2, *channels)
     check_grads(ours, (x, kernel), order=2, modes=["rev"], rtol=0.02)
 
     def penalty(op):
@@ -87,7 +88,7 @@ def test_second_derivatives(name, channels):
 @pytest.mark.parametrize("name", PAIRS)
 def test_vmap(name):
     ours, theirs = PAIRS[name]
-    xs, kernels = zip(*(data(8, 2, 16, 16) for _ in range(3)))
+    xs, kernels = zip(*(data(name, 8, 2, 16, 16) for _ in range(3)))
     xs, kernels = jnp.stack(xs), jnp.stack(kernels) * jnp.arange(1.0, 4.0)[:, None, None, None, None]
     for axes in ((0, 0), (0, None), (None, 0)):
         operands = [a if axis == 0 else a[1] for a, axis in zip((xs, kernels), axes)]
@@ -98,7 +99,7 @@ def test_vmap(name):
 @pytest.mark.parametrize("shape", [(8, 2, 16, 32), (4, 3, 64, 128)])
 def test_bf16_products_keep_the_dtype_of_the_input(name, shape):
     ours, theirs = PAIRS[name]
-    x, kernel = data(*shape)
+    x, kernel = data(name, *shape)
     rough = gradients(lambda x, kernel: ours(x, kernel, jnp.bfloat16), x, kernel)
     exact = gradients(theirs, x, kernel)
     assert not np.array_equal(rough[0], exact[0])
@@ -119,7 +120,7 @@ mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
 for channels in (3, 16):
     x = jax.random.normal(jax.random.key(0), (8, 16, 16, channels))
     kernel = jax.random.normal(jax.random.key(1), (4, 4, channels, 16))
-    loss = jax.jit(jax.value_and_grad(lambda x, k: (conv.conv_transpose(conv.conv(x, k), k.swapaxes(2, 3)) ** 2).sum(), (0, 1)))
+    loss = jax.jit(jax.value_and_grad(lambda x, k: (conv.conv_transpose(conv.conv(x, k), k) ** 2).sum(), (0, 1)))
     split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
     for a, b in zip(jax.tree.leaves(loss(split, kernel)), jax.tree.leaves(loss(x, kernel))):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())

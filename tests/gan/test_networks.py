@@ -56,7 +56,7 @@ def test_the_depth_follows_from_the_image_size(size, channels):
     x, variables = jax.eval_shape(lambda: G.init_with_output(KEY, jnp.zeros((2, 8)), train=False))
     assert x.shape == (2, size, size, channels)
     assert jax.eval_shape(lambda: output(D, jnp.zeros(x.shape), train=False)).shape == (2, 1, 1, 1)
-    assert variables["params"]["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"].shape == (4, 4, 8, size // 4)
+    assert variables["params"]["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"].shape == (4, 4, size // 4, 8)
 
 
 def test_stride_1_is_the_transposed_convolution_for_any_side():
@@ -64,7 +64,7 @@ def test_stride_1_is_the_transposed_convolution_for_any_side():
         x = jax.random.normal(KEY, (2, side, side, 3))
         y, variables = ConvTranspose(6, strides=1, padding=0).init_with_output(KEY, x)
         # PyTorch's kernel orientation is the flip of lax.conv_transpose's
-        reference = lax.conv_transpose(x, variables["params"]["kernel"][::-1, ::-1], (1, 1), "VALID")
+        reference = lax.conv_transpose(x, variables["params"]["kernel"][::-1, ::-1].swapaxes(2, 3), (1, 1), "VALID")
         np.testing.assert_allclose(y, reference, atol=1e-6)
 
 

@@ -41,7 +41,6 @@ def images(step):
 
 def network(prefix, params):
     """The recorded values of a network in our layout. PyTorch numbers the layers of its nn.Sequential."""
-    transposed = "/G/" in prefix
     kernels = [name for name in GOLDEN.files if name.startswith(prefix) and GOLDEN[name].ndim == 4]
 
     def take(path, leaf):
@@ -50,7 +49,7 @@ def network(prefix, params):
         value = GOLDEN[kernels[number]]
         layer = int(kernels[number].rsplit("/", 1)[1].split(".")[0])
         if names[-1] == "kernel":
-            value = value.transpose(2, 3, 0, 1) if transposed else value.transpose(2, 3, 1, 0)
+            value = value.transpose(2, 3, 1, 0)
         elif "BatchNorm_0" in names:
             value = GOLDEN[f"{prefix}{layer + 1}.{ {'scale': 'weight', 'bias': 'bias'}[names[-1]] }"]
         else:

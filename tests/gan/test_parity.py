@@ -48,14 +48,13 @@ def from_torch(prefix, like):
     """
     keys = [key for key in GOLDEN.files if key.startswith(f"{prefix}/")]
     kernels = [key for key in keys if GOLDEN[key].ndim == 4]
-    transposed = "/G/" in prefix + "/"
 
     def take(path, leaf):
         names = [p.key for p in path]
         if names[-1] == "kernel":
             i = int(names[0].split("_")[1]) if "Block" in names[0] else -1
             value = GOLDEN[kernels[i]]
-            return jnp.asarray(value.transpose(2, 3, 0, 1) if transposed else value.transpose(2, 3, 1, 0))
+            return jnp.asarray(value.transpose(2, 3, 1, 0))
         layer = kernels[int(names[0].split("_")[1])].rsplit("/", 1)[1].split(".")[0]
         kind = {ours: theirs for theirs, ours in KINDS.items()}[names[-1]]
         return jnp.asarray(GOLDEN[f"{prefix}/{int(layer) + 1}.{kind}"])

@@ -183,8 +183,8 @@ def test_steps_follow_float64(monkeypatch, side, width, batch, steps, tolerance)
     def wider(network):
         return network.replace(module=dataclasses.replace(network.module, activations=jnp.float64))
 
-    def reference(fast, few, reference, a, b, dtype, turned, *_):
-        return reference(a, b, jnp.float64, turned)
+    def reference(fast, few, reference, a, b, dtype, *_):
+        return reference(a, b, jnp.float64)
 
     start = create_state(config).replace(latent=Float32Latent(config.latent_dim))
     ours = losses(jax.tree.map(jnp.copy, start), from_uint8(pixels))
