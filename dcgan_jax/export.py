@@ -64,12 +64,12 @@ def export(arguments: Arguments) -> None:
     Raises:
       InputError: the run cannot be restored, its generator is not the built-in one, or ``out`` cannot be written.
     """
-    from dcgan_jax.run import hub, portable
     from dcgan_jax.run.checkpoints import restore
     from dcgan_jax.run.evaluation import figures_of_step
     from dcgan_jax.run.folder import RunFolder
-    from dcgan_jax.views.explorer import explorer
-    from dcgan_jax.views.folding import folded
+    from dcgan_jax.share import hub, portable
+    from dcgan_jax.share.explorer import explorer
+    from dcgan_jax.share.folding import folded
 
     formats, out, folder = arguments.chosen(), RunFolder.output(arguments.out), RunFolder(arguments.workdir)
     if out.exists() and not out.is_dir():
@@ -88,7 +88,7 @@ def export(arguments: Arguments) -> None:
         elif name == "safetensors":
             files[portable.NAME] = portable.to_safetensors(params, metrics)
         else:
-            from dcgan_jax.views.onnx_graph import onnx_graph
+            from dcgan_jax.share.onnx_graph import onnx_graph
 
             about = {"step": step, "latent": params.latent.distribution, "metrics": metrics}
             files["generator.onnx"] = onnx_graph(layers, {key: json.dumps(value) for key, value in about.items()})

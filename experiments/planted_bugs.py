@@ -200,10 +200,10 @@ BUGS = [
     Bug("run/checkpoints.py", f"{RESUME}::test_the_checkpoint_of_another_run_or_step_is_not_taken", 'about["step"] != int(place.name)', "False"),
     Bug("run/doctor.py", "run/test_doctor.py", "-line[\"kid\"]", "line[\"kid\"]"),
     Bug("run/doctor.py", "run/test_doctor.py", "if images >= 1000 or not evaluated", "if images >= 100 or not evaluated"),
-    Bug("run/portable.py", "test_export.py::test_every_field_of_the_network_and_the_prior_comes_back", "latent=Latent(**latent)", 'latent=Latent(latent["dim"])'),
+    Bug("share/portable.py", "test_export.py::test_every_field_of_the_network_and_the_prior_comes_back", "latent=Latent(**latent)", 'latent=Latent(latent["dim"])'),
     # --- views -----------------------------------------------------------------------------------------------
-    Bug("views/folding.py", "test_export.py::test_onnx_runs_as_decode_does_for_any_number_of_images", 'np.asarray(norm["bias"]) - np.asarray(seen["mean"]) * scale', 'np.asarray(norm["bias"]) + np.asarray(seen["mean"]) * scale'),
-    Bug("views/onnx_graph.py", "test_export.py::test_onnx_runs_as_decode_does_for_any_number_of_images", '"pads": [1, 1, 1, 1]', '"pads": [0, 0, 1, 1]'),
+    Bug("share/folding.py", "test_export.py::test_onnx_runs_as_decode_does_for_any_number_of_images", 'np.asarray(norm["bias"]) - np.asarray(seen["mean"]) * scale', 'np.asarray(norm["bias"]) + np.asarray(seen["mean"]) * scale'),
+    Bug("share/onnx_graph.py", "test_export.py::test_onnx_runs_as_decode_does_for_any_number_of_images", '"pads": [1, 1, 1, 1]', '"pads": [0, 0, 1, 1]'),
     Bug("views/grid.py", "views/test_grid.py", "padding + i % columns * (w + padding)", "padding + i // columns * (w + padding)"),
     Bug("views/grid.py", "test_report.py::test_sheets_are_cut_as_they_were_laid_out", "(side - padding) // cell", "side // cell + 1"),
     Bug("views/plots.py", "views/test_plots.py", "1000 * (1 - height(column[there]))", "1000 * height(column[there])"),

@@ -18,7 +18,7 @@ from dcgan_jax import (
 )
 from dcgan_jax import animate as animate_command
 from dcgan_jax import generate as generate_command
-from dcgan_jax.run.portable import to_safetensors
+from dcgan_jax.share.portable import to_safetensors
 
 
 @pytest.fixture(scope="module")

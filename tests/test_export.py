@@ -24,8 +24,8 @@ from dcgan_jax import Config, InputError, decode, fit, restore, sample, to_uint8
 from dcgan_jax.export import Arguments, export
 from dcgan_jax.generate import Arguments as Generate
 from dcgan_jax.generate import generate
-from dcgan_jax.run import portable
-from dcgan_jax.views.folding import folded
+from dcgan_jax.share import portable
+from dcgan_jax.share.folding import folded
 
 KEY = jax.random.key(0)
 
@@ -147,7 +147,7 @@ def test_networks_of_your_own_are_refused():
 def test_onnx_runs_as_decode_does_for_any_number_of_images(options):
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
-    from dcgan_jax.views.onnx_graph import onnx_graph
+    from dcgan_jax.share.onnx_graph import onnx_graph
 
     params = some_generator(**options)
     session = runtime.InferenceSession(onnx_graph(folded(params), {"step": "7"}), providers=["CPUExecutionProvider"])

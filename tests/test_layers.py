@@ -6,13 +6,13 @@ from pathlib import Path
 import dcgan_jax
 
 ROOT = Path(dcgan_jax.__file__).parent
-FLOORS = ("system", "config", "recipes", "gan", "data", "metrics", "views", "run", "cli", "commands")
+FLOORS = ("system", "config", "recipes", "gan", "data", "metrics", "views", "share", "run", "cli", "commands")
 HOMES = {
     "orbax": {"run/checkpoints.py", "system/cluster.py"},  # the latter for its barrier
     "tensorflow": {"data/pipeline.py", "run/log.py", "metrics/inception.py"},  # the FID's network is a graph of it
     "tensorflow_datasets": {"data/remote.py"},
     "pooch": {"data/remote.py"},
-    "huggingface_hub": {"run/hub.py"},
+    "huggingface_hub": {"share/hub.py"},
 }
 MATHEMATICS = {"jax", "flax", "optax", "numpy", "functools", "dataclasses", "typing", "collections"}
 BELOW_GAN = (

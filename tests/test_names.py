@@ -12,11 +12,11 @@ from helpers import some_generator
 from PIL import Image
 
 from dcgan_jax import Config, fit
-from dcgan_jax.run.hub import model_card
+from dcgan_jax.share.explorer import explorer
+from dcgan_jax.share.folding import folded
+from dcgan_jax.share.hub import model_card
 from dcgan_jax.system.errors import printable
 from dcgan_jax.views.classes import Row, save_classes
-from dcgan_jax.views.explorer import explorer
-from dcgan_jax.views.folding import folded
 
 
 def photos(folder):

@@ -28,8 +28,8 @@ from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
-from dcgan_jax.run import portable
 from dcgan_jax.run.folder import RunFolder, thinned
+from dcgan_jax.share import portable
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_folder, kept
 from dcgan_jax.system.errors import InputError, first_line

@@ -1,6 +1,7 @@
 """A run, or two beside each other, as one HTML page that loads nothing."""
 
 import base64
+import importlib.resources
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,8 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     cards.append(_section("Machine and time", names, [_machine(run) for run in runs]))
     beside = "<div>" if len(runs) > 1 else '<div class="columns">'
     body += [*cards[:2], beside, *cards[2:6], "</div>", *cards[6:8], beside, *cards[8:], "</div>"]
-    return filled("report.html", {"title": escape(title), "body": "\n".join(filter(None, body))})
+    page = importlib.resources.files("dcgan_jax.views").joinpath("report.html").read_text(encoding="utf-8")
+    return filled(page, {"title": escape(title), "body": "\n".join(filter(None, body))})
 
 
 def _section(head, names, parts) -> str:

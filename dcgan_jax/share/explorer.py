@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dcgan_jax.gan.networks import Latent
-from dcgan_jax.views.folding import Layer
+from dcgan_jax.share.folding import Layer
 from dcgan_jax.views.template import filled
 
 
@@ -37,7 +37,7 @@ def explorer(layers: list[Layer], *, latent: Latent, title: str, facts: list[str
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
     }
     weights = np.concatenate([packed(layer) for layer in layers]).tobytes()
-    here = importlib.resources.files("dcgan_jax.views")
+    here = importlib.resources.files("dcgan_jax.share")
     parts = {
         "model": json.dumps(model).replace("<", "\\u003c"),
         "weights": base64.b64encode(weights).decode(),
@@ -45,4 +45,4 @@ def explorer(layers: list[Layer], *, latent: Latent, title: str, facts: list[str
         "network": (here / "explorer_network.js").read_text(encoding="utf-8"),
         "script": (here / "explorer.js").read_text(encoding="utf-8"),
     }
-    return filled("explorer.html", parts)
+    return filled((here / "explorer.html").read_text(encoding="utf-8"), parts)

@@ -5,7 +5,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dcgan_jax.views.folding import Layer
+from dcgan_jax.share.folding import Layer
 
 
 def onnx_graph(layers: list[Layer], about: dict[str, str]) -> bytes:

@@ -10,8 +10,8 @@ from helpers import some_generator
 from PIL import Image
 
 from dcgan_jax import decode, to_uint8
-from dcgan_jax.views.explorer import explorer
-from dcgan_jax.views.folding import folded
+from dcgan_jax.share.explorer import explorer
+from dcgan_jax.share.folding import folded
 
 pytestmark = chromium.needed
 READY = "document.body && document.body.dataset.ready"

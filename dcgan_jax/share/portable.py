@@ -13,11 +13,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
-from dcgan_jax.run import hub
+from dcgan_jax.share import hub
+from dcgan_jax.share.folding import check_built_in
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_bytes, reading, user_path
 from dcgan_jax.system.schema import checked
-from dcgan_jax.views.folding import check_built_in
 
 NAME = "generator.safetensors"
 _HUB = "hf:"
