@@ -9,7 +9,8 @@ ROOT = Path(dcgan_jax.__file__).parent
 FLOORS = ("system", "config", "recipes", "gan", "data", "metrics", "views", "share", "run", "cli", "commands")
 HOMES = {
     "orbax": {"run/checkpoints.py", "system/cluster.py"},  # the latter for its barrier
-    "tensorflow": {"data/pipeline.py", "run/log.py", "metrics/inception.py"},  # the FID's network is a graph of it
+    "tensorflow": {"data/pipeline.py", "metrics/inception.py"},  # the FID's network is a graph of it
+    "tensorboardX": {"run/board.py"},
     "tensorflow_datasets": {"data/remote.py"},
     "pooch": {"data/remote.py"},
     "huggingface_hub": {"share/hub.py"},

@@ -1,7 +1,5 @@
 """What a run writes and prints: metrics.jsonl, TensorBoard, the progress bar, sample grids, loss curves."""
 
-import contextlib
-import errno
 import importlib
 import io
 import json
@@ -15,12 +13,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.run.board import Board
 from dcgan_jax.run.doctor import Finding, best, findings
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.run.history import cut
@@ -82,8 +80,7 @@ class RunLog:
                     path.unlink()
         with writing(folder.metrics):
             self._metrics = folder.metrics.open("a", buffering=1)
-        with self._writing_board():
-            self._board = tf.summary.create_file_writer(os.fsencode(folder.board))
+        self._board = Board(folder.board, self._history.lines, folder.grids())
         self._bar = None
         self._said_where = time.monotonic()
         self._began = time.perf_counter()
@@ -98,18 +95,7 @@ class RunLog:
             self._bar.close()
         with writing(self._folder.metrics):
             self._metrics.close()
-        with self._writing_board():
-            self._board.close()
-
-    @contextlib.contextmanager
-    def _writing_board(self, step=0):
-        with writing(self._folder.board):
-            try:
-                with self._board.as_default(step=step) if hasattr(self, "_board") else contextlib.nullcontext():
-                    yield
-            except tf.errors.OpError as error:  # it has no errno
-                number = errno.ENOSPC if "No space left" in error.message else errno.EIO
-                raise OSError(number, error.message.splitlines()[0]) from error
+        self._board.close()
 
     def sync(self) -> None:
         """Have the metrics on the disk: a checkpoint that is saved later has them behind it."""
@@ -148,11 +134,8 @@ class RunLog:
                 if finding.name not in self._said:  # once is enough
                     self._said.add(finding.name)
                     say(f"step {step}: {finding.text}")
-        with self._writing_board(step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
-            if images_per_second:
-                tf.summary.scalar("images_per_second", images_per_second)
+        speed = {"images_per_second": images_per_second} if images_per_second else {}
+        self._board.scalars(step, {**values, **speed})
 
     def _say_where(self, line, images_per_second):
         """A line for each evaluation, for the end, and else one in half a minute."""
@@ -187,12 +170,12 @@ class RunLog:
     def samples(self, step: int, images) -> None:
         """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7."""
         sheet = grid(to_uint8(images), columns=8)
-        path = self._folder.grid(step)
+        path, every = self._folder.grid(step), self._config.sample_every
         with writing(path):
             save_png(path, sheet)
             self._thin_grids()
-        with self._writing_board(step):
-            tf.summary.image("samples", sheet[None])
+        if step <= 5 * every or thinned([step], every=every, most=_GRIDS // 2):  # ever more seldom
+            self._board.picture(step, path)
         if self._history.lines:  # no empty axes
             self.progress(step, images)
 
