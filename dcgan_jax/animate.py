@@ -99,7 +99,6 @@ def _check_size(count: int, width: int, height: int) -> None:
 
 def _walk(arguments: Arguments, tiles: int, count: int) -> "Iterator[np.ndarray]":
     """Frames in which each image goes from one random z to the next, and at last to its first."""
-    import jax
     import jax.numpy as jnp
     import numpy as np
 
@@ -107,11 +106,12 @@ def _walk(arguments: Arguments, tiles: int, count: int) -> "Iterator[np.ndarray]
     from dcgan_jax.gan.sampling import decode, slerp
     from dcgan_jax.run.checkpoints import restore
     from dcgan_jax.system.cache import cache_compilations
+    from dcgan_jax.system.xla import random_key
 
     cache_compilations()
     params = restore(arguments.workdir, arguments.step)
     stops = max(2, round(arguments.seconds / _SECONDS_PER_STOP))
-    z = params.latent.draw(jax.random.key(arguments.seed), stops * tiles).reshape(stops, tiles, -1)
+    z = params.latent.draw(random_key(arguments.seed), stops * tiles).reshape(stops, tiles, -1)
     place = np.arange(count) * stops / count
     for i in range(stops):
         t = jnp.asarray(place[place.astype(int) == i] - i, jnp.float32)

@@ -107,13 +107,13 @@ def export(arguments: Arguments) -> None:
 
 
 def _sheet(params) -> bytes:
-    import jax
 
     from dcgan_jax.gan.sampling import sample
+    from dcgan_jax.system.xla import random_key
     from dcgan_jax.views.grid import show
 
     buffer = io.BytesIO()
-    show(sample(params, jax.random.key(0), 36)).save(buffer, "PNG")
+    show(sample(params, random_key(0), 36)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -72,15 +72,15 @@ def generate(arguments: Arguments) -> None:
 
 def _write(out: Path, params: "GeneratorParams", num: int, origin: dict, done: int) -> int:
     """Write the pictures from number ``done`` on, and the grid. Returns how many the grid shows."""
-    import jax
     import numpy as np
 
     from dcgan_jax.gan.pixels import to_uint8
     from dcgan_jax.gan.sampling import sample
+    from dcgan_jax.system.xla import random_key
     from dcgan_jax.views.grid import grid, save_png, square_columns
 
     columns = square_columns(num, params.generator.image_size)
-    key, shown, first = jax.random.key(origin["seed"]), min(num, columns**2), []
+    key, shown, first = random_key(origin["seed"]), min(num, columns**2), []
     write_text(out / _UNFINISHED, json.dumps({**origin, "done": done}))
     for start in progress(range(0, num, _PIECE), "pictures", total=num, size=_PIECE):
         end = min(start + _PIECE, num)

@@ -54,7 +54,6 @@ def project(arguments: Arguments) -> None:
     Raises:
       InputError: a picture cannot be decoded, ``out`` is in use, or the run cannot be restored; nothing is written.
     """
-    import jax
     import jax.numpy as jnp
     import numpy as np
 
@@ -64,6 +63,7 @@ def project(arguments: Arguments) -> None:
     from dcgan_jax.run.checkpoints import restore
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.system.cache import cache_compilations
+    from dcgan_jax.system.xla import random_key
     from dcgan_jax.views.grid import grid, save_png
 
     cache_compilations()
@@ -73,7 +73,7 @@ def project(arguments: Arguments) -> None:
     pictures = np.stack([_square(path, config) for path in arguments.image])
     params = restore(arguments.workdir, arguments.step)
     wanted = jnp.asarray(from_uint8(pictures))
-    z = project_images(params, wanted, jax.random.key(arguments.seed), steps=arguments.iterations)
+    z = project_images(params, wanted, random_key(arguments.seed), steps=arguments.iterations)
     found = to_uint8(decode(params, z))
 
     def save(path, images, columns):

@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dcgan_jax.gan.networks import apply
 from dcgan_jax.gan.state import GANState, GeneratorParams
+from dcgan_jax.system.xla import random_key, usual_numbers
 
 
 def ema_decay(step: jax.Array, *, batch_size: int, half_life: float) -> jax.Array:
@@ -19,6 +20,7 @@ def ema_decay(step: jax.Array, *, batch_size: int, half_life: float) -> jax.Arra
     return 0.5 ** (batch_size / jnp.maximum(jnp.minimum(half_life, 0.05 * batch_size * step), 1e-6))
 
 
+@usual_numbers()
 def generator_params(state: GANState, *, ema: bool = True, num: int = 16384) -> GeneratorParams:
     """The part of a training state that ``sample`` needs.
 
@@ -43,7 +45,7 @@ def precise_batch_norm(params: GeneratorParams, batches: jax.Array | int, batch_
     """
 
     def updated(old, i):
-        z = params.latent.draw(jax.random.fold_in(jax.random.key(0), i), batch_size)
+        z = params.latent.draw(jax.random.fold_in(random_key(0), i), batch_size)
         return apply(params.generator, params.params, old, z, train=True)[1]
 
     zeros, ones = (jax.tree.map(fill, params.batch_stats) for fill in (jnp.zeros_like, jnp.ones_like))

@@ -33,8 +33,8 @@ class Latent:
     def draw(self, key: jax.Array, num: int) -> jax.Array:
         """Draw ``num`` latent vectors: float32 (num, dim)."""
         if self.distribution == "uniform":
-            return jax.random.uniform(key, (num, self.dim), minval=-1.0, maxval=1.0)
-        return jax.random.normal(key, (num, self.dim))
+            return jax.random.uniform(key, (num, self.dim), jnp.float32, -1.0, 1.0)
+        return jax.random.normal(key, (num, self.dim), jnp.float32)
 
 
 def build(network: type[nn.Module], config: Config) -> Any:

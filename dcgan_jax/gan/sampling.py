@@ -1,6 +1,7 @@
 """Images from a trained generator."""
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.state import GANState, GeneratorParams, check_key
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.xla import usual_numbers
 
 _CHUNK = 64  # images: one compilation of the network for any number of them
 _STATISTICS = 1024  # latents for BatchNorm's statistics when a training state is given: fewer than ``restore`` takes
@@ -24,6 +26,21 @@ def _decode(params: GeneratorParams, z):
     return params(z)
 
 
+def floats(name: str, values) -> jax.Array:
+    """``values`` as a float32 array.
+
+    Raises:
+      InputError: they are no real numbers.
+    """
+    try:
+        array = jnp.asarray(values)
+        if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+            raise TypeError
+        return array.astype(jnp.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} must be an array of numbers, not {repr(values)[:40]}") from None
+
+
 def as_params(params) -> GeneratorParams:
     if isinstance(params, GANState):
         return generator_params(params, num=_STATISTICS)
@@ -34,6 +51,7 @@ def as_params(params) -> GeneratorParams:
     return params
 
 
+@usual_numbers()
 def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
     """Map latent vectors to their images. BatchNorm is in inference mode: no image depends on the others.
 
@@ -43,18 +61,23 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
 
     Returns:
       float32 (N, H, W, C) in [-1, 1].
+
+    Raises:
+      InputError: an argument has the wrong type or shape.
     """
     params = as_params(params)
+    z = floats("z", z)
     if z.ndim != 2 or z.shape[1] != params.latent.dim:
         raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
     chunks = []
-    for start in range(0, z.shape[0], _CHUNK):
+    for start in range(0, max(z.shape[0], 1), _CHUNK):  # no z at all gives no images, of the right shape
         part = z[start : start + _CHUNK]
         padded = jnp.pad(part, ((0, _CHUNK - part.shape[0]), (0, 0)))
         chunks.append(_decode(params, padded)[: part.shape[0]])
     return jnp.concatenate(chunks)
 
 
+@usual_numbers()
 def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *, start: int = 0) -> jax.Array:
     """Draw ``num`` images from a trained generator.
 
@@ -76,6 +99,10 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *,
     """
     check_key(key)
     params = as_params(params)
+    for name, value in (("num", num), ("start", start)):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise InputError(f"{name} {value!r} must be a whole number")
+    num, start = operator.index(num), operator.index(start)
     if num < 1:
         raise InputError(f"num {num} must be at least 1")
     if not 0 <= start <= 2**31 - num:
@@ -83,7 +110,7 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *,
     return decode(params, _latents(params, key, start, num))
 
 
-@jax.jit
+@usual_numbers()
 def slerp(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
     """Go from the latent vectors ``a`` to ``b`` along an arc (Shoemake 1985).
 
@@ -94,11 +121,24 @@ def slerp(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
       t: (T,) in [0, 1].
 
     Returns:
-      (T, ..., latent_dim). The length changes evenly from that of ``a`` to that of ``b``.
+      (T, ..., latent_dim). The length changes evenly from that of ``a`` to that of ``b``. From or to zero the way is
+      straight.
+
+    Raises:
+      InputError: an argument has the wrong type, or the shapes of ``a`` and ``b`` differ.
     """
+    a, b, t = floats("a", a), floats("b", b), floats("t", t)
+    if a.shape != b.shape or a.ndim < 1:
+        raise InputError(f"a and b must be of one shape (..., latent_dim), not {a.shape} and {b.shape}")
+    return _slerp(a, b, t)
+
+
+@jax.jit
+def _slerp(a, b, t):
     t = t.reshape(-1, *[1] * a.ndim)
     lengths = [jnp.linalg.norm(z, axis=-1, keepdims=True)[None] for z in (a, b)]
-    a, b = a[None] / lengths[0], b[None] / lengths[1]
+    a, b = (z[None] / jnp.where(length > 0, length, 1) for z, length in zip((a, b), lengths))
+    a, b = jnp.where(lengths[0] > 0, a, b), jnp.where(lengths[1] > 0, b, a)
     # Never 0 or pi: the sine is divided by.
     angle = jnp.arccos(jnp.clip((a * b).sum(-1, keepdims=True), -1 + 1e-6, 1 - 1e-6))
     way = (jnp.sin((1 - t) * angle) * a + jnp.sin(t * angle) * b) / jnp.sin(angle)

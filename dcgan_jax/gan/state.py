@@ -16,6 +16,7 @@ from dcgan_jax.gan.augment import probability
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, apply, build
 from dcgan_jax.gan.objectives import OBJECTIVES, Objective, Penalty
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.xla import RANDOM, random_key, usual_numbers
 
 
 def count_parameters(params: Any) -> int:
@@ -154,6 +155,8 @@ def check_key(key: jax.Array) -> None:
     """
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise InputError(f"the key must be a JAX random key such as jax.random.key(0), not {repr(key)[:40]}")
+    if str(kind := jax.random.key_impl(key)) != RANDOM:
+        raise InputError(f"the key's random numbers are {kind}: make it by jax.random.key(0, impl={RANDOM!r})")
 
 
 def check_kinds(config, *, images=None, generator=None, discriminator=None, objective=None) -> None:
@@ -173,6 +176,7 @@ def check_kinds(config, *, images=None, generator=None, discriminator=None, obje
         raise InputError(f"the objective must be an Objective, not {repr(objective)[:40]}")
 
 
+@usual_numbers()
 def create_state(
     config: Config,
     *,
@@ -213,7 +217,7 @@ def create_state(
         gamma=gamma * config.gamma_final,
     )
     return _create(
-        jax.random.key(config.seed),
+        random_key(config.seed),
         jax.tree.map(np.float32, Annealing(start, end, config.anneal_images)),
         generator=generator or build(Generator, config),
         discriminator=discriminator or build(Discriminator, config),

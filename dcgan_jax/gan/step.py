@@ -15,11 +15,12 @@ from dcgan_jax.gan.objectives import squared_gradient
 from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.gan.state import GANState, check_key
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.xla import compiler_options
+from dcgan_jax.system.xla import compiler_options, usual_numbers
 
 _NO_STEP = 2**31  # a number that no step has: augmentation draws from another stream than z
 
 
+@usual_numbers()
 def train_step(
     state: GANState, images: jax.Array, key: jax.Array, *, deterministic: bool = False
 ) -> tuple[GANState, dict[str, jax.Array]]:
@@ -51,6 +52,7 @@ def train_step(
     return compiled_step(**_options(state, deterministic))(state, images, key)
 
 
+@usual_numbers()
 def train_steps(
     state: GANState, batches: Sequence[jax.Array], key: jax.Array, *, at_most: int, deterministic: bool = False
 ) -> tuple[GANState, dict[str, jax.Array]]:
@@ -80,10 +82,12 @@ _seen: set[tuple] = set()
 
 
 def _check_images(images, state):
+    if not (hasattr(images, "shape") and hasattr(images, "dtype")):
+        raise InputError(f"images must be an array, not {repr(images)[:40]}")
     kind = images.shape, str(images.dtype), state.image_shape
     if kind in _seen:  # the device is not waited for at every step
         return
-    if images.shape[1:] != state.image_shape:
+    if images.shape[1:] != state.image_shape or not len(images):
         raise InputError(f"images must be of the shape (batch, *{state.image_shape}), not {images.shape}")
     if images.dtype == jnp.uint8:
         return

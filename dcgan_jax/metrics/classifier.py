@@ -19,6 +19,7 @@ from dcgan_jax.metrics.features import Block
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import locked, read_checked, write_checked, writing
 from dcgan_jax.system.progress import progress
+from dcgan_jax.system.xla import random_key, usual_numbers
 
 MOST, FEWEST = 20, 50
 """Labels at most, and images of each at least."""
@@ -103,6 +104,7 @@ def _apply(variables, images, classes):
     return probabilities.argmax(-1), probabilities.max(-1)
 
 
+@usual_numbers()
 def _name(variables, classes, images):
     parts = []
     for start in range(0, len(images), _CHUNK):
@@ -113,6 +115,7 @@ def _name(variables, classes, images):
     return named, sure
 
 
+@usual_numbers()
 def classifier(store: Store, cache: Path) -> Classifier:
     """Train a classifier on four fifths of each class of ``store``, or read it from the folder ``cache``.
 
@@ -167,7 +170,7 @@ def _trained(store, train):
     network = _Network(len(store.label_names))
     steps = min(_SEEN, _EPOCHS * len(train)) // _BATCH
     optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, _RATE), weight_decay=1e-3)
-    variables: Any = network.init(jax.random.key(0), _scaled(jnp.zeros((1, *store.shape[1:]), jnp.uint8)))
+    variables: Any = network.init(random_key(0), _scaled(jnp.zeros((1, *store.shape[1:]), jnp.uint8)))
     moments = optimizer.init(variables["params"])
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))

@@ -22,6 +22,7 @@ from flax.traverse_util import unflatten_dict
 from dcgan_jax.data.store import Store
 from dcgan_jax.system.files import locked, read_checked, write_checked, writing
 from dcgan_jax.system.progress import progress
+from dcgan_jax.system.xla import usual_numbers
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIZE = 32  # what the classifier was trained on
@@ -116,6 +117,7 @@ def _apply(weights, images):
     return (pooled - weights["projection"]["mean"][None]) @ weights["projection"]["matrix"], logits
 
 
+@usual_numbers()
 def in_chunks(apply: Callable, images: np.ndarray) -> Any:
     """``apply`` to uint8 images (N, H, W, C), 64 at a time: its array, or tuple of arrays, for all of them.
 

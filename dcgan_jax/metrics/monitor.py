@@ -14,6 +14,7 @@ from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GANState
 from dcgan_jax.metrics.distances import disjoint_halves, diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
+from dcgan_jax.system.xla import random_key
 
 _REALS, _FAKES = 2048, 1024
 LEAST = 12
@@ -51,7 +52,7 @@ class Monitor:
         those that it was trained on, as a share of how far it tells generated ones from these. 0 is healthy, at 1
         it takes held-out images for generated ones.
         """
-        images = sample(generator_params(state, num=_FAKES), jax.random.key(0), self._n)
+        images = sample(generator_params(state, num=_FAKES), random_key(0), self._n)
         values = {**self._compared(features(to_uint8(images))), **self.floor}
         if len(self._kept):
             values["memory"] = self._memory(state, np.asarray(images[: len(self._kept)]))

@@ -10,11 +10,13 @@ from dcgan_jax.gan.state import GANState, GeneratorParams, check_key
 from dcgan_jax.metrics.features import features_of_floats
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.progress import progress
+from dcgan_jax.system.xla import usual_numbers
 
 _RATE = 0.1  # of Adam; falls to 0 along a cosine
 _ADAM = optax.scale_by_adam()
 
 
+@usual_numbers()
 def project_images(
     params: GeneratorParams | GANState,
     images: jax.Array,

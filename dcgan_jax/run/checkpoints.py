@@ -33,7 +33,18 @@ from dcgan_jax.share import portable
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_folder, kept
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, read_bytes, reading, reserve, sync, write_bytes, write_text, writing
+from dcgan_jax.system.files import (
+    check_temporary,
+    parse_json,
+    read_bytes,
+    reading,
+    reserve,
+    sync,
+    write_bytes,
+    write_text,
+    writing,
+)
+from dcgan_jax.system.xla import usual_numbers
 
 _KEPT = 10  # how many checkpoints at multiples of keep_every stay
 
@@ -246,6 +257,7 @@ Step = int | Literal["best", "newest"]
 """Which checkpoint: that of a step, the one with the highest coverage, or the newest."""
 
 
+@usual_numbers()
 def restore(
     workdir: str | Path, step: Step = "best", *, ema: bool = True, generator: nn.Module | None = None
 ) -> GeneratorParams:
@@ -304,6 +316,7 @@ def _checked_step(step: Any) -> Any:
     raise InputError(f'step {step!r} must be "best", "newest", or a whole number of steps, such as 1000')
 
 
+@usual_numbers()
 def restore_state(
     workdir: str | Path,
     step: Step = "newest",
@@ -386,6 +399,8 @@ def _first_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, dict[
       InputError: none is, or a file cannot be read at all, which does not tell whether it is damaged.
       _GoneError: one was deleted meanwhile.
     """
+    if not alone:
+        check_temporary()
     damaged = {}
     for step in steps:
         manifest = folder.manifest(step)

@@ -26,10 +26,11 @@ from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
 from dcgan_jax.run.checkpoints import Step, restore
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import line_of
-from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.cache import cache_compilations, cache_folder, writable_cache
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text, reading, write_text, writing
 from dcgan_jax.system.progress import progress
+from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.evaluation import save_evaluation
 from dcgan_jax.views.grid import grid, save_png
 
@@ -383,7 +384,8 @@ def images_of(folder: RunFolder) -> Store:
       InputError: they cannot be read, or are others now.
     """
     config, then = folder.config(), folder.images_then()
-    store = prepare(open_source(config, cache_folder()), config, cache_folder())
+    cache = writable_cache()
+    store = prepare(open_source(config, cache), config, cache)
     if then and store.digest != then["sha256"]:
         raise InputError(
             f"{config.data} has other images than {folder.path} was trained on ({len(store)} now, {then['count']} "
@@ -394,7 +396,7 @@ def images_of(folder: RunFolder) -> Store:
 
 def pieces(params: GeneratorParams, number: int, num: int, *, seed: int) -> Iterator[np.ndarray]:
     """Set ``number`` of the samples of a seed, a few hundred at a time: uint8 (n, H, W, C)."""
-    key = jax.random.fold_in(jax.random.key(seed), number)
+    key = jax.random.fold_in(random_key(seed), number)
     for start in range(0, num, _PIECE):
         yield to_uint8(sample(params, jax.random.fold_in(key, start), min(_PIECE, num - start)))
 

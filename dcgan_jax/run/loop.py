@@ -33,15 +33,17 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import last_step
 from dcgan_jax.system import cluster
 from dcgan_jax.system.background import Background
-from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.cache import cache_compilations, writable_cache
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
-from dcgan_jax.system.files import need_room
+from dcgan_jax.system.files import check_temporary, need_room
 from dcgan_jax.system.signals import HeldSignals
+from dcgan_jax.system.xla import random_key, usual_numbers
 
 _FIRST_PICTURES = (25, 50, 100, 200)  # so that there is something to look at within a minute
 _AT_ONCE = 25  # steps: sending them takes some ms, and a stop waits for two such groups
 
 
+@usual_numbers()
 def fit(
     config: Config,
     workdir: str | Path,
@@ -73,6 +75,7 @@ def fit(
     """
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     check_kinds(config, **networks)
+    check_temporary()
     folder = RunFolder(workdir)
     _check_devices(config)
     cache_compilations()
@@ -108,7 +111,7 @@ def fit(
 
 
 def _open_store(config: Config) -> Store:
-    cache = cache_folder()
+    cache = writable_cache()
     store = prepare(open_source(config, cache), config, cache)
     _check_count(config, store)
     if config.device_data:
@@ -133,7 +136,7 @@ def _train_from(state, attempt, config, folder, store, checkpoints, signals):
     from dcgan_jax.run.report import write_report
 
     start = int(cluster.local(state.step))
-    noise_key, sample_key = jax.random.split(jax.random.key(config.seed))
+    noise_key, sample_key = jax.random.split(random_key(config.seed))
     if attempt:
         noise_key = jax.random.fold_in(noise_key, attempt)
     where = _where(jax.devices())

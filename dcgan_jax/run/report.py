@@ -23,6 +23,7 @@ from dcgan_jax.run.verdict import advice, at_best, judge, unusual
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import reading, write_text, writing
+from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import read_tiles
 from dcgan_jax.views.report import Run, page
 
@@ -175,7 +176,7 @@ def _cut(path: Path, config: Config) -> np.ndarray:
 
 def _between(params: GeneratorParams, seed: int) -> np.ndarray:
     rows, columns = _WALK
-    ends = params.latent.draw(jax.random.fold_in(jax.random.key(seed), 1), 2 * rows)
+    ends = params.latent.draw(jax.random.fold_in(random_key(seed), 1), 2 * rows)
     z = slerp(ends[:rows], ends[rows:], jnp.linspace(0.0, 1.0, columns)).swapaxes(0, 1)
     images = to_uint8(decode(params, z.reshape(rows * columns, -1)))
     return images.reshape(rows, columns, *images.shape[1:])

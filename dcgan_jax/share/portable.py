@@ -18,6 +18,7 @@ from dcgan_jax.share.folding import check_built_in
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_bytes, reading, user_path
 from dcgan_jax.system.schema import checked
+from dcgan_jax.system.xla import random_key, usual_numbers
 
 NAME = "generator.safetensors"
 _HUB = "hf:"
@@ -105,7 +106,7 @@ def _generator(about: _About) -> GeneratorParams:
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[about.generator.dtype]
     network = Generator(**{**dataclasses.asdict(about.generator), "dtype": dtype})
     z = jax.ShapeDtypeStruct((1, about.latent.dim), jnp.float32)
-    shapes: Any = jax.eval_shape(lambda z: network.init(jax.random.key(0), z, train=False), z)
+    shapes: Any = jax.eval_shape(lambda z: network.init(random_key(0), z, train=False), z)
     return GeneratorParams(**shapes, generator=network, latent=about.latent)
 
 
@@ -113,6 +114,7 @@ def _leaves(params: GeneratorParams) -> dict[str, Any]:
     return flatten_dict({"params": params.params, "batch_stats": params.batch_stats}, sep="/")
 
 
+@usual_numbers()
 def load(place: str | Path, step: Any = None) -> GeneratorParams:
     """Read what ``to_safetensors`` made, from a file or from the Hugging Face Hub.
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 import filelock
 
-from dcgan_jax.system.errors import InputError, encodable
+from dcgan_jax.system.errors import InputError, encodable, first_line
 
 _PARTIAL = ".dcgan_jax-"
 """How the names of files and folders begin until they are complete. Nothing reads them."""
@@ -300,6 +300,18 @@ def user_path(text: str | Path) -> Path:
         return path
     except (OSError, RuntimeError, TypeError, ValueError) as error:  # RuntimeError: a user without a home
         raise InputError(f"{str(text)[:100]!r} cannot be used: {getattr(error, 'strerror', None) or error}") from None
+
+
+def check_temporary() -> None:
+    """Refuse a system without a folder for temporary files, which libraries meet with errors of their own.
+
+    Raises:
+      InputError: there is none.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise InputError(f"{first_line(error)}: set TMPDIR to a folder that can be written") from None
 
 
 def _free(place: Path) -> int:
