@@ -1,7 +1,6 @@
 """Images from a trained generator."""
 
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +101,7 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *,
     for name, value in (("num", num), ("start", start)):
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise InputError(f"{name} {value!r} must be a whole number")
-    num, start = operator.index(num), operator.index(start)
+    num, start = int(num), int(start)
     if num < 1:
         raise InputError(f"num {num} must be at least 1")
     if not 0 <= start <= 2**31 - num:
