@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step), with tf.data.
+"""Batches as a pure function of (seed, step), with tf.data, or threads where TensorFlow is not installed.
 
 The images are read in the order of one endless stream: a permutation of the whole set, then a new
 one, and so on. Batch ``step`` is the part [step·B, (step + 1)·B) of it. So every image appears
@@ -6,14 +6,16 @@ exactly once in each epoch, the rest of one epoch goes into the first batch of t
 needs only the step.
 """
 
+import concurrent.futures
 import functools
+import importlib.util
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-import tensorflow as tf
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dcgan_jax.config import Config
@@ -21,7 +23,8 @@ from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store
 from dcgan_jax.system.errors import InputError, first_line
 
-tf.config.set_visible_devices([], "GPU")  # the accelerator's memory belongs to JAX
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @functools.lru_cache(maxsize=4)
@@ -37,16 +40,15 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
     return np.concatenate(parts)
 
 
-def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> tf.data.Dataset:
+def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":
     """The endless data set of batches from step ``start`` on: uint8 (batch_size / parts, S, S, C).
 
     Each batch is cut into ``parts``, and only number ``part`` of them is read. Those held out are never read.
     """
-    size, (train, _) = config.batch_size // parts, held_out(store, config.held_out)
+    import tensorflow as tf
 
-    def read(step):
-        indices = batch_indices(int(step), count=len(train), batch_size=config.batch_size, seed=config.seed)
-        return store.take(train[indices[part * size : (part + 1) * size]])
+    tf.config.set_visible_devices([], "GPU")  # the accelerator's memory belongs to JAX
+    size, read = config.batch_size // parts, _reader(store, config, part, parts)
 
     @tf.autograph.experimental.do_not_convert  # it would write a file, which a killed run leaves behind
     def load(step):
@@ -58,6 +60,28 @@ def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, part
     options.autotune.enabled = False
     steps = tf.data.Dataset.counter(start=start)
     return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options)
+
+
+def threaded_batches(
+    store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1
+) -> Iterator[np.ndarray]:
+    """The same as ``batches``, without TensorFlow: two threads read, two batches ahead."""
+    read = _reader(store, config, part, parts)
+    with concurrent.futures.ThreadPoolExecutor(2, "batches") as threads:
+        waiting = deque(threads.submit(read, step) for step in range(start, start + 2))
+        for step in itertools.count(start + 2):
+            waiting.append(threads.submit(read, step))
+            yield waiting.popleft().result()
+
+
+def _reader(store: Store, config: Config, part: int, parts: int) -> Callable[[int], np.ndarray]:
+    size, (train, _) = config.batch_size // parts, held_out(store, config.held_out)
+
+    def read(step):
+        indices = batch_indices(int(step), count=len(train), batch_size=config.batch_size, seed=config.seed)
+        return store.take(train[indices[part * size : (part + 1) * size]])
+
+    return read
 
 
 def device_batches(
@@ -72,7 +96,10 @@ def device_batches(
     parts = {"part": jax.process_index(), "parts": jax.process_count()} if sharding else {}
     if config.device_data:
         yield from _resident_batches(store, config, start, sharding, **parts)
-    source = _read(iter(batches(store, config, start=start, **parts).as_numpy_iterator()), store)
+    if importlib.util.find_spec("tensorflow"):
+        source = _read(iter(batches(store, config, start=start, **parts).as_numpy_iterator()), store)
+    else:
+        source = threaded_batches(store, config, start=start, **parts)
     queue = deque(_put(batch, sharding) for batch in itertools.islice(source, 2))
     for batch in source:
         yield queue.popleft()
@@ -98,6 +125,8 @@ def _read(batches, store):
     Raises:
       InputError: the store cannot be read any more, of which TensorFlow makes an error of its own.
     """
+    import tensorflow as tf
+
     try:
         yield from batches
     except tf.errors.OpError as error:

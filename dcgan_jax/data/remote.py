@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -97,6 +98,9 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
     Raises:
       InputError: there is no such data set or split, it has no images, or it cannot be prepared.
     """
+    if missing := [name for name in ("tensorflow", "tensorflow_datasets") if not importlib.util.find_spec(name)]:
+        install = "python -m pip install tensorflow tensorflow-datasets"
+        raise InputError(f"--data tfds:{spec} needs {' and '.join(missing)}: {install}")
     import tensorflow_datasets as tfds
 
     builder: Any

@@ -6,7 +6,7 @@ import pytest
 from helpers import prepared
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.pipeline import batch_indices, batches, device_batches
+from dcgan_jax.data.pipeline import batch_indices, batches, device_batches, threaded_batches
 from dcgan_jax.data.split import held_out
 from dcgan_jax.run.loop import fit
 from dcgan_jax.system.errors import InputError
@@ -40,6 +40,15 @@ def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data
         batch = next(resumed)
         assert isinstance(batch, jax.Array) and batch.dtype == np.uint8
         np.testing.assert_array_equal(batch, whole[step])
+
+
+def test_the_batches_are_the_same_without_tensorflow(photos, tmp_path):
+    made, config = prepared(photos, tmp_path), Config(batch_size=6, seed=3)
+    for options in ({}, {"start": 5}, {"part": 1, "parts": 3}):
+        ours, theirs = threaded_batches(made, config, **options), batches(made, config, **options).as_numpy_iterator()
+        for _ in range(6):
+            np.testing.assert_array_equal(next(ours), next(theirs), strict=True)
+        ours.close()
 
 
 def test_each_process_reads_only_its_part_of_a_batch(photos, tmp_path, monkeypatch):
