@@ -84,7 +84,7 @@ def test_pictures_of_two_runs_do_not_mix(photos, tiny, tmp_path):
     (tmp_path / "out").mkdir()
     Image.new("RGB", (1, 1)).save(tmp_path / "out" / "holiday.png")
     done = dcgan_jax("generate", "--workdir", tmp_path / "run", "--num", 2, "--out", tmp_path / "out")
-    assert done.returncode == 2 and "is not an empty folder: give --out another" in done.stderr
+    assert done.returncode == 2 and "already holds pictures" in done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["holiday.png"]
 
 

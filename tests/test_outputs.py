@@ -9,11 +9,16 @@ import pytest
 from PIL import Image
 
 from dcgan_jax import Config, InputError, fit
-from dcgan_jax import animate as animate_
-from dcgan_jax import export as export_
-from dcgan_jax import generate as generate_
-from dcgan_jax import project as project_
-from dcgan_jax import report as report_
+from dcgan_jax.animate import Arguments as Animate
+from dcgan_jax.animate import animate
+from dcgan_jax.export import Arguments as Export
+from dcgan_jax.export import export
+from dcgan_jax.generate import Arguments as Generate
+from dcgan_jax.generate import generate
+from dcgan_jax.project import Arguments as Project
+from dcgan_jax.project import project
+from dcgan_jax.report import Arguments as Report
+from dcgan_jax.report import run as report
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +39,12 @@ def commands(run, photos):
     """Each command with a place to write, by the name that it wants there."""
     photo = next(photos.rglob("*.png"))
     return {
-        "page.html": lambda out: report_.report(report_.Arguments(run, out=out)),
-        "walk.gif": lambda out: animate_.animate(animate_.Arguments(run, out, seconds=0.2, size=(1, 1))),
-        "walk.webp": lambda out: animate_.animate(animate_.Arguments(run, out, seconds=0.2, size=(1, 1))),
-        "pictures": lambda out: generate_.generate(generate_.Arguments(run, out, num=2)),
-        "projected": lambda out: project_.project(project_.Arguments(run, (photo,), out, iterations=1)),
-        "shared": lambda out: export_.export(export_.Arguments(run, out, formats=("html",))),
+        "page.html": lambda out: report(Report(run, out=out)),
+        "walk.gif": lambda out: animate(Animate(run, out, seconds=0.2, size=(1, 1))),
+        "walk.webp": lambda out: animate(Animate(run, out, seconds=0.2, size=(1, 1))),
+        "pictures": lambda out: generate(Generate(run, out, num=2)),
+        "projected": lambda out: project(Project(run, (photo,), out, iterations=1)),
+        "shared": lambda out: export(Export(run, out, formats=("html",))),
     }
 
 
@@ -58,7 +63,7 @@ def test_no_command_writes_over_what_belongs_to_a_run(run, photos, tmp_path):
                 command(place)
     assert content(tmp_path) == before
     with pytest.raises(InputError, match=r"config\.json belongs to the run in .*run: give --out another name"):
-        report_.report(report_.Arguments(run, out=run / "config.json"))
+        report(Report(run, out=run / "config.json"))
     for name, command in commands(run, photos).items():
         command(run / name)  # other names are free
     assert {path: data for path, data in content(tmp_path).items() if path in before} == before

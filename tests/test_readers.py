@@ -19,7 +19,7 @@ from dcgan_jax.export import export
 from dcgan_jax.project import Arguments as Project
 from dcgan_jax.project import project
 from dcgan_jax.report import Arguments as Report
-from dcgan_jax.report import report
+from dcgan_jax.report import run as report
 from dcgan_jax.system.cache import kept
 
 FILES = (
