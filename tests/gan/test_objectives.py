@@ -161,7 +161,7 @@ def test_what_is_annealed_goes_from_start_to_end():
         **{**vars(ROBUST), "gamma_final": 0.1, "beta2": 0.9, "beta2_final": 0.1, "learning_rate_final": 0.5},
     )
     state = create_state(Config(**{**vars(config), "discriminator_rate": 2, "anneal_images": 800}))
-    for step, left in ((0, 1), (100, 0.5), (200, 0), (2**30, 0)):  # 4 images each
+    for step, left in ((0, 1), (50, 0.5 + 0.125**0.5), (100, 0.5), (200, 0), (2**30, 0)):  # 4 images each
         now = state.annealing.at(jnp.int32(step), BATCH)
         np.testing.assert_allclose(now.gamma, 0.05 + left * 0.45, rtol=1e-5)
         np.testing.assert_allclose(now.beta2, 0.99 - left * 0.09, rtol=1e-5)
