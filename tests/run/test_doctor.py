@@ -183,3 +183,10 @@ def test_worse_needs_four_evaluations_in_a_row_and_more_than_noise():
 def test_few_images_are_named_once_there_is_an_evaluation():
     assert names(healthy(2), 999) == ["few"] and names(healthy(2), 1000) == []
     assert names([{"step": 1, "loss_D": 1.0}], 10) == []
+
+
+@pytest.mark.parametrize(("now", "found"), [(0.16, []), (0.18, ["worse"])])
+def test_worse_is_a_fifth_and_a_floor_above_the_best(now, found):
+    """1.2 times 0.1 and the floor of 0.05, which is the noise, are 0.17."""
+    lines = evaluations([0.1, 0.11, 0.12, now], [1, 1, 1, 1], [0.5, 0.4, 0.3, 0.2])
+    assert names([{**line, "kid_floor": 0.05} for line in lines], 5000) == found

@@ -10,6 +10,7 @@ def test_grid_and_png_keep_every_pixel(tmp_path):
         sheet = grid(images, columns=3, padding=1)
         assert sheet.shape == (11, 16, channels)
         np.testing.assert_array_equal(sheet[6:10, 6:10], images[4])
+        np.testing.assert_array_equal(sheet[1:5, 11:15], images[2])  # the end of the first row
         assert (sheet[6:, 11:] == 255).all()  # the place that is left over
         save_png(tmp_path / "sheet.png", sheet)
         with Image.open(tmp_path / "sheet.png") as saved:
