@@ -11,6 +11,8 @@ tests that should notice. The package and its tests are copied to a temporary fo
 code changes, its bugs change with it: the script says which no longer fit. TensorFlow, a browser and long runs are
 left out, as far as possible, so that a bug takes seconds.
 
+Result (November 2026, two shared cores): of 131 bugs that were planted the tests noticed 123. Seven showed tests that
+could not fail, which are sharpened since; one changed nothing, and another took its place.
 """
 
 import argparse
@@ -111,7 +113,7 @@ BUGS = [
     Bug("gan/objectives.py", f"{OBJECTIVES}::test_the_penalty_s_passes_serve_the_loss_too", "+ to_scale).reshape(logits.shape)", ").reshape(logits.shape)"),
     Bug("gan/networks.py", f"{PARITY}::test_running_statistics_after_a_step", "momentum=0.9,", "momentum=0.1,"),
     Bug("gan/networks.py", f"{NETWORKS}::test_kernels_without_batchnorm_start_with_the_variance_of_he", "gain=2 / (1 + self.leaky_slope**2)", "gain=1.0"),
-    Bug("gan/networks.py", f"{NETWORKS}::test_spectral_norm_has_the_gradient_of_a_power_iteration_that_stands_still", "right = product(left, lax.stop_gradient(matrix))", "right = product(left, matrix)"),
+    Bug("gan/networks.py", f"{NETWORKS}::test_spectral_norm_has_the_gradient_of_a_power_iteration_that_stands_still", "left = product(lax.stop_gradient(matrix), u)", "left = product(matrix, u)"),
     Bug("gan/networks.py", f"{NETWORKS}::test_spectral_norm_makes_the_largest_singular_value_one", "        u.value = right", "        u.value = u.value"),
     Bug("gan/networks.py", f"{NETWORKS}::test_the_first_block_has_batchnorm_when_asked", "batchnorm=i > 0 or self.first_batchnorm", "batchnorm=i > 0 and self.first_batchnorm"),
     Bug("gan/networks.py", f"{NETWORKS}::test_the_latent_distributions", "jnp.float32, -1.0, 1.0)", "jnp.float32, 0.0, 1.0)"),
