@@ -5,9 +5,11 @@ A store is a folder with ``images.u8`` (N·S·S·C bytes), ``labels.npy`` (int32
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import queue
 import re
@@ -33,6 +35,7 @@ from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, need_room, open_regular, parse_json, read_bytes, write_text, writing
 from dcgan_jax.system.progress import progress
+from dcgan_jax.system.schema import checked
 
 _FORMAT = 7
 _FILES = ("images.u8", "labels.npy", "manifest.json")
@@ -42,6 +45,22 @@ _FEW = 200
 """Fewer different images than this get a warning: a network learns them by heart."""
 _MANY_COPIES = 0.1
 """A larger share of copies gets a warning."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Manifest:
+    """``manifest.json``; see ``Store``."""
+
+    shape: list[int]
+    fingerprint: str
+    digest: str
+    labels: list[str]
+    skipped: list[str]
+    off_colour: list[str]
+    copies: int
+    transparent: int
+    drawn: int
+    values: list[list[float]]
 
 
 class Store:
@@ -65,24 +84,32 @@ class Store:
 
     def __init__(self, path: Path):
         try:
-            manifest = parse_json(read_bytes(path / "manifest.json", most=1 << 32))
+            manifest = checked(_Manifest, parse_json(read_bytes(path / "manifest.json", most=1 << 32)), "manifest")
             self.path = path
-            self.shape = tuple(manifest["shape"])
-            self.fingerprint: str = manifest["fingerprint"]
-            self.digest: str = manifest["digest"]
-            self.label_names = tuple(manifest["labels"])
-            self.skipped = tuple(manifest["skipped"])
-            self.off_colour = tuple(manifest["off_colour"])
-            self.values = tuple(Values(*map(float, values)) for values in manifest["values"])
-            self.copies = int(manifest["copies"])
-            self.transparent = int(manifest["transparent"])
-            self.drawn = int(manifest["drawn"])
+            self.shape = tuple(manifest.shape)
+            self.fingerprint = manifest.fingerprint
+            self.digest = manifest.digest
+            self.label_names = tuple(manifest.labels)
+            self.skipped = tuple(manifest.skipped)
+            self.off_colour = tuple(manifest.off_colour)
+            self.values = tuple(Values(*values) for values in manifest.values)
+            self.copies, self.transparent, self.drawn = manifest.copies, manifest.transparent, manifest.drawn
             self.labels = np.load(io.BytesIO(read_bytes(path / "labels.npy", most=1 << 32)), allow_pickle=False)
             self._file = open_regular(path / "images.u8", buffering=0)  # as long as the store
             weakref.finalize(self, self._file.close)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self._check_sizes()
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise InputError(f"{path} cannot be read as a store ({type(error).__name__}: {error})") from None
         self._lock = threading.Lock()
+
+    def _check_sizes(self):
+        size, labels = os.fstat(self._file.fileno()).st_size, self.labels
+        if len(self.shape) != 4 or min(self.shape) < 1 or size != math.prod(self.shape):
+            raise ValueError(f"{size} bytes are no images of the shape {list(self.shape)}")
+        if labels.dtype != np.int32 or labels.shape != self.shape[:1]:
+            raise ValueError("it has not one label for each image")
+        if labels.min() < 0 or labels.max() >= len(self.label_names):
+            raise ValueError("a label has no name")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -199,12 +226,12 @@ def _existing(path: Path) -> Store | None:
         if not all(stat.S_ISREG(file.st_mode) for file in files):  # a pipe would be waited for
             raise ValueError("holds what is no regular file")
         stamp = "".join(f"{f.st_ino} {f.st_size} {f.st_mtime_ns} {f.st_ctime_ns}\n" for f in files).encode()
-        checked = path / _CHECKED
-        if not checked.is_file() or read_bytes(checked) != stamp:
+        found_whole = path / _CHECKED
+        if not found_whole.is_file() or read_bytes(found_whole) != stamp:
             if read_bytes(path / _SUMS) != _sums(path):
                 raise ValueError("its files do not match their checksums")
             with contextlib.suppress(OSError):  # then they are hashed again at the next start
-                write_text(checked, stamp.decode())
+                write_text(found_whole, stamp.decode())
         return Store(path)
     except (OSError, ValueError, InputError) as error:
         print(printable(f"{path} is damaged ({error}): building it again"), file=sys.stderr)

@@ -1,6 +1,7 @@
 """Saving and restoring, by Orbax."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -28,14 +29,13 @@ from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
-from dcgan_jax.run.folder import RunFolder, thinned
+from dcgan_jax.run.folder import Manifest, RunFolder, thinned
 from dcgan_jax.share import portable
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_folder, kept
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import (
     check_temporary,
-    parse_json,
     read_bytes,
     reading,
     reserve,
@@ -166,9 +166,9 @@ class Checkpoints:
         for name in _files(place):
             checksums[name] = zlib.crc32(read_bytes(place / name, most=1 << 40))
             sync(place / name)
-        about = {"run": self._run, "step": step, "attempt": attempt, "score": score, "checksums": checksums}
-        about["shapes"] = {name: list(leaf.shape) for name, leaf in leaves.items()}
-        write_text(place / self._folder.manifest(step).name, json.dumps(about))
+        shapes = {name: list(leaf.shape) for name, leaf in leaves.items()}
+        about = Manifest(self._run, step, attempt, checksums, shapes, None if score is None else list(score))
+        write_text(place / self._folder.manifest(step).name, json.dumps(dataclasses.asdict(about)))
         place.rename(final)
         sync(final.parent)
         steps = self._folder.complete_steps()
@@ -228,7 +228,7 @@ class Checkpoints:
         saved, about, damaged = _first_complete(self._folder, steps, tree, self._run)
         for step, problem in damaged.items():
             self._put_aside(step, problem)
-        return _filled(state, saved), about["attempt"]
+        return _filled(state, saved), about.attempt
 
     def _put_aside(self, step, problem):
         place = _free_name(self._folder.damaged / str(step))
@@ -293,7 +293,7 @@ def restore(
         return raw
     if generator is not None:  # whose code may have changed
         return generator_params(state)
-    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    name = hashlib.sha256(json.dumps(dataclasses.asdict(about), sort_keys=True).encode()).hexdigest()[:32]
     _, unravel = ravel_pytree(raw.batch_stats)
     statistics = kept(
         cache_folder() / "statistics" / name, lambda: np.array(ravel_pytree(generator_params(state).batch_stats)[0])
@@ -371,8 +371,8 @@ def _restored(workdir, step, parts, networks):
             continue
         for bad, problem in damaged.items():
             print(f"the checkpoint of step {bad} is damaged ({problem}); using another", file=sys.stderr)
-        if step == "best" and about["step"] != steps[0]:
-            print(f"restoring step {about['step']}, the best; the newest is step {steps[0]}", file=sys.stderr)
+        if step == "best" and about.step != steps[0]:
+            print(f"restoring step {about.step}, the best; the newest is step {steps[0]}", file=sys.stderr)
         return _filled(state, {**tree, **jax.device_put(saved)}), about
     raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest")
 
@@ -390,7 +390,7 @@ class _GoneError(Exception):
     pass
 
 
-def _first_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, dict[str, Any], dict[int, str]]:
+def _first_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, Manifest, dict[int, str]]:
     """Read the first of ``steps`` that is as it was written: its values, its manifest, and those passed over.
 
     Unless this process is ``alone`` with the folder, Orbax reads a copy of the files: they may be deleted meanwhile.
@@ -408,7 +408,7 @@ def _first_complete(folder, steps, tree, run, *, alone=True) -> tuple[Any, dict[
         try:
             with contextlib.nullcontext(place) if alone else tempfile.TemporaryDirectory(prefix="dcgan_jax-") as source:
                 about = _checked(manifest, run, copy=None if alone else Path(source))
-                _check_networks(tree, about["shapes"], place)
+                _check_networks(tree, about.shapes, place)
                 with reading(place):
                     return _read_tree(Path(source), tree), about, damaged
         except (_DamagedError, InputError, OSError) as error:
@@ -447,7 +447,7 @@ def _files(place):
     return names - {"_CHECKPOINT_METADATA"}
 
 
-def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> dict[str, Any]:
+def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> Manifest:
     """The manifest of a checkpoint whose files are those that were written, and no others.
 
     Raises:
@@ -458,14 +458,12 @@ def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> dict[
         if not (stat.S_ISREG(mode := path.lstat().st_mode) or stat.S_ISDIR(mode)):
             raise _DamagedError(f"{path.name} is no regular file")
     try:
-        about = parse_json(read_bytes(manifest))
-        checksums = dict(about["checksums"])
-        about = {**about, "attempt": int(about["attempt"]), "shapes": dict(about["shapes"])}
-        wrong = about["step"] != int(place.name) or run not in (None, about["run"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        about = Manifest.read(manifest)
+    except (OSError, ValueError) as error:
         raise _DamagedError(f"{manifest.name}: {first_line(error)}") from None
-    if wrong:
-        raise _DamagedError(f"it is that of step {about['step']} of another run or place")
+    if about.step != int(place.name) or run not in (None, about.run):
+        raise _DamagedError(f"it is that of step {about.step} of another run or place")
+    checksums = about.checksums
     files = _files(place) - {manifest.name}
     if files != checksums.keys():
         raise _DamagedError(f"{min(files ^ checksums.keys())} is missing, or was not saved with it")

@@ -17,6 +17,8 @@ from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import locked, parse_json, read_bytes, reading, user_path, write_text, writing
 from dcgan_jax.system.schema import checked
 
+_MOST = 16 << 20  # bytes of a file that describes something
+
 
 @dataclasses.dataclass(frozen=True)
 class _Images:
@@ -41,6 +43,37 @@ class _Start:
     processor: str = ""
     cores: int | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """``manifest.json`` of a checkpoint.
+
+    Attributes:
+      run: the name of the run.
+      step: the number of steps taken.
+      attempt: how often the run had been rolled back.
+      checksums: CRC-32 of each other file, by its name.
+      shapes: of each array, by its name.
+      score: how good the generator is; None if it was not evaluated at this step.
+    """
+
+    run: str
+    step: int
+    attempt: int
+    checksums: dict[str, int]
+    shapes: dict[str, list[int]]
+    score: list[float] | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """
+        Raises:
+          ValueError: it is damaged.
+          InputError: it is no regular file, or too large.
+          OSError: it cannot be read.
+        """
+        return checked(cls, parse_json(read_bytes(path, most=_MOST)), "manifest")
 
 
 def thinned(steps: list[int], *, every: int, most: int) -> list[int]:
@@ -141,8 +174,9 @@ class RunFolder:
         """The score of each complete checkpoint that was evaluated, by its step."""
         found = {}
         for path in map(self.manifest, self.complete_steps()):
-            with contextlib.suppress(InputError, OSError, ValueError, TypeError, KeyError):  # restore names the damage
-                found[int(path.parent.name)] = tuple(map(float, parse_json(read_bytes(path))["score"]))
+            with contextlib.suppress(InputError, OSError, ValueError):  # restore names the damage
+                if score := Manifest.read(path).score:
+                    found[int(path.parent.name)] = tuple(score)
         return found
 
     def best_step(self) -> int | None:
@@ -290,8 +324,8 @@ class RunFolder:
         """The name of the run, or None if that cannot be told: then as its newest checkpoint says."""
         if then := self.images_then():
             return then["run"]
-        with contextlib.suppress(InputError, OSError, ValueError, LookupError, TypeError):
-            return str(parse_json(read_bytes(self.manifest(self.complete_steps()[0])))["run"])
+        with contextlib.suppress(InputError, OSError, ValueError, IndexError):
+            return Manifest.read(self.manifest(self.complete_steps()[0])).run
         return None
 
     def images_then(self) -> dict | None:

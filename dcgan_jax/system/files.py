@@ -154,11 +154,15 @@ def open_regular(path: Path, *, buffering: int = -1) -> io.BufferedReader:
       InputError: it is no regular file.
       OSError: it cannot be read (see ``reading``).
     """
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))  # opening a pipe does not wait
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise InputError(f"{path} is not a regular file: move it away")
-    return cast(io.BufferedReader, os.fdopen(number, "rb", buffering))
+
+    def opened(name, flags):
+        number = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe does not wait
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise InputError(f"{path} is not a regular file: move it away")
+        return number
+
+    return cast(io.BufferedReader, open(path, "rb", buffering, opener=opened))
 
 
 def read_bytes(path: Path, *, most: int = 256 << 20, start: int | None = None) -> bytes:
