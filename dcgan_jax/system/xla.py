@@ -40,7 +40,7 @@ def usual_numbers() -> Iterator[None]:
 def _check_device():
     try:
         jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter from JAX itself, for cuda without its plugin
         platforms = os.environ.get("JAX_PLATFORMS")
         raise InputError(
             f"JAX has no device to compute on, JAX_PLATFORMS is {platforms!r} ({first_line(error)}): unset it, or for "
