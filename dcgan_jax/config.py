@@ -259,7 +259,7 @@ class Config:
             raise InputError(f"{path} is not a run's configuration, but a {type(values).__name__}")
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - set(defaults)):
-            raise InputError(f"{path} is not a configuration of this version: unknown {', '.join(unknown)}")
+            raise InputError(f"{path} is not a configuration of this version: unknown {_short(unknown)[1:-1]}")
         if missing := {name: default for name, default in defaults.items() if name not in values}:
             lines = json.dumps(missing).strip("{}")
             raise InputError(
@@ -281,7 +281,7 @@ def _typed(field, value):
     if typing.get_origin(field.type) is Literal:
         choices = typing.get_args(field.type)
         if value not in choices:
-            raise InputError(f"{field.name} {value!r} is unknown: choose {' or '.join(choices)}")
+            raise InputError(f"{field.name} {_short(value)} is unknown: choose {' or '.join(choices)}")
         return value
     if field.name == "range":
         return _checked_range(value)
@@ -290,8 +290,14 @@ def _typed(field, value):
     if field.type is float and type(value) is int:
         return float(value)
     if type(value) is not field.type:
-        raise InputError(f"{field.name} {value!r} must be of type {field.type.__name__}")
+        raise InputError(f"{field.name} {_short(value)} must be of type {field.type.__name__}")
     return value
+
+
+def _short(value) -> str:
+    """A value in a message; that of a damaged file may be long."""
+    text = repr(value)
+    return text if len(text) < 100 else f"{text[:99]}…"
 
 
 def _checked_range(value):
@@ -300,5 +306,5 @@ def _checked_range(value):
         return None
     fits = isinstance(value, list | tuple) and len(value) == 2 and all(type(end) in (int, float) for end in value)
     if not fits or not all(abs(end) < 2**64 for end in value) or value[0] == value[1]:
-        raise InputError(f"range {value!r} must be two different numbers: the values that become black and white")
+        raise InputError(f"range {_short(value)} must be two different numbers: the values that become black and white")
     return float(value[0]), float(value[1])

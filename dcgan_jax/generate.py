@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -116,7 +117,7 @@ def _check_free(out: Path) -> None:
 
 
 def _done(out: Path, origin: dict) -> int:
-    """How many pictures an interrupted start wrote.
+    """How many pictures an interrupted start wrote, up to the first that is no longer there.
 
     Raises:
       InputError: it drew others.
@@ -129,7 +130,8 @@ def _done(out: Path, origin: dict) -> int:
     try:
         found = parse_json(content)
         if {**found, "done": 0} == {**origin, "done": 0} and type(found["done"]) is int and found["done"] >= 0:
-            return found["done"]
+            there = {path.name for path in out.iterdir()}
+            return next(i for i in itertools.count() if i == found["done"] or f"{i:05d}.png" not in there)
     except (KeyError, TypeError, ValueError):
         pass
     raise InputError(

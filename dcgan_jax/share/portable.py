@@ -16,7 +16,7 @@ from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.share import hub
 from dcgan_jax.share.folding import check_built_in
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, read_bytes, reading, user_path
+from dcgan_jax.system.files import mib, parse_json, read_bytes, reading, user_path
 from dcgan_jax.system.schema import checked
 from dcgan_jax.system.xla import random_key, usual_numbers
 
@@ -24,6 +24,7 @@ NAME = "generator.safetensors"
 _HUB = "hf:"
 _KEY = "dcgan_jax"
 _HEADER, _WIDEST = 1 << 20, 1 << 16  # bytes, and numbers or channels at most; a real header has some kB
+_MOST = 2 << 30  # bytes of weights: 500 million numbers; those of width 64 and 256 pixels have 25 million
 
 
 def is_portable(place: str | Path) -> bool:
@@ -141,7 +142,9 @@ def load(place: str | Path, step: Any = None) -> GeneratorParams:
             wanted = {name: leaf.shape for name, leaf in _leaves(params).items()}
             if shapes != wanted:
                 raise ValueError("its tensors do not fit its network")
-            tensors = safetensors.numpy.load(read_bytes(path, most=size + 4 * sum(map(math.prod, shapes.values()))))
+            if (weights := 4 * sum(map(math.prod, shapes.values()))) > _MOST:
+                raise ValueError(f"{mib(weights)} of weights, more than the {mib(_MOST)} that it can have")
+            tensors = safetensors.numpy.load(read_bytes(path, most=size + weights))
     except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a generator that export wrote: {first_line(error)}") from None
     if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
