@@ -140,22 +140,22 @@ class Checkpoints:
         with self._background:
             self.wait()
 
-    def save(self, step: int, state: GANState, attempt: int, score: tuple[float, ...] | None = None) -> None:
+    def save(self, step: int, state: GANState, attempt: int, metrics: dict[str, float]) -> None:
         """Write the state while training goes on.
 
         Args:
           step: the number of steps taken.
           state: as NumPy arrays that nothing else writes to.
           attempt: how often the run has been rolled back.
-          score: how good the generator is, if it was evaluated at this step: the highest is the best.
+          metrics: those of the step, in case the process ends before they are logged.
 
         Raises:
           InputError: the checkpoint before this one could not be written; names the place and the space needed.
         """
         self.wait()
-        self._background.do(self._write, step, serialization.to_state_dict(state), attempt, score)
+        self._background.do(self._write, step, serialization.to_state_dict(state), attempt, metrics)
 
-    def _write(self, step, tree, attempt, score):
+    def _write(self, step, tree, attempt, metrics):
         final = self._folder.manifest(step).parent
         place = final.with_name(f"{step}.partial")  # renamed when its manifest is in it
         leaves = dict(_named_leaves(tree))
@@ -167,7 +167,7 @@ class Checkpoints:
             checksums[name] = zlib.crc32(read_bytes(place / name, most=1 << 40))
             sync(place / name)
         shapes = {name: list(leaf.shape) for name, leaf in leaves.items()}
-        about = Manifest(self._run, step, attempt, checksums, shapes, None if score is None else list(score))
+        about = Manifest(self._run, step, attempt, checksums, shapes, metrics)
         write_text(place / self._folder.manifest(step).name, json.dumps(dataclasses.asdict(about)))
         place.rename(final)
         sync(final.parent)
@@ -178,6 +178,16 @@ class Checkpoints:
         for old in set(steps) - stay:
             place = self._folder.manifest(old).parent
             shutil.rmtree(place.rename(place.with_name(f"{old}.deleted")))  # never half there under its name
+
+    def scored(self, step: int, score: tuple[float, ...]) -> None:
+        """Note how good the generator of a saved step is: the highest is the best.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        self.wait()
+        with writing(self._folder.score(step)):
+            write_text(self._folder.score(step), json.dumps(score))
 
     def wait(self) -> None:
         """Wait until what ``save`` was given is on the disk.
@@ -199,7 +209,7 @@ class Checkpoints:
                 "Fix this and run the same command to resume"
             ) from error
 
-    def newest(self, state: GANState, *, logged: int | None = None) -> tuple[GANState, int]:
+    def newest(self, state: GANState, *, logged: int | None = None) -> tuple[GANState, int, dict[str, float]]:
         """Read the newest complete checkpoint.
 
         Damaged ones are named on stderr and moved to ``WORKDIR/damaged``.
@@ -209,7 +219,8 @@ class Checkpoints:
           logged: the last step of metrics.jsonl, if there is one: later checkpoints are passed over.
 
         Returns:
-          The state, as NumPy arrays, and how often the run had been rolled back by then.
+          The state, as NumPy arrays; how often the run had been rolled back by then; and the metrics of the step, if
+          they come after ``logged``.
 
         Raises:
           InputError: there are checkpoints, and all are damaged; or files cannot be read.
@@ -218,17 +229,25 @@ class Checkpoints:
         steps = self._folder.complete_steps()
         if logged is not None:
             every = self._config.log_every
-            if late := [step for step in steps if step - step % every > logged]:
+            lines = {step: step - bool(self._metrics(step)) for step in steps}  # a checkpoint may hold its own
+            if late := [step for step, end in lines.items() if end - end % every > logged]:
                 for step in late:
                     self._put_aside(step, f"metrics.jsonl ends before it, at step {logged}")
                 steps = [step for step in steps if step not in late]
         if not steps:
-            return state, 0
+            return state, 0, {}
         tree = serialization.to_state_dict(state)
         saved, about, damaged = _first_complete(self._folder, steps, tree, self._run)
         for step, problem in damaged.items():
             self._put_aside(step, problem)
-        return _filled(state, saved), about.attempt
+        unlogged = self._metrics(about.step) if about.step > (logged or 0) else {}
+        return _filled(state, saved), about.attempt, unlogged
+
+    def _metrics(self, step):
+        try:
+            return Manifest.read(self._folder.manifest(step)).metrics
+        except (InputError, OSError, ValueError):  # whoever restores it names the damage
+            return {}
 
     def _put_aside(self, step, problem):
         place = _free_name(self._folder.damaged / str(step))
@@ -464,7 +483,7 @@ def _checked(manifest: Path, run: str | None, copy: Path | None = None) -> Manif
     if about.step != int(place.name) or run not in (None, about.run):
         raise _DamagedError(f"it is that of step {about.step} of another run or place")
     checksums = about.checksums
-    files = _files(place) - {manifest.name}
+    files = _files(place) - {manifest.name, "score.json"}
     if files != checksums.keys():
         raise _DamagedError(f"{min(files ^ checksums.keys())} is missing, or was not saved with it")
     if "manifest.ocdbt" not in files:  # earlier versions did not read back what they wrote

@@ -18,6 +18,7 @@ from dcgan_jax.system.files import locked, parse_json, read_bytes, reading, user
 from dcgan_jax.system.schema import checked
 
 _MOST = 16 << 20  # bytes of a file that describes something
+_TRIES = 3  # of an evaluation that ends the process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Manifest:
       attempt: how often the run had been rolled back.
       checksums: CRC-32 of each other file, by its name.
       shapes: of each array, by its name.
-      score: how good the generator is; None if it was not evaluated at this step.
+      metrics: those of the step; of earlier versions none.
+      score: how good the generator is, as earlier versions wrote it: see ``RunFolder.score``.
     """
 
     run: str
@@ -63,6 +65,7 @@ class Manifest:
     attempt: int
     checksums: dict[str, int]
     shapes: dict[str, list[int]]
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     score: list[float] | None = None
 
     @classmethod
@@ -112,6 +115,7 @@ class RunFolder:
         self.pairs = self.path / "pairs.png"
         self.timing = self.path / "timing.json"
         self.report = self.path / "report.html"
+        self.measuring = self.path / "measuring.json"
         self.comparison = self.path / "comparison.html"
         self._lock = self.path / ".lock"
 
@@ -165,6 +169,31 @@ class RunFolder:
         """The file that makes the checkpoint of a step complete."""
         return self.checkpoints / str(step) / "manifest.json"
 
+    def score(self, step: int) -> Path:
+        """The file that says how good the checkpoint of a step is: written after it, when it has been measured."""
+        return self.manifest(step).with_name("score.json")
+
+    def try_measuring(self, step: int) -> bool:
+        """Note that a step is going to be measured, unless the process has ended in this so often that it is no use."""
+        tries = 0
+        with contextlib.suppress(OSError, ValueError):
+            before, count = checked(list[int], parse_json(read_bytes(self.measuring)))
+            tries = count if before == step else 0
+        if tries >= _TRIES:
+            return False
+        write_text(self.measuring, json.dumps([step, tries + 1]))
+        return True
+
+    def measured(self) -> None:
+        """Note that the process has not ended in what ``try_measuring`` noted."""
+        self.measuring.unlink()
+
+    def is_reported(self) -> bool:
+        """Whether there is a report that was written after the newest checkpoint."""
+        if not self.report.exists() or not (steps := self.complete_steps()):
+            return False
+        return self.report.stat().st_mtime_ns >= self.manifest(steps[0]).stat().st_mtime_ns
+
     def complete_steps(self) -> list[int]:
         """The steps of the complete checkpoints, newest first."""
         names = (path.parent.name for path in self.checkpoints.glob(f"*/{self.manifest(0).name}"))
@@ -175,8 +204,11 @@ class RunFolder:
         found = {}
         for path in map(self.manifest, self.complete_steps()):
             with contextlib.suppress(InputError, OSError, ValueError):  # restore names the damage
-                if score := Manifest.read(path).score:
-                    found[int(path.parent.name)] = tuple(score)
+                step = int(path.parent.name)
+                if self.score(step).exists():
+                    found[step] = tuple(checked(list[float], parse_json(read_bytes(self.score(step))), "score"))
+                elif score := Manifest.read(path).score:
+                    found[step] = tuple(score)
         return found
 
     def best_step(self) -> int | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import math
 import signal
@@ -27,19 +26,20 @@ from dcgan_jax.gan.state import (
     create_state,
 )
 from dcgan_jax.gan.step import train_step, train_steps
+from dcgan_jax.metrics.monitor import LEAST, Monitor
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.doctor import score
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import last_step
+from dcgan_jax.run.schedule import due, steps_until_due
 from dcgan_jax.system import cluster
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_compilations, writable_cache
-from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
+from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, extra
 from dcgan_jax.system.files import check_temporary, need_room
 from dcgan_jax.system.signals import HeldSignals
 from dcgan_jax.system.xla import random_key, usual_numbers
 
-_FIRST_PICTURES = (25, 50, 100, 200)  # so that there is something to look at within a minute
 _AT_ONCE = 25  # steps: sending them takes some ms, and a stop waits for two such groups
 
 
@@ -55,7 +55,8 @@ def fit(
     """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps are taken.
 
     Uses all devices of all joined processes. In the main thread, SIGINT, SIGTERM and SIGHUP are held until a
-    step is finished and saved.
+    step is finished and saved; SIGTERM and SIGHUP end the process at once while there is nothing to save: until the
+    first step is taken, in evaluations, and while the report is written.
 
     Args:
       config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was.
@@ -92,14 +93,17 @@ def fit(
             _check_room(config, folder, networks)
             run = folder.begin(config, there, store)
             checkpoints = stack.enter_context(Checkpoints(folder, config, run))
-        state, attempt = _newest(config, folder, checkpoints, networks, len(store))
         signals.hold()
+        with signals.nothing_to_save():
+            state, attempt, unlogged = _newest(config, folder, checkpoints, networks, len(store))
+        if signals.received and not cluster.joined():
+            raise KeyboardInterrupt(signals.received)
         while True:
             try:
-                return _train_from(state, attempt, config, folder, store, checkpoints, signals)
+                return _train_from(state, attempt, unlogged, config, folder, store, checkpoints, signals)
             except NonFiniteError as error:
                 diverged = NonFiniteError(error.step, error.names)  # without the frames, which hold the state
-            state, before = _newest(config, folder, checkpoints, networks, len(store))
+            state, before, unlogged = _newest(config, folder, checkpoints, networks, len(store))
             if attempt - before >= config.retries:
                 raise NonFiniteError(diverged.step, diverged.names, _evidence(diverged, config))
             attempt += 1
@@ -120,112 +124,65 @@ def _open_store(config: Config) -> Store:
 
 
 def _newest(config, folder, checkpoints, networks, images):
-    """The newest complete checkpoint, as the first process reads it, on all devices of all; else a new state."""
-    state, attempt = create_state(config, images=images, **networks), 0
+    """The newest complete checkpoint, as the first process reads it, on all devices of all; else a new state.
+
+    Also how often the run was rolled back, and the metrics of the step, if the log has no line of them.
+    """
+    state, attempt, unlogged = create_state(config, images=images, **networks), 0, {}
     if checkpoints:
-        state, attempt = checkpoints.newest(state, logged=last_step(folder.metrics))
+        state, attempt, unlogged = checkpoints.newest(state, logged=last_step(folder.metrics))
     state, attempt = cluster.from_first((state, attempt))
-    return cluster.replicated(state), int(attempt)
+    return cluster.replicated(state), int(attempt), unlogged
 
 
-def _train_from(state, attempt, config, folder, store, checkpoints, signals):
-    # TensorFlow takes seconds to load: import it only after all checks.
-    from dcgan_jax.data.pipeline import device_batches
-    from dcgan_jax.metrics.monitor import LEAST, Monitor
-    from dcgan_jax.run.log import RunLog, say
-    from dcgan_jax.run.report import write_report
+def _train_from(state, attempt, unlogged, config, folder, store, checkpoints, signals):
+    from dcgan_jax.run.log import RunLog  # TensorFlow takes seconds to load: only after all checks
 
     start = int(cluster.local(state.step))
     noise_key, sample_key = jax.random.split(random_key(config.seed))
     if attempt:
         noise_key = jax.random.fold_in(noise_key, attempt)
-    where = _where(jax.devices())
-
-    @functools.cache
-    def monitor():
-        return Monitor(store, held_out_images=config.held_out)
-
-    def draw():
-        return sample(cluster.local(state), sample_key)
-
     with contextlib.ExitStack() as stack:
-        log = None
-        if checkpoints:
-            log = stack.enter_context(RunLog(folder, config, start=start, images=len(store)))
-            say(
-                f"{len(store):,} images of {store.shape[1]}x{store.shape[2]}x{store.shape[3]} from {config.data}; "
-                f"{count_parameters(state.generator.params):,} + {count_parameters(state.discriminator.params):,} "
-                f"parameters on {where}"
-            )
-            if start:
-                say(f"resuming from step {start} of {folder.path}")
-            if start >= config.steps:
-                say(f"nothing left to do: the run is at step {start}; a larger --steps extends it")
-            log.reals(store.take(range(min(20, len(store)))))
-            if start == 0:
-                log.samples(0, draw())
-        if start >= config.steps:
-            return state
-        behind = stack.enter_context(Background())
-        record = _Record(log)
-        images = device_batches(store, config, start=start, sharding=cluster.shardings()[1])
-        pending, metrics, compiled, step = [], None, None, start
-        at_most, fixed = _dispatched(config), config.deterministic
-        while step < config.steps:
-            previous, count = metrics, _until_something_is_due(step, config, at_most)
-            if at_most > 1:
-                some = list(itertools.islice(images, count))
-                state, metrics = train_steps(state, some, noise_key, at_most=at_most, deterministic=fixed)
-            else:
-                state, metrics = train_step(state, next(images), noise_key, deterministic=fixed)
-            pending.append((range(step + 1, step + count + 1), metrics))
-            step += count
-            jax.block_until_ready(previous)  # one dispatch ahead of the device, so that a stop waits for one
-            if compiled is None:
-                jax.block_until_ready(metrics)
-                compiled, first = time.perf_counter(), step
-            stop = cluster.stop_announced() if cluster.joined() else signals.received
-            last = step == config.steps
-            line = last or step % config.log_every == 0
-            pictures = last or step % config.sample_every == 0 or step in _FIRST_PICTURES
-            evaluated = config.evaluates(step) and len(store) >= LEAST
-            saved = last or stop or evaluated or step % config.checkpoint_every == 0 or step % config.keep_every == 0
-            if line or pictures or saved:
-                behind.wait()
-                if last:
-                    jax.block_until_ready(metrics)
-                seconds = time.perf_counter() - compiled
-                rate = (step - first) * config.batch_size / seconds if step > first else None
-                quality = monitor()(cluster.local(state)) if log and evaluated else {}
-                behind.do(record, pending, line or evaluated, draw() if pictures else None, rate, quality)
-                pending = []
-            if saved:
-                behind.wait()  # a resumed run does not log the steps before its checkpoint again
-                copy = finite_copy(step, state)
-                if log and checkpoints:
-                    log.sync()
-                    log.timing(step, rate)
-                    checkpoints.save(step, copy, attempt, score(quality) if "kid" in quality else None)
-            if log:
-                log.advance(step)
-            if stop and not last:
-                if log:
-                    log.progress(step, draw())
-                message = f"stopped after step {step}, which is saved: the same command resumes from there"
-                raise Stopped(signals.received or signal.SIGTERM, message)
+        log = stack.enter_context(RunLog(folder, config, start=start, images=len(store))) if checkpoints else None
+        results = stack.enter_context(_Results(config, folder, store, checkpoints, log, signals, attempt, sample_key))
+        with signals.nothing_to_save():
+            results.begin(start, state, unlogged)
+        if start < config.steps:
+            state = _train(state, start, noise_key, config, store, results, signals)
         if checkpoints:
             checkpoints.wait()
-    if log:
-        for line in log.summary():
-            print(line)
-        write_report(folder, generator_params(cluster.local(state), num=1024))
-        values = record.last
-        print(
-            f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, "
-            f"{f'{rate:.1f} examples/sec ' if rate else ''}on {where}",
-            flush=True,
-        )
+    results.end(state)
     return state
+
+
+def _train(state, step, noise_key, config, store, results, signals):
+    from dcgan_jax.data.pipeline import device_batches
+
+    images = device_batches(store, config, start=step, sharding=cluster.shardings()[1])
+    metrics, at_most, compiling = None, _dispatched(config), signals.nothing_to_save()
+    while step < config.steps:
+        previous, count = metrics, steps_until_due(step, config, at_most)
+        with compiling:
+            state, metrics = _advanced(state, images, noise_key, count, at_most, config)
+            jax.block_until_ready(metrics if previous is None else previous)  # a stop waits for one dispatch
+        compiling = contextlib.nullcontext()
+        step += count
+        results.taken(range(step - count + 1, step + 1), metrics)
+        stop = cluster.stop_announced() if cluster.joined() else signals.received
+        results.after(step, state, stop)
+        if stop and step < config.steps:
+            results.stopped(step, state)
+            message = f"stopped after step {step}, which is saved: the same command resumes from there"
+            raise Stopped(signals.received or signal.SIGTERM, message)
+    return state
+
+
+def _advanced(state, images, key, count, at_most, config):
+    """The state after ``count`` more steps, and their metrics."""
+    if at_most > 1:
+        batches = list(itertools.islice(images, count))
+        return train_steps(state, batches, key, at_most=at_most, deterministic=config.deterministic)
+    return train_step(state, next(images), key, deterministic=config.deterministic)
 
 
 def _dispatched(config):
@@ -235,17 +192,6 @@ def _dispatched(config):
     if config.dispatch == "single" or (config.dispatch == "auto" and on_cpu):
         return 1
     return max(count for count in range(1, _AT_ONCE + 1) if config.log_every % count == 0)
-
-
-def _until_something_is_due(step, config, at_most):
-    """How many steps can be taken after ``step`` before something is to be written, at most ``at_most``."""
-
-    def due(end):
-        intervals = config.log_every, config.sample_every, config.checkpoint_every, config.keep_every
-        return end in _FIRST_PICTURES or config.evaluates(end) or any(end % interval == 0 for interval in intervals)
-
-    ends = range(step + 1, min(step + at_most, config.steps) + 1)
-    return next((end for end in ends if due(end)), ends[-1]) - step
 
 
 def finite_copy(step, state):
@@ -261,36 +207,172 @@ def finite_copy(step, state):
     return copy
 
 
-class _Record:
-    """Fetches the results of steps, and logs them.
+class _Results:
+    """What a run makes of its steps, in an order in which nothing is lost.
 
-    Attributes:
-      last: the newest metrics.
+    The results of the steps are checked, then the state is saved, then it is measured, and then the line of the log is
+    written. The checkpoint holds what the line needs: a run that was killed in between measures and logs at its next
+    start. Evaluations, pictures and the report are extras: when one fails, this is said, and the run goes on.
+
+    Args:
+      log: as ``checkpoints``, of the first process alone.
     """
 
-    def __init__(self, log):
-        self._log = log
-        self.last: dict[str, float] = {}
+    def __init__(self, config, folder, store, checkpoints, log, signals, attempt, sample_key):
+        self._config, self._folder, self._store, self._signals = config, folder, store, signals
+        self._checkpoints, self._log, self._attempt, self._key = checkpoints, log, attempt, sample_key
+        self._behind = Background()
+        self._pending, self._last = [], {}
+        self._where = _where(jax.devices())
+        self._first, self._compiled, self._rate = 0, 0.0, None
+        self._monitor = None
 
-    def __call__(self, pending, line, images, rate, quality):
+    def __enter__(self):
+        self._behind.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._behind.__exit__(*error)
+
+    def begin(self, start, state, unlogged):
+        """Say what is trained, and make what an interrupted run left undone after its last checkpoint.
+
+        Args:
+          unlogged: the metrics of the step ``start``, if the log has no line of them.
         """
+        if not self._log:
+            return
+        from dcgan_jax.run.log import say
+
+        config, store = self._config, self._store
+        say(
+            f"{len(store):,} images of {store.shape[1]}x{store.shape[2]}x{store.shape[3]} from {config.data}; "
+            f"{count_parameters(state.generator.params):,} + {count_parameters(state.discriminator.params):,} "
+            f"parameters on {self._where}"
+        )
+        if start:
+            say(f"resuming from step {start} of {self._folder.path}")
+        if start >= config.steps:
+            say(f"nothing left to do: the run is at step {start}; a larger --steps extends it")
+        with extra("samples/reals.png"):
+            self._log.reals(store.take(range(min(20, len(store)))))
+        self._last = unlogged
+        what = self._due(start)
+        missing = not self._folder.grid(start).exists() or not self._folder.progress.exists()
+        images = self._draw(state) if start == 0 or (what.pictures and missing) else None
+        self._record(start, state, what._replace(line=what.line and bool(unlogged)), images)
+
+    def taken(self, steps, metrics):
+        """Note the metrics of steps, which may still be computed."""
+        self._pending.append((steps, metrics))
+        if not self._compiled:
+            self._compiled, self._first = time.perf_counter(), steps[-1]
+
+    def after(self, step, state, stop):
+        """Do what is due after ``step``; save, if the run stops.
+
         Raises:
-          NonFiniteError: names the first step with a loss or gradient that is not finite.
+          NonFiniteError: names the first step with a loss or gradient that is not finite; or what in the state is not.
         """
+        what = self._due(step)
+        if any(what) or stop:
+            self._behind.wait()
+            if step == self._config.steps:
+                jax.block_until_ready(self._pending[-1][1])
+            seconds = time.perf_counter() - self._compiled
+            self._rate = (step - self._first) * self._config.batch_size / seconds if step > self._first else None
+            images = self._draw(state) if what.pictures else None
+            pending, self._pending = self._pending, []
+            if what.checkpoint or stop:
+                self._check(step, pending, images)
+                self._save(step, state)
+                if what.evaluation and self._checkpoints:
+                    self._checkpoints.wait()  # what is measured has been saved
+                    self._record(step, state, what, images)
+                else:
+                    self._behind.do(self._record, step, None, what, images)
+            else:
+                self._behind.do(self._check_and_record, step, pending, what, images)
+        if self._log:
+            self._log.advance(step)
+
+    def stopped(self, step, state):
+        """Show the newest samples."""
+        self._behind.wait()
+        if self._log:
+            with extra("progress.png"):
+                self._log.progress(step, self._draw(state))
+
+    def end(self, state):
+        """Say how the run ended, and write its report if there is none of this state."""
+        self._behind.wait()
+        if not self._log:
+            return
+        for line in self._log.summary():
+            print(line)
+        with extra("report.html"), self._signals.nothing_to_save():
+            if not self._folder.is_reported():
+                from dcgan_jax.run.report import write_report
+
+                write_report(self._folder, generator_params(cluster.local(state), num=1024))
+        if values := self._last:
+            print(
+                f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, "
+                f"{f'{self._rate:.1f} examples/sec ' if self._rate else ''}on {self._where}",
+                flush=True,
+            )
+
+    def _due(self, step):
+        return due(step, self._config, measurable=len(self._store) >= LEAST)
+
+    def _draw(self, state):
+        return sample(cluster.local(state), self._key)
+
+    def _check_and_record(self, step, pending, what, images):
+        self._check(step, pending, images)
+        self._record(step, None, what, images)
+
+    def _check(self, step, pending, images):
         for steps, metrics in jax.device_get(pending):
-            for i, step in enumerate(steps):
+            for i, taken in enumerate(steps):
                 values = {name: float(np.atleast_1d(value)[i]) for name, value in metrics.items()}
                 if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-                    raise NonFiniteError(step, bad)
-                self.last = values
-        if bad := [name for name, value in quality.items() if not math.isfinite(value)]:
-            raise NonFiniteError(step, bad)
+                    raise NonFiniteError(taken, bad)
+                self._last = values
         if images is not None and not np.isfinite(images).all():
             raise NonFiniteError(step, ["images of the generator"])
-        if self._log and line:
-            self._log.metrics(step, {**values, **quality}, rate)
-        if self._log and images is not None:
-            self._log.samples(step, images)
+
+    def _save(self, step, state):
+        copy = finite_copy(step, state)
+        if self._log and (checkpoints := self._checkpoints):
+            self._log.sync()
+            self._log.timing(step, self._rate)
+            checkpoints.save(step, copy, self._attempt, self._last)
+
+    def _record(self, step, state, what, images):
+        """Measure the state, if that is due, and write the line of the step and its pictures."""
+        if not self._log:
+            return
+        if what.line:
+            quality = self._measured(step, state) if what.evaluation else {}
+            self._log.metrics(step, {**self._last, **quality}, self._rate)
+        if images is not None:
+            with extra(f"samples/{self._folder.grid(step).name} or progress.png"):
+                self._log.samples(step, images)
+
+    def _measured(self, step, state):
+        quality = {}
+        with extra(f"the evaluation of step {step}"), self._signals.nothing_to_save():
+            if not self._folder.try_measuring(step):
+                raise RuntimeError("it has ended the run several times, and is left out")
+            try:
+                self._monitor = self._monitor or Monitor(self._store, held_out_images=self._config.held_out)
+                quality = self._monitor(cluster.local(state))
+            finally:  # only when the process ends in it, it stays
+                self._folder.measured()
+            if "kid" in quality:
+                self._checkpoints.scored(step, score(quality))
+        return quality
 
 
 def _check_room(config, folder, networks):

@@ -1,6 +1,11 @@
 """The errors that end a command, each with its exit code, and errors as text."""
 
+import contextlib
 import re
+import sys
+from collections.abc import Iterator
+
+from tqdm import tqdm
 
 
 class InputError(Exception):
@@ -34,6 +39,17 @@ class Stopped(BaseException):
     def __init__(self, signal: int, message: str):
         super().__init__(message)
         self.exit_code = 128 + signal
+
+
+@contextlib.contextmanager
+def extra(what: str) -> Iterator[None]:
+    """Say on stderr when the block fails, and go on: it makes ``what``, which a run can be without."""
+    try:
+        yield
+    except NonFiniteError:
+        raise
+    except Exception as error:
+        tqdm.write(printable(f"{what} could not be made, and the run goes on: {first_line(error)}"), file=sys.stderr)
 
 
 def first_line(error: BaseException) -> str:

@@ -4,8 +4,10 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
-_HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_AT_ONCE = {signal.SIGTERM, signal.SIGHUP}
+_HELD = {signal.SIGINT, *_AT_ONCE}
 
 
 class HeldSignals:
@@ -14,6 +16,8 @@ class HeldSignals:
     A separate thread does this: Python handles signals in the main thread, and not while that compiles. A
     signal that was ignored before still is. Outside the main thread, where Python handles no signals,
     nothing changes.
+
+    In ``nothing_to_save`` SIGTERM and SIGHUP end the process at once.
 
     Attributes:
       received: the number of the first signal, or None.
@@ -27,6 +31,7 @@ class HeldSignals:
         """
         self.received: int | None = None
         self._forward = forward
+        self._free = False
         self._release = contextlib.ExitStack()
 
     def __enter__(self):
@@ -51,11 +56,26 @@ class HeldSignals:
         self._release.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
         thread.start()
 
+    @contextlib.contextmanager
+    def nothing_to_save(self) -> Iterator[None]:
+        """Let SIGTERM and SIGHUP end the process at once: in the block, which may compile for long, all that the run
+        has is on the disk. Not Ctrl-C, which in a notebook must leave the variables, and not one of several processes.
+        """
+        self._free = not self._forward
+        try:
+            if self._free and self.received in _AT_ONCE:
+                _end_at_once(self.received)
+            yield
+        finally:
+            self._free = False
+
     def _watch(self, reader):
         while number := os.read(reader, 1):
             number = ord(number)
             if number not in _HELD:  # a handler of the script's own
                 continue
+            if self._free and number in _AT_ONCE:
+                _end_at_once(number)
             if self.received is None:
                 self.received = number
                 if self._forward:
@@ -64,6 +84,11 @@ class HeldSignals:
             elif number == signal.SIGINT:
                 _say("stopped at once: the same command resumes from the last checkpoint, if there is one")
                 os._exit(128 + number)
+
+
+def _end_at_once(number):
+    _say("stopped: nothing is lost, the same command goes on from here")
+    os._exit(128 + number)
 
 
 def _say(message):

@@ -53,8 +53,8 @@ def test_checkpoints_may_lie_under_names_that_are_not_utf_8(settings, tmp_path):
     state = create_state(settings)
     folder = RunFolder(tmp_path / os.fsdecode(b"caf\xe9") / "run")
     with Checkpoints(folder, settings, "name") as checkpoints:
-        checkpoints.save(5, state, 2)
-        saved, attempt = checkpoints.newest(create_state(dataclasses.replace(settings, seed=1)))
+        checkpoints.save(5, state, 2, {})
+        saved, attempt, _ = checkpoints.newest(create_state(dataclasses.replace(settings, seed=1)))
     assert equal(saved, state) and attempt == 2 and folder.complete_steps() == [5]
 
 

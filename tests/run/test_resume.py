@@ -98,7 +98,7 @@ def test_an_interrupted_run_is_bit_identical_to_one_that_never_stopped(whole, tm
 
     def interrupt(step, *_):
         if step == cut:
-            Held.take(signal.SIGTERM)
+            Held.take(signal.SIGINT)  # SIGTERM ends a first step at once
 
     with steps_that(monkeypatch, interrupt), pytest.raises(Stopped, match=f"after step {cut}, which is saved"):
         fit(config, tmp_path)
@@ -137,7 +137,7 @@ def test_how_steps_are_grouped_for_the_device_changes_nothing(whole, tmp_path, m
         return interrupt.pop(taken[-1][0], lambda *both: both)(state, metrics)
 
     def stop(*both):
-        Held.take(signal.SIGTERM)
+        Held.take(signal.SIGINT)  # SIGTERM ends a first step at once
         return both
 
     def diverge(state, metrics):
@@ -462,8 +462,8 @@ rm {tmp_path}/filler
     assert "1 images and grid.png" in rest and "resuming from step 6" in rest and "examples/sec" in rest
 
 
-@pytest.mark.parametrize("full", ["tensorboard", "samples"])
-def test_a_disk_full_of_something_else_is_named_with_the_room_needed(photos, tmp_path, mount, full):
+@pytest.mark.parametrize(("full", "steps"), [("tensorboard", 2000), ("samples", 12)])
+def test_a_disk_full_of_something_else_is_named_with_the_room_needed(photos, tmp_path, mount, full, steps):
     """The disk fills up between checkpoints: the log meets it first."""
     train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path} --data {photos} {' '.join(SMALL)} --checkpoint-every 100000"
     done = mount(f"""
@@ -471,8 +471,11 @@ def test_a_disk_full_of_something_else_is_named_with_the_room_needed(photos, tmp
 rm -r {tmp_path}/{full}; mkdir {tmp_path}/{full}
 mount -t tmpfs -o size=100k none {tmp_path}/{full}
 head -c 1000000 /dev/zero >{tmp_path}/{full}/filler || true
-rc=0; {train} --steps 2000 --keep-every 100000 2>&1 || rc=$?; echo "rc $rc"
+rc=0; {train} --steps {steps} --keep-every 100000 2>&1 || rc=$?; echo "rc $rc"
 """)
+    if full == "samples":  # which a run can be without
+        assert done.stdout.endswith("rc 0\n") and "step_000012.png or progress.png could not be made" in done.stdout
+        return
     *_, error, code = done.stdout.splitlines()
     assert code == "rc 2" and "Traceback" not in done.stdout, done.stdout + done.stderr
     said = rf"error: cannot write {tmp_path}/{full}.*: .*No space left on device \(0\.0 MiB free, at least 1 MiB needed: make room, and run the same command again\)"
@@ -585,7 +588,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, tmp_pat
     else:  # the damage lies in what sampling does not read
         assert equal(generator, generator_params(state)) and kind not in ("no manifest", "empty")
     assert equal(fit(config, workdir), state)
-    said = [line for line in capfd.readouterr().err.splitlines() if line.strip() and "img/s" not in line]
+    said = [line for line in capfd.readouterr().err.splitlines() if "the checkpoint" in line]
     assert len(said) == 1 and re.fullmatch(
         rf"the checkpoint of step 7 is damaged \(.+\) and was moved to {workdir}/damaged/7", said[0]
     )
@@ -696,7 +699,7 @@ def test_metrics_that_end_before_a_checkpoint_lead_back_to_where_both_are(whole,
     assert equal(fit(config, workdir), state) and logged(workdir) == logged(folder)
     said = capfd.readouterr()
     assert (
-        "step 7 is damaged (metrics.jsonl ends before it, at step 4)" in said.err and "resuming from step 3" in said.out
+        "step 7 is damaged (metrics.jsonl ends before it, at step 4)" in said.err and "resuming from step 6" in said.out
     )
 
 
@@ -742,6 +745,115 @@ def test_a_closed_terminal_saves(photos, tmp_path):
     wait_for(lambda: metrics_of(tmp_path)[-1]["step"] > after + 10, run)
     run.kill()
     assert "stopped after step" not in run.communicate()[0]
+
+
+# --- extras ---------------------------------------------------------------------------------------
+
+
+class NoMemory:
+    """In place of the monitor."""
+
+    def __init__(self, *_, **__):
+        raise MemoryError("no memory for features")
+
+
+def test_a_run_survives_what_it_can_be_without(whole, tmp_path, monkeypatch, capfd):
+    """Evaluations, the report and pictures: each failure is named, and the report is made at the next start."""
+    config, folder, state = whole
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Monitor", NoMemory)
+        patch.setattr("dcgan_jax.run.report.page", full)
+        patch.setattr("dcgan_jax.run.log.save_progress", full)
+        assert equal(fit(config, tmp_path), state)
+    said = capfd.readouterr().err
+    for what in ("the evaluation of step 6", "samples/step_000006.png or progress.png", "report.html"):
+        assert re.search(rf"{what} could not be made, and the run goes on: .+$", said, re.MULTILINE), what
+    assert saved_steps(tmp_path) == [3, 6, 7] and not (tmp_path / "report.html").exists()
+    losses = [{name: value for name, value in line.items() if name in ours} for line, ours in
+              zip(metrics_of(folder), metrics_of(tmp_path), strict=True)]  # fmt: skip
+    assert losses == metrics_of(tmp_path) and not any("kid" in line for line in losses)
+    assert int(restore(tmp_path).step) == 7  # the newest, for none was measured
+    fit(config, tmp_path)
+    assert (tmp_path / "report.html").exists() and (tmp_path / "progress.png").exists()
+
+
+def ends_in(what, workdir, config, *, times=1):
+    """Start a process that trains and ends, as by kill -9, in the evaluation of step 6 or in the report."""
+    code = f"""
+import os
+from dcgan_jax import fit
+from dcgan_jax.config import Config
+from dcgan_jax.run import loop, report
+class Monitor(loop.Monitor):
+    def __call__(self, state):
+        if int(state.step) == 6:
+            os._exit(9)
+        return super().__call__(state)
+if {what!r} == "evaluation":
+    loop.Monitor = Monitor
+else:
+    report.page = lambda *_: os._exit(9)
+fit({config!r}, {str(workdir)!r})
+"""
+    for _ in range(times):
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+
+
+def test_a_run_killed_between_saving_and_measuring_measures_at_its_next_start(whole, tmp_path):
+    config, folder, state = whole
+    ends_in("evaluation", tmp_path, config)
+    assert saved_steps(tmp_path) == [3, 6] and [line["step"] for line in metrics_of(tmp_path)] == [2, 3, 4]
+    assert equal(fit(config, tmp_path), state)
+    assert logged(tmp_path) == logged(folder)
+    assert int(restore(tmp_path).step) == int(restore(folder).step)
+    assert not (tmp_path / "measuring.json").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_always_ends_the_process_is_left_out(whole, tmp_path, capfd):
+    config, folder, state = whole
+    ends_in("evaluation", tmp_path, config, times=3)
+    assert equal(fit(config, tmp_path), state)
+    assert "the evaluation of step 6 could not be made, and the run goes on: it has" in capfd.readouterr().err
+    assert ["kid" in line for line in metrics_of(tmp_path) if line["step"] in (3, 6, 7)] == [True, False, True]
+
+
+@pytest.mark.slow
+def test_a_report_that_a_kill_prevented_is_written_at_the_next_start(whole, tmp_path):
+    config, _, state = whole
+    ends_in("report", tmp_path, config)
+    assert saved_steps(tmp_path)[-1] == 7 and not (tmp_path / "report.html").exists()
+    assert equal(fit(config, tmp_path), state) and (tmp_path / "report.html").exists()
+    written = (tmp_path / "report.html").stat().st_mtime_ns
+    fit(config, tmp_path)
+    assert (tmp_path / "report.html").stat().st_mtime_ns == written
+
+
+BLOCKED = """
+def block(*_, **__):
+    open(sys.argv[sys.argv.index("--workdir") + 1] + "/blocked", "w").close()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("where", ["train_step", "loop.Monitor"])
+def test_sigterm_ends_a_run_at_once_while_it_has_nothing_to_save(photos, tmp_path, where):
+    """While the first step is compiled, and while what is saved is measured."""
+    arguments = ["--steps", 12, "--evaluate-every", 24]
+    run = start(tmp_path, photos, *arguments, patch=f"{BLOCKED}\n{where} = block")
+    wait_for((tmp_path / "blocked").exists, run)
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate(timeout=180)[0]
+    assert run.returncode == 143 and "stopped: nothing is lost" in said, said
+    assert saved_steps(tmp_path) == ([] if where == "train_step" else [3, 6])
+    again = start(tmp_path, photos, *arguments)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0 and ("resuming from step 6" in said) == (where == "loop.Monitor"), said
+    assert ["kid" in line for line in metrics_of(tmp_path) if line["step"] in (6, 12)] == [True, True]
 
 
 # --- divergence -----------------------------------------------------------------------------------
