@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dcgan_jax.run.evaluation import Evaluation, evaluate
     from dcgan_jax.run.loop import fit
     from dcgan_jax.run.report import report
+    from dcgan_jax.system.cache import cache_compilations
     from dcgan_jax.system.errors import InputError, Stopped
     from dcgan_jax.views.grid import show
 
@@ -82,6 +83,7 @@ _ROOMS = {
     "run.evaluation": "Evaluation evaluate",
     "run.loop": "fit",
     "run.report": "report",
+    "system.cache": "cache_compilations",
     "system.errors": "InputError Stopped",
     "views.grid": "show",
 }
