@@ -59,12 +59,14 @@ def replacing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
             try:
                 yield file
                 file.flush()
-                if mode is not None:
+                if mode is not None and hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), mode)
                 if synced:
                     os.fsync(file.fileno())
+                _let_go(file)
                 partial.replace(path)
             except BaseException:
+                _let_go(file)
                 partial.unlink(missing_ok=True)
                 raise
         if synced:
@@ -118,6 +120,12 @@ def new_folder(path: Path) -> Iterator[Path]:
             error.filename = str(path / Path(error.filename).relative_to(partial))
         raise
     sync(path.parent)
+
+
+def _let_go(file: BinaryIO) -> None:
+    """Close a file where an open one can be neither renamed nor deleted."""
+    if os.name == "nt":
+        file.close()
 
 
 def _unique(path: Path) -> Path:
@@ -207,7 +215,9 @@ def read_text(path: Path, *, most: int = 256 << 20) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file, or the names in a folder, to the disk."""
+    """Have the system write a file, or the names in a folder, to the disk. Windows has no such call for them."""
+    if os.name == "nt":
+        return
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -279,8 +289,8 @@ def _remedy(number: int | None, place: Path) -> str:
     again = "run the same command again"
     if number != errno.ENOSPC:
         return _REMEDIES.get(number or 0, f"fix this and {again}")
-    facts, free = os.statvfs(_nearest(place)), _free(place)
-    if facts.f_files and not facts.f_favail:
+    facts, free = os.statvfs(_nearest(place)) if hasattr(os, "statvfs") else None, _free(place)
+    if facts and facts.f_files and not facts.f_favail:
         return f"there can be no more files on this disk, whatever their size: delete some, and {again}"
     if free < 64 << 20:
         return f"{mib(free)} free: make room, and {again}"

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
-_AT_ONCE = {signal.SIGTERM, signal.SIGHUP}
+_AT_ONCE = {signal.SIGTERM} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else set())  # Windows has no SIGHUP
 _HELD = {signal.SIGINT, *_AT_ONCE}
 
 
@@ -44,16 +45,16 @@ class HeldSignals:
         """Take the signals, until the block ends."""
         if threading.current_thread() is not threading.main_thread():
             return
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
+        reader, writer = socket.socketpair()  # which, unlike a pipe, need not block on any system
+        writer.setblocking(False)
         thread = threading.Thread(target=self._watch, args=(reader,), name="signals")
-        self._release.callback(os.close, reader)
+        self._release.callback(reader.close)
         self._release.callback(thread.join)
-        self._release.callback(os.close, writer)  # ends the thread
+        self._release.callback(writer.close)  # ends the thread
         for number in _HELD - ({signal.SIGTERM} if self._forward else set()):
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._release.callback(signal.signal, number, signal.signal(number, lambda *_: None))
-        self._release.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
+        self._release.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False))
         thread.start()
 
     @contextlib.contextmanager
@@ -70,7 +71,7 @@ class HeldSignals:
             self._free = False
 
     def _watch(self, reader):
-        while number := os.read(reader, 1):
+        while number := reader.recv(1):
             number = ord(number)
             if number not in _HELD:  # a handler of the script's own
                 continue
