@@ -17,6 +17,7 @@ IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = (
     "data",
     "device_data",
+    "input",
     "steps",
     "sample_every",
     "evaluate_every",
@@ -159,6 +160,9 @@ class Config:
     """On GPUs: the same bits at every run, and possibly slower. CPUs always compute the same."""
     device_data: bool = False
     """Keep all images on the device, where batches are then taken: for GPUs, and sets that fit into their memory."""
+    input: Literal["auto", "tf", "numpy"] = "auto"
+    """What reads the images while it trains: tf.data, or NumPy in two threads; the batches are the same. auto is tf if
+    TensorFlow is installed."""
     dispatch: Literal["auto", "single", "several"] = "auto"
     """Steps that are sent to the device at once: one, or several, at most 25, as many as divide log_every. Several pay
     where a step is short. A stop waits for two such groups. auto is single on CPUs, else several."""

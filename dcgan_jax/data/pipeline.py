@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step), with tf.data, or threads where TensorFlow is not installed.
+"""Batches as a pure function of (seed, step), with tf.data, or with NumPy in threads, which needs no TensorFlow.
 
 The images are read in the order of one endless stream: a permutation of the whole set, then a new
 one, and so on. Batch ``step`` is the part [step·B, (step + 1)·B) of it. So every image appears
@@ -12,7 +12,7 @@ import importlib.util
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import numpy as np
@@ -38,6 +38,18 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
     epochs, offsets = np.divmod(position, count)
     parts = [_permutation(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)]
     return np.concatenate(parts)
+
+
+def feeder(config: Config) -> Literal["tf", "numpy"]:
+    """What reads the images: ``config.input``, or for ``auto`` what there is.
+
+    Raises:
+      InputError: ``config`` asks for tf, and TensorFlow is not installed.
+    """
+    there = importlib.util.find_spec("tensorflow") is not None
+    if config.input == "tf" and not there:
+        raise InputError("--input tf needs TensorFlow: python -m pip install tensorflow, or --input auto")
+    return config.input if config.input != "auto" else "tf" if there else "numpy"
 
 
 def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":
@@ -96,7 +108,7 @@ def device_batches(
     parts = {"part": jax.process_index(), "parts": jax.process_count()} if sharding else {}
     if config.device_data:
         yield from _resident_batches(store, config, start, sharding, **parts)
-    if importlib.util.find_spec("tensorflow"):
+    if feeder(config) == "tf":
         source = _read(iter(batches(store, config, start=start, **parts).as_numpy_iterator()), store)
     else:
         source = threaded_batches(store, config, start=start, **parts)

@@ -33,7 +33,7 @@ from dcgan_jax.data.depth import Values, notices
 from dcgan_jax.data.listing import is_drawn
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
-from dcgan_jax.system.files import locked, need_room, open_regular, parse_json, read_bytes, write_text, writing
+from dcgan_jax.system.files import locked, need_room, open_regular, parse_json, read_bytes, reading, write_text, writing
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.schema import checked
 
@@ -130,7 +130,7 @@ class Store:
         indices = np.asarray(indices)
         batch = np.empty((len(indices), *self.shape[1:]), np.uint8)
         size = batch[:1].nbytes
-        with self._lock:
+        with self._lock, reading(self.path):
             for image, index in zip(batch, indices, strict=True):
                 self._file.seek(int(index) * size)
                 if self._file.readinto(memoryview(image)) != size:  # pyright: ignore[reportArgumentType]

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ def inception(file: Path) -> FeatureSet:
     """What the graph ``classify_image_graph_def.pb`` of Heusel et al. 2017 says of images: (N, 2048).
 
     Raises:
-      InputError: the file cannot be read, or is no graph with these tensors.
+      InputError: TensorFlow is not installed, or the file cannot be read, or is no graph with these tensors.
     """
+    if not importlib.util.find_spec("tensorflow"):
+        raise InputError("--inception needs TensorFlow: python -m pip install tensorflow, or leave it out")
     file = user_path(file)
     with reading(file):
         content = read_bytes(file, most=1 << 30)

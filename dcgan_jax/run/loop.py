@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from dcgan_jax.config import Config
+from dcgan_jax.data.pipeline import device_batches, feeder
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.store import Store, prepare
 from dcgan_jax.gan.average import generator_params
@@ -77,6 +78,7 @@ def fit(
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     check_kinds(config, **networks)
     check_temporary()
+    feeder(config)  # or none
     folder = RunFolder(workdir)
     _check_devices(config)
     cache_compilations()
@@ -136,7 +138,7 @@ def _newest(config, folder, checkpoints, networks, images):
 
 
 def _train_from(state, attempt, unlogged, config, folder, store, checkpoints, signals):
-    from dcgan_jax.run.log import RunLog  # TensorFlow takes seconds to load: only after all checks
+    from dcgan_jax.run.log import RunLog  # matplotlib takes a while to load: only after all checks
 
     start = int(cluster.local(state.step))
     noise_key, sample_key = jax.random.split(random_key(config.seed))
@@ -156,8 +158,6 @@ def _train_from(state, attempt, unlogged, config, folder, store, checkpoints, si
 
 
 def _train(state, step, noise_key, config, store, results, signals):
-    from dcgan_jax.data.pipeline import device_batches
-
     images = device_batches(store, config, start=step, sharding=cluster.shardings()[1])
     metrics, at_most, compiling = None, _dispatched(config), signals.nothing_to_save()
     while step < config.steps:

@@ -1,5 +1,9 @@
 """Batches follow from the seed and the step."""
 
+import importlib.util
+import os
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +14,8 @@ from dcgan_jax.data.pipeline import batch_indices, batches, device_batches, thre
 from dcgan_jax.data.split import held_out
 from dcgan_jax.run.loop import fit
 from dcgan_jax.system.errors import InputError
+
+with_tensorflow = pytest.mark.skipif(not importlib.util.find_spec("tensorflow"), reason="TensorFlow is not installed")
 
 
 def test_every_image_once_in_each_epoch_and_batches_follow_from_seed_and_step():
@@ -22,11 +28,13 @@ def test_every_image_once_in_each_epoch_and_batches_follow_from_seed_and_step():
     assert not np.array_equal(batch_indices(7, count=count, batch_size=size, seed=2), stream[28:32])
 
 
+@with_tensorflow
 def test_no_thread_of_the_pipeline_holds_up_the_end(photos, tmp_path):
     """Autotuning's does, until it looks up again: ever more seldom, at last once a minute."""
     assert batches(prepared(photos, tmp_path), Config(batch_size=4)).options().autotune.enabled is False
 
 
+@with_tensorflow
 @pytest.mark.parametrize("device_data", [False, True])
 def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data):
     made, config = prepared(photos, tmp_path), Config(batch_size=5, seed=3, device_data=device_data)
@@ -42,6 +50,7 @@ def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data
         np.testing.assert_array_equal(batch, whole[step])
 
 
+@with_tensorflow
 def test_the_batches_are_the_same_without_tensorflow(photos, tmp_path):
     made, config = prepared(photos, tmp_path), Config(batch_size=6, seed=3)
     for options in ({}, {"start": 5}, {"part": 1, "parts": 3}):
@@ -51,6 +60,7 @@ def test_the_batches_are_the_same_without_tensorflow(photos, tmp_path):
         ours.close()
 
 
+@with_tensorflow
 def test_each_process_reads_only_its_part_of_a_batch(photos, tmp_path, monkeypatch):
     made, read = prepared(photos, tmp_path), []
     take = type(made).take
@@ -84,6 +94,18 @@ class Numbered:
 
     def take(self, indices):
         return np.asarray(indices, "<u4").view(np.uint8).reshape(-1, 2, 2, 1)
+
+
+@pytest.mark.parametrize("input", [pytest.param("tf", marks=with_tensorflow), "numpy"])
+def test_images_that_cannot_be_read_any_more_end_in_one_line(photos, tmp_path, input):
+    """A file that answers like a broken disk takes the place of the images."""
+    made = prepared(photos, tmp_path)
+    opened = {os.path.realpath(link): int(link.name) for link in Path("/proc/self/fd").iterdir()}
+    with open("/proc/self/mem", "rb") as broken:
+        os.dup2(broken.fileno(), opened[os.path.realpath(made.path / "images.u8")])
+    with pytest.raises(InputError, match=r"cannot .*read.* Input/output error .*run the same command again") as error:
+        next(device_batches(made, Config(batch_size=4, input=input)))
+    assert "\n" not in str(error.value)
 
 
 def test_images_that_do_not_fit_on_the_device_are_refused(photos, tmp_path, monkeypatch):

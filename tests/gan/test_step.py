@@ -72,8 +72,8 @@ OF_NETWORKS_AND_STEP = {
     "beta1": 0.9, "clip_norm": 1.0,
 }  # fmt: skip
 OF_RUNS_AND_IMAGES = set(
-    "recipe data steps background resize range deterministic device_data dispatch log_every sample_every evaluate_every "
-    "held_out checkpoint_every keep_newest keep_every retries".split()
+    "recipe data steps background resize range deterministic device_data input dispatch log_every sample_every "
+    "evaluate_every held_out checkpoint_every keep_newest keep_every retries".split()
 )
 
 
