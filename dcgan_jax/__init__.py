@@ -48,6 +48,7 @@ __all__ = [
     "InputError",
     "Objective",
     "Stopped",
+    "cache_compilations",
     "create_state",
     "decode",
     "evaluate",
