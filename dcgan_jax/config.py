@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import importlib
 import json
 import math
+import re
 import typing
 from pathlib import Path
 from typing import Literal
 
-from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text
 
 _Class = typing.TypeVar("_Class")
@@ -29,6 +31,8 @@ MAY_CHANGE = (
 """Fields that may differ when a run resumes: no step's result depends on them, unless the run diverges.
 
 The images that ``data`` names are compared by content, not by path."""
+OWN = ("generator", "discriminator", "objective")
+"""Fields that may name something of the user's own."""
 _POSITIVE = (
     "batch_size",
     "width",
@@ -141,6 +145,13 @@ class Config:
     """BatchNorm in the discriminator's first block too, as in the chapter's code (the paper has none)."""
     batchnorm_scale_mean: float = 1.0
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
+    generator: str = ""
+    """A network of your own in place of the built-in one, as package.module:Name: a Flax module, or its class, of which
+    each field with the name of a setting gets its value."""
+    discriminator: str = ""
+    """Likewise."""
+    objective: str = ""
+    """Losses of your own in place of those of loss, likewise: an Objective."""
     ema_half_life: float = 8192.0
     """Half-life, in images, of the running average of the generator's weights that samples are drawn from, at most
     0.05 of the images seen; 0 for the newest weights."""
@@ -215,11 +226,6 @@ class Config:
             raise InputError(
                 f"beta2_final {self.beta2_final} makes beta2 negative: give at most {1 / (1 - self.beta2):g}"
             )
-        if self.discriminator_norm == "batch" and self.penalty != "none":
-            raise InputError(
-                f"penalty {self.penalty} needs --discriminator-norm none or spectral: with BatchNorm each logit "
-                "depends on all images of the batch, so that none has a gradient of its own"
-            )
         if self.discriminator_norm != "batch" and self.first_batchnorm:
             raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
         if not 0 <= self.leaky_slope <= 1:
@@ -230,6 +236,9 @@ class Config:
             raise InputError(f"batchnorm_scale_mean {self.batchnorm_scale_mean} must be finite")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+        for name in OWN:
+            if (value := getattr(self, name)) and not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
+                raise InputError(f"{name} {value!r} must be of the form package.module:Name")
         if not self.data:
             raise InputError("data is empty: give sprites, pokemon, tfds:NAME, or a folder or .zip of images")
 
@@ -238,6 +247,23 @@ class Config:
         the end."""
         seen, every = step * self.batch_size, self.evaluate_every
         return every > 0 and seen >= every and (step == self.steps or seen % every < self.batch_size)
+
+    def imported(self, name: str) -> typing.Any:
+        """What ``generator``, ``discriminator`` or ``objective`` names; None for the built-in.
+
+        Raises:
+          InputError: there is no such module, or nothing of this name in it.
+        """
+        if not (value := getattr(self, name)):
+            return None
+        module, _, attribute = value.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                f"{name} {value} cannot be imported ({first_line(error)}): add the folder of {module.split('.')[0]} to "
+                f"PYTHONPATH, or in a script give {name}= the object itself"
+            ) from error
 
     def to_json(self) -> str:
         """Write the settings as the text of a ``config.json``."""

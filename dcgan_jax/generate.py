@@ -80,7 +80,7 @@ def _write(out: Path, params: "GeneratorParams", num: int, origin: dict, done: i
     from dcgan_jax.system.xla import random_key
     from dcgan_jax.views.grid import grid, save_png, square_columns
 
-    columns = square_columns(num, params.generator.image_size)
+    columns = square_columns(num, params.image_shape[0])
     key, shown, first = random_key(origin["seed"]), min(num, columns**2), []
     write_text(out / _UNFINISHED, json.dumps({**origin, "done": done}))
     for start in progress(range(0, num, _PIECE), "pictures", total=num, size=_PIECE):

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dcgan_jax.config import Config, check_image_size
+from dcgan_jax.config import OWN, Config, check_image_size
 from dcgan_jax.gan import conv
-from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.errors import InputError, first_line
 
 BATCHNORM_EPSILON = 1e-5
 _kernel_init = nn.initializers.normal(0.02)
@@ -38,12 +38,26 @@ class Latent:
 
 
 def build(network: type[nn.Module], config: Config) -> Any:
-    """Make the network, ``Generator`` or ``Discriminator``, that ``config`` describes."""
-    names = {field.name for field in dataclasses.fields(config)} & {field.name for field in dataclasses.fields(network)}
+    """Make the network, such as ``Generator``, that ``config`` describes: fields of the same name get its values.
+
+    The fields ``dtype`` and ``activations`` get the type of matrix products and that of feature maps.
+
+    Raises:
+      InputError: the network has other fields without a default.
+    """
+    fields = {field.name for field in dataclasses.fields(network)}
+    names = {field.name for field in dataclasses.fields(config)} & fields - set(OWN)
     dtype = jnp.bfloat16 if config.precision == "bf16" else jnp.float32
     # Elementwise bf16 is slow on CPUs, and halves the memory traffic of everything else.
     activations = jnp.float32 if jax.default_backend() == "cpu" else dtype
-    return network(dtype=dtype, activations=activations, **{name: getattr(config, name) for name in names})
+    types = {name: value for name, value in (("dtype", dtype), ("activations", activations)) if name in fields}
+    try:
+        return network(**types, **{name: getattr(config, name) for name in names})
+    except TypeError as error:
+        raise InputError(
+            f"{network.__name__} cannot be made from the settings of a run ({first_line(error)}): give its other "
+            "fields defaults, or name a module that has been made"
+        ) from error
 
 
 def apply(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import OWN, Config
 from dcgan_jax.gan.augment import probability
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, apply, build
 from dcgan_jax.gan.objectives import OBJECTIVES, Objective, Penalty
@@ -142,6 +144,11 @@ class GeneratorParams(struct.PyTreeNode):
         """The images of z, in inference mode: no image depends on the others."""
         return apply(self.generator, self.params, self.batch_stats, z, train=False)[0]
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of the images."""
+        return jax.eval_shape(self, jax.ShapeDtypeStruct((1, self.latent.dim), jnp.float32)).shape[1:]
+
     def __repr__(self):
         name = type(self.generator).__name__
         return f"GeneratorParams({name}, {count_parameters(self.params):,} parameters, {self.latent}, step={self.step})"
@@ -170,10 +177,34 @@ def check_kinds(config, *, images=None, generator=None, discriminator=None, obje
     if images is not None and (type(images) is not int or images < 0):
         raise InputError(f"images {images!r} must be how many images there are, or None")
     for name, module in (("generator", generator), ("discriminator", discriminator)):
-        if module is not None and not isinstance(module, nn.Module):
+        if module is not None and not isinstance(module, nn.Module | str):
             raise InputError(f"the {name} must be a Flax module, such as Mine(), not {repr(module)[:40]}")
-    if objective is not None and not isinstance(objective, Objective):
+    if objective is not None and not isinstance(objective, Objective | str):
         raise InputError(f"the objective must be an Objective, not {repr(objective)[:40]}")
+
+
+def with_names(config: Config, networks: dict[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """Move those ``networks`` (also an objective) that are names into the configuration, where a run stores them."""
+    names = {kind: given for kind, given in networks.items() if isinstance(given, str)}
+    return dataclasses.replace(config, **names), {kind: x for kind, x in networks.items() if kind not in names}
+
+
+def _named(config: Config, kind: str) -> Any:
+    """What the configuration names as its ``kind``, made from its settings if it is a class; None for the built-in.
+
+    Raises:
+      InputError: it cannot be imported, or is something else.
+    """
+    there = config.imported(kind)
+    if kind == "objective":
+        wanted, fits = "an Objective", isinstance(there, Objective)
+    elif isinstance(there, type) and issubclass(there, nn.Module):
+        return build(there, config)
+    else:
+        wanted, fits = "a Flax module or its class", isinstance(there, nn.Module)
+    if there is not None and not fits:
+        raise InputError(f"{kind} {getattr(config, kind)} must be {wanted}, not {repr(there)[:40]}")
+    return there
 
 
 @usual_numbers()
@@ -181,9 +212,9 @@ def create_state(
     config: Config,
     *,
     images: int | None = None,
-    generator: nn.Module | None = None,
-    discriminator: nn.Module | None = None,
-    objective: Objective | None = None,
+    generator: nn.Module | str | None = None,
+    discriminator: nn.Module | str | None = None,
+    objective: Objective | str | None = None,
 ) -> GANState:
     """The state at step 0: a pure function of its arguments, the configuration's seed included.
 
@@ -191,16 +222,20 @@ def create_state(
       config: the run.
       images: how many there are to train on, for ``augment="auto"``, which is off without it.
       generator: a network of your own in place of ``Generator``: ``generator(z, train=True)``, z
-        (B, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1].
+        (B, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1]. Or its name, as in ``config``.
       discriminator: one in place of ``Discriminator``: ``discriminator(images, train=True)`` -> one logit
         per image, of any shape. If its attribute ``homogeneous`` is true, a penalty costs less: see
         ``squared_gradient``.
       objective: losses of your own, in place of ``config.loss``.
 
     Raises:
-      InputError: an argument has the wrong type.
+      InputError: an argument has the wrong type, a network's output the wrong shape, a name cannot be imported, or
+        the discriminator has BatchNorm, with which it cannot be penalised.
     """
-    check_kinds(config, images=images, generator=generator, discriminator=discriminator, objective=objective)
+    networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
+    check_kinds(config, images=images, **networks)
+    config, networks = with_names(config, networks)
+    own = {kind: networks.get(kind) or _named(config, kind) for kind in OWN}
     p = probability(config.augment, images)
     gamma = config.gamma or config.image_size / config.batch_size
     start = Hyperparameters(
@@ -216,13 +251,13 @@ def create_state(
         beta2=1 - (1 - config.beta2) * config.beta2_final,
         gamma=gamma * config.gamma_final,
     )
-    return _create(
+    state = _create(
         random_key(config.seed),
         jax.tree.map(np.float32, Annealing(start, end, config.anneal_images)),
-        generator=generator or build(Generator, config),
-        discriminator=discriminator or build(Discriminator, config),
+        generator=own["generator"] or build(Generator, config),
+        discriminator=own["discriminator"] or build(Discriminator, config),
         latent=Latent(config.latent_dim, config.latent),
-        objective=objective or OBJECTIVES[config.loss],
+        objective=own["objective"] or OBJECTIVES[config.loss],
         penalty=Penalty(config.penalty in ("r1", "both"), config.penalty in ("r2", "both"), config.penalty_every),
         augments=p > 0,
         flips=config.flip,
@@ -231,6 +266,14 @@ def create_state(
         ema_half_life=config.ema_half_life,
         optimizer=Adam(config.beta1, config.clip_norm),
     )
+    statistics = {path[-1] for path in flatten_dict(state.discriminator.batch_stats)}
+    if config.penalty != "none" and statistics & {"mean", "var"}:  # spectral norm has others
+        raise InputError(
+            f"penalty {config.penalty} needs a discriminator without BatchNorm: --discriminator-norm none or spectral, "
+            "or one of your own; with BatchNorm each logit depends on all images of the batch, so that none has a "
+            "gradient of its own"
+        )
+    return state
 
 
 # The seed and what is annealed are arrays here and in the state: new values need no new compilation.
@@ -243,11 +286,16 @@ def create_state(
 )
 def _create(key, annealing, *, generator, discriminator, latent, image_shape, optimizer, **constants):
     def network(module, key, x):
-        variables = module.init(key, x, train=False)
+        output, variables = module.init_with_output(key, x, train=False)
         moments = optimizer(learning_rate=0.0, beta2=0.0).init(variables["params"])
-        return TrainState(variables["params"], variables.get("batch_stats", {}), moments, module, optimizer)
+        network = TrainState(variables["params"], variables.get("batch_stats", {}), moments, module, optimizer)
+        return network, output.shape
 
     keys = jax.random.split(key)
-    G = network(generator, keys[0], jnp.zeros((1, latent.dim)))
-    D = network(discriminator, keys[1], jnp.zeros((1, *image_shape)))
+    G, drawn = network(generator, keys[0], jnp.zeros((1, latent.dim)))
+    if drawn != (1, *image_shape):
+        raise InputError(f"the generator's images of one z are of the shape {drawn}, not {(1, *image_shape)}")
+    D, logits = network(discriminator, keys[1], jnp.zeros((1, *image_shape)))
+    if math.prod(logits) != 1:
+        raise InputError(f"the discriminator's logits of one image are of the shape {logits}: it must give one")
     return GANState(jnp.int32(0), G, D, G.params, annealing, latent=latent, image_shape=image_shape, **constants)

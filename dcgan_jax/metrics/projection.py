@@ -48,9 +48,9 @@ def project_images(
     check_key(key)
     params = as_params(params)
     z = jax.vmap(lambda i: params.latent.draw(jax.random.fold_in(key, i), starts))(jnp.arange(len(images)))
-    drawn = jax.eval_shape(lambda: params(z[:1, 0])).shape[1:]
-    if images.shape[1:] != drawn:
-        raise InputError(f"images must be of the shape (N, {', '.join(map(str, drawn))}), not {images.shape}")
+    if images.shape[1:] != params.image_shape:
+        shape = ", ".join(map(str, params.image_shape))
+        raise InputError(f"images must be of the shape (N, {shape}), not {images.shape}")
     wanted = (images, features_of_floats(images), jnp.float32(feature_weight))
     rate, moments = optax.cosine_decay_schedule(_RATE, steps), _ADAM.init(z)
     for i in progress(range(steps), "looking for z", total=steps, unit="step"):

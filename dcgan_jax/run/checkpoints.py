@@ -27,6 +27,7 @@ from jax.flatten_util import ravel_pytree
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.networks import Generator
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
 from dcgan_jax.run.folder import Manifest, RunFolder, thinned
@@ -278,7 +279,7 @@ Step = int | Literal["best", "newest"]
 
 @usual_numbers()
 def restore(
-    workdir: str | Path, step: Step = "best", *, ema: bool = True, generator: nn.Module | None = None
+    workdir: str | Path, step: Step = "best", *, ema: bool = True, generator: nn.Module | str | None = None
 ) -> GeneratorParams:
     """Read the generator of a run, ready for ``sample``, onto this process's first device.
 
@@ -289,7 +290,7 @@ def restore(
         was evaluated. If it is not the newest, this is said on stderr, and so is a damaged one that is passed over.
       ema: the running average of the weights, with BatchNorm's statistics computed for it from 16,384 latents. The
         cache folder keeps them: the second time is faster. False restores the weights of that step.
-      generator: the network of your own that was given to ``fit``, if one was.
+      generator: the network of your own that was given to ``fit``, if it was not its name: that is stored.
 
     Raises:
       InputError: ``workdir`` is not a run, the checkpoint does not exist or is damaged, or an argument has the wrong
@@ -310,7 +311,7 @@ def restore(
     raw = generator_params(state, ema=False)
     if not ema:
         return raw
-    if generator is not None:  # whose code may have changed
+    if type(raw.generator) is not Generator:  # the user's own, whose code may have changed
         return generator_params(state)
     name = hashlib.sha256(json.dumps(dataclasses.asdict(about), sort_keys=True).encode()).hexdigest()[:32]
     _, unravel = ravel_pytree(raw.batch_stats)
@@ -340,16 +341,16 @@ def restore_state(
     workdir: str | Path,
     step: Step = "newest",
     *,
-    generator: nn.Module | None = None,
-    discriminator: nn.Module | None = None,
-    objective: Objective | None = None,
+    generator: nn.Module | str | None = None,
+    discriminator: nn.Module | str | None = None,
+    objective: Objective | str | None = None,
 ) -> GANState:
     """Read the whole state of a run: both networks, their optimizers and statistics, and the number of steps.
 
     Args:
       workdir: as for ``restore``, like ``step``.
       step: as for ``restore``; here the newest by default.
-      generator: the network of your own that was given to ``fit``, if one was.
+      generator: the network of your own that was given to ``fit``, if it was not its name: that is stored.
       discriminator: likewise.
       objective: likewise; the state trains on with it.
 
@@ -379,6 +380,8 @@ def _restored(workdir, step, parts, networks):
         if wanted_steps[0] not in steps:
             there = ", ".join(map(str, reversed(steps)))
             raise InputError(f"{folder.path} has no checkpoint of step {step}, only {there}")
+        if "discriminator" not in parts:  # what only training needs need not be importable
+            config = dataclasses.replace(config, discriminator="", objective="", penalty="none")
         images = (folder.images_then() or {}).get("count")
         start = functools.partial(create_state, config, images=images, **networks)
         state = state or jax.eval_shape(start)

@@ -120,7 +120,7 @@ def evaluate_classes(
     features: Literal["cifar", "imagenet"] = "cifar",
     ema: bool = True,
     seed: int = 0,
-    generator: nn.Module | None = None,
+    generator: nn.Module | str | None = None,
 ) -> Classes:
     """Measure which class a run draws well, and how often, as ``python -m dcgan_jax.evaluate --classes`` does.
 

@@ -252,7 +252,7 @@ def evaluate(
     inception: str | Path | None = None,
     ema: bool = True,
     seed: int = 0,
-    generator: nn.Module | None = None,
+    generator: nn.Module | str | None = None,
 ) -> Evaluation:
     """Measure how good the samples of one checkpoint are, as ``python -m dcgan_jax.evaluate`` does.
 
@@ -267,7 +267,7 @@ def evaluate(
       inception: the file ``classify_image_graph_def.pb``, to compare in Inception's features; gives the FID too.
       ema: average the weights, as for ``restore``.
       seed: of the noise and of the halves of the images, in [0, 2**32).
-      generator: the network of your own that was given to ``fit``, if one was.
+      generator: as for ``restore``.
 
     Raises:
       InputError: an argument is out of its range, the run cannot be restored, its images are others or too few, or
@@ -286,7 +286,7 @@ def evaluate_steps(
     inception: str | Path | None = None,
     ema: bool = True,
     seed: int = 0,
-    generator: nn.Module | None = None,
+    generator: nn.Module | str | None = None,
 ) -> list[Evaluation]:
     """``evaluate`` for several checkpoints, which are compared with the same images; by step, each once."""
     chosen = feature_set(features, inception)
@@ -366,7 +366,7 @@ def feature_set(features: str, inception: str | Path | None = None) -> FeatureSe
 
 
 def restored(
-    folder: RunFolder, steps: Sequence[Step], *, ema: bool, generator: nn.Module | None = None
+    folder: RunFolder, steps: Sequence[Step], *, ema: bool, generator: nn.Module | str | None = None
 ) -> dict[int, GeneratorParams]:
     """The generators of some checkpoints by step, in order; the same step only once."""
     found: dict[int, GeneratorParams] = {}

@@ -25,6 +25,7 @@ from dcgan_jax.gan.state import (
     check_kinds,
     count_parameters,
     create_state,
+    with_names,
 )
 from dcgan_jax.gan.step import train_step, train_steps
 from dcgan_jax.metrics.monitor import LEAST, Monitor
@@ -49,9 +50,9 @@ def fit(
     config: Config,
     workdir: str | Path,
     *,
-    generator: nn.Module | None = None,
-    discriminator: nn.Module | None = None,
-    objective: Objective | None = None,
+    generator: nn.Module | str | None = None,
+    discriminator: nn.Module | str | None = None,
+    objective: Objective | str | None = None,
 ) -> GANState:
     """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps are taken.
 
@@ -62,7 +63,8 @@ def fit(
     Args:
       config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was.
       workdir: folder of the run; made if it does not exist. Only the first process writes there.
-      generator: a network of your own, as for ``create_state``. Not stored with the run: give it when it resumes.
+      generator: a network of your own, as for ``create_state``. Its name, "package.module:Name", is stored with the
+        run, as ``Config.generator``, and found again. The object itself is not: give it again to all that takes a run.
       discriminator: likewise.
       objective: losses of your own in place of ``config.loss``, likewise; another one at resume is not noticed.
 
@@ -77,6 +79,8 @@ def fit(
     """
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     check_kinds(config, **networks)
+    config, networks = with_names(config, networks)
+    shapes = jax.eval_shape(lambda: create_state(config, **networks))  # refuses bad networks before the images are read
     check_temporary()
     feeder(config)  # or none
     folder = RunFolder(workdir)
@@ -92,7 +96,7 @@ def fit(
         stack.enter_context(cluster.ending_together())
         checkpoints = None
         if first:
-            _check_room(config, folder, networks)
+            need_room(folder.path, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes)), "a checkpoint")
             run = folder.begin(config, there, store)
             checkpoints = stack.enter_context(Checkpoints(folder, config, run))
         signals.hold()
@@ -373,11 +377,6 @@ class _Results:
             if "kid" in quality:
                 self._checkpoints.scored(step, score(quality))
         return quality
-
-
-def _check_room(config, folder, networks):
-    shapes = jax.tree.leaves(jax.eval_shape(lambda: create_state(config, **networks)))
-    need_room(folder.path, sum(x.size * x.dtype.itemsize for x in shapes), "a checkpoint")
 
 
 def _check_count(config, store):

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,13 +33,20 @@ _COLUMNS = 6  # checkpoints in a table
 _WALK = (6, 8)  # rows and columns: fewer than the 64 images that are decoded together
 
 
-def report(workdir: str | Path, *, against: str | Path | None = None, out: str | Path | None = None) -> Path:
+def report(
+    workdir: str | Path,
+    *,
+    against: str | Path | None = None,
+    out: str | Path | None = None,
+    generator: nn.Module | str | None = None,
+) -> Path:
     """Write a run, or two beside each other, as one HTML page, as ``python -m dcgan_jax.report`` does.
 
     Args:
       workdir: the folder of the run.
       against: the folder of a second run, shown beside it with the same axes.
       out: the file to write; by default ``report.html`` in the run's folder, or ``comparison.html`` for two runs.
+      generator: as for ``restore``, of both runs.
 
     Returns:
       The file.
@@ -49,16 +57,16 @@ def report(workdir: str | Path, *, against: str | Path | None = None, out: str |
     cache_compilations()
     folder = RunFolder(workdir)
     path = RunFolder.output(out or (folder.report if against is None else folder.comparison))
-    write_page(path, [_restored(place) for place in (workdir, against) if place is not None])
+    write_page(path, [_restored(place, generator) for place in (workdir, against) if place is not None])
     return path
 
 
-def _restored(workdir) -> Run:
+def _restored(workdir, generator) -> Run:
     folder = RunFolder(workdir)
     folder.config()  # no run at all is an error; one whose generator cannot be restored still has a report
     params, why = None, ""
     try:
-        params = restore(workdir)
+        params = restore(workdir, generator=generator)
     except InputError as error:
         why = f"No generator to draw with: {first_line(error)}."
     return describe(folder, params, why=why)
