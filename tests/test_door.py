@@ -94,7 +94,10 @@ def test_flags_that_would_do_nothing_are_refused(portable, tmp_path):
         (lambda tiny, path: create_state({"width": 4}), "the configuration must be a Config"),
         (lambda tiny, path: fit(tiny, path, generator=Generator), "the generator must be a Flax module, such as"),
         (lambda tiny, path: create_state(tiny, discriminator=len), "the discriminator must be a Flax module"),
-        (lambda tiny, path: create_state(tiny, objective="hinge"), "the objective must be an Objective, not 'hinge'"),
+        (
+            lambda tiny, path: create_state(tiny, objective="hinge"),
+            "objective 'hinge' must be of the form package.module:Name",
+        ),
         (lambda tiny, path: create_state(tiny, images=1e4), "images 10000.0 must be how many"),
         (lambda tiny, path: fit(tiny, 3), "'3' cannot be used"),
         (lambda tiny, path: restore(None), "'None' cannot be used"),
