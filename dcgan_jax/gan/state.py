@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -296,6 +295,6 @@ def _create(key, annealing, *, generator, discriminator, latent, image_shape, op
     if drawn != (1, *image_shape):
         raise InputError(f"the generator's images of one z are of the shape {drawn}, not {(1, *image_shape)}")
     D, logits = network(discriminator, keys[1], jnp.zeros((1, *image_shape)))
-    if math.prod(logits) != 1:
+    if np.prod(logits) != 1:
         raise InputError(f"the discriminator's logits of one image are of the shape {logits}: it must give one")
     return GANState(jnp.int32(0), G, D, G.params, annealing, latent=latent, image_shape=image_shape, **constants)
