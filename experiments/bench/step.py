@@ -365,10 +365,10 @@ from dcgan_jax.system.memory import keep_freed_memory
 keep_freed_memory()
 
 from dcgan_jax.config import Config
-from dcgan_jax.data import pipeline
+from dcgan_jax.run import loop
 from dcgan_jax.run.loop import fit
 
-device_batches, starts, waits = pipeline.device_batches, [], []
+device_batches, starts, waits = loop.device_batches, [], []
 
 def timed(*args, **kwargs):
     batches = device_batches(*args, **kwargs)
@@ -378,7 +378,7 @@ def timed(*args, **kwargs):
         waits.append(time.perf_counter() - starts[-1])
         yield batch
 
-pipeline.device_batches = timed
+loop.device_batches = timed
 steps = int(sys.argv[2])
 config = Config(
     batch_size=int(sys.argv[1]), steps=steps, sample_every=10**6, checkpoint_every=10**6, evaluate_every=0,

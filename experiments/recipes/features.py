@@ -27,7 +27,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
 from dcgan_jax import create_state, from_uint8, restore_state
 from dcgan_jax.cli import endings
@@ -38,6 +37,7 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.memory import keep_freed_memory
+from dcgan_jax.system.progress import progress
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean squared hinge of standardised features
 CHUNK = 250
@@ -55,8 +55,8 @@ def load(config: Config, split: str) -> tuple[np.ndarray, np.ndarray]:
     labels = np.array([item.label for item in items])
     if len(set(labels)) < 2:
         raise InputError(f"{config.data} must hold train/CLASS/ and test/CLASS/; {split}/ holds {len(items)} images")
-    bar = tqdm(items, desc=f"reading {split}", unit="img")
-    return np.stack([decode(item.load(), config) for item in bar]), labels
+    told = progress(items, f"reading {split}", total=len(items))
+    return np.stack([decode(item.load(), config) for item in told]), labels
 
 
 @jax.jit
@@ -72,7 +72,7 @@ def discriminator_features(state, images):
 
 def extracted(extract: Callable, images: np.ndarray, name: str) -> np.ndarray:
     """``extract`` of uint8 images, float16 (N, D): half the memory, and precise to 0.1 %."""
-    starts = tqdm(range(0, len(images), CHUNK), desc=name, unit="img", unit_scale=CHUNK)
+    starts = progress(range(0, len(images), CHUNK), name, total=len(images), size=CHUNK)
     return np.concatenate([np.asarray(extract(from_uint8(images[i : i + CHUNK])), np.float16) for i in starts])
 
 
