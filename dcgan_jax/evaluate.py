@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dcgan_jax import cli
-from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.errors import InputError, shell_word
 from dcgan_jax.system.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run(arguments: Arguments) -> None:
         _print_evaluation(evaluation)
     _print_health(folder, evaluations)
     print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}; to add them to its report:")
-    print(f"  python -m dcgan_jax.report --workdir {arguments.workdir}")
+    print(f"  python -m dcgan_jax.report --workdir {shell_word(arguments.workdir)}")
 
 
 def _print_evaluation(evaluation: "Evaluation") -> None:

@@ -13,6 +13,7 @@ from dcgan_jax import cli
 from dcgan_jax.config import Config
 from dcgan_jax.recipes import RECIPES, described
 from dcgan_jax.system.cluster import Cluster
+from dcgan_jax.system.errors import shell_word
 from dcgan_jax.system.memory import keep_freed_memory
 
 
@@ -34,7 +35,7 @@ def run(arguments: Arguments) -> None:
     fit(arguments.config, arguments.workdir)
     where = arguments.workdir
     print(f"look at {where}/report.html, {where}/progress.png and {where}/samples/; for more pictures:")
-    print(f"  python -m dcgan_jax.generate --workdir {where} --num 64 --out pictures/")
+    print(f"  python -m dcgan_jax.generate --workdir {shell_word(where)} --num 64 --out pictures/")
 
 
 def main(recipe: str = "classic", description: str | None = None) -> None:

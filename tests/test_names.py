@@ -4,18 +4,32 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 from helpers import some_generator
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dcgan_jax import Config, fit
+from dcgan_jax.animate import Arguments as Animate
+from dcgan_jax.animate import animate
+from dcgan_jax.cli import endings
+from dcgan_jax.export import Arguments as Export
+from dcgan_jax.export import export
+from dcgan_jax.generate import Arguments as Generate
+from dcgan_jax.generate import generate
+from dcgan_jax.report import Arguments as Report
+from dcgan_jax.report import run as report
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import folded
 from dcgan_jax.share.hub import model_card
-from dcgan_jax.system.errors import printable
+from dcgan_jax.system.errors import printable, shell_word
+from dcgan_jax.train import Arguments as Train
+from dcgan_jax.train import run as train
 from dcgan_jax.views.classes import Row, save_classes
 
 
@@ -76,3 +90,40 @@ def test_labels_with_any_characters_are_drawn(tmp_path):
     rows = [Row(name, images, images, figure, 0.5, figure) for name in (os.fsdecode(b"kl\xe9"), r"$\frac{$", "a\nb")]
     save_classes(tmp_path / "a.png", rows, step=1, features="CIFAR")
     Image.open(tmp_path / "a.png").verify()
+
+
+def test_a_run_in_a_folder_in_another_encoding_is_one_like_any_other(tmp_path, capsys):
+    photos(tmp_path / "data")
+    here = tmp_path / os.fsdecode(b"caf\xe9 au lait")
+    config = Config(data=str(tmp_path / "data"), image_size=16, width=4, latent_dim=8, batch_size=4, steps=2)
+    with endings():
+        train(Train(here / "run", config))
+        train(Train(here / "run", dataclasses.replace(config, steps=4)))
+    commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  python -m")]
+    shell = ["bash", "-c", f'set -- {commands[-1]}; printf %s "$5"']
+    assert subprocess.run(shell, capture_output=True, check=True).stdout == os.fsencode(here / "run")
+    assert (here / "run" / "checkpoints" / "4" / "manifest.json").exists()
+    board = shutil.copytree(here / "run" / "tensorboard", tmp_path / "board")  # its own reader wants UTF-8
+    events = EventAccumulator(str(board))
+    assert [event.step for event in events.Reload().Scalars("loss_D")][-1] == 4
+
+    with endings():
+        generate(Generate(here / "run", here / "pictures", num=2))
+        report(Report(here / "run", out=here / "page.html"))
+        animate(Animate(here / "run", here / "walk.gif", seconds=0.2, size=(1, 1)))
+        export(Export(here / "run", here / "shared", formats=("html", "safetensors")))
+        generate(Generate(here / "shared" / "generator.safetensors", here / "again", num=2))
+    for name in ("00001.png", "grid.png"):
+        assert (here / "pictures" / name).read_bytes() == (here / "again" / name).read_bytes()
+    with Image.open(here / "walk.gif") as walk:
+        assert walk.n_frames == 4
+    assert (here / "page.html").stat().st_size > 10_000
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "board", here.name}
+
+
+@pytest.mark.parametrize(
+    "name", [b"plain/run", b"two words", b"it's", b'$HOME `ls` "', b"caf\xe9's $x", b"a\nb", b"-a", "é".encode()]
+)
+def test_a_name_in_a_command_is_one_word(name):
+    shell = ["bash", "-c", f"printf %s. {shell_word(os.fsdecode(name))}"]
+    assert subprocess.run(shell, capture_output=True, check=True).stdout == name + b"."

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcgan_jax import Config, InputError, fit, restore
+from dcgan_jax import Config, InputError, evaluate, fit, restore
 from dcgan_jax.animate import Arguments as Animate
 from dcgan_jax.animate import animate
 from dcgan_jax.data.store import Store
@@ -39,6 +39,8 @@ FILES = (
     "checkpoints/4/manifest.json",
     "checkpoints/4/_METADATA",
 )
+EVALUATED = ("config.json", "images.json", "evaluation.json", "pairs.png", "checkpoints/4/manifest.json")
+"""What ``evaluate`` reads and writes."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def soon():
         raise AssertionError("it waits")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(60)
+    signal.alarm(300)
     try:
         yield
     finally:
@@ -87,6 +89,8 @@ def test_no_command_waits_for_a_pipe_in_a_run_folder(trained, tmp_path, name):
         "export": lambda run: export(Export(run, tmp_path / "out", formats=("html",))),
         "train": lambda run: fit(config, run),
     }
+    if name in EVALUATED:
+        commands["evaluate"] = lambda run: evaluate(run, num=6)
     refused = {}
     for i, (command, call) in enumerate(commands.items()):
         run = shutil.copytree(workdir, tmp_path / command)

@@ -22,7 +22,7 @@ from dcgan_jax.run.evaluation import Evaluation, load_evaluations
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.verdict import advice, at_best, judge, unusual
 from dcgan_jax.system.cache import cache_compilations
-from dcgan_jax.system.errors import InputError, first_line, printable
+from dcgan_jax.system.errors import InputError, first_line, printable, shell_word
 from dcgan_jax.system.files import reading, write_text, writing
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import read_tiles
@@ -197,7 +197,7 @@ def _verdict(folder, config, lines, images, known) -> list[tuple[str, str, str]]
         said.append(judge(known[0]))
         said += [("note", "Unusual", f"{text}.") for text in unusual(known[0])]
     else:
-        where = f"python -m dcgan_jax.evaluate --workdir {folder.path.name}"
+        where = f"python -m dcgan_jax.evaluate --workdir {shell_word(folder.path.name)}"
         said.append(("note", "Not measured", f"How good the images are has not been measured yet: {where} does."))
     found = findings(lines, images=images)
     said += [("alarm" if one.alarm else "note", f"Step {one.step:,}", f"{one.text}.") for one in found]

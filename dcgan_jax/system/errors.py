@@ -1,7 +1,9 @@
 """The errors that end a command, each with its exit code, and errors as text."""
 
 import contextlib
+import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 
@@ -65,6 +67,14 @@ def printable(text: str) -> str:
 def encodable(text: str) -> str:
     r"""Escape what has no place in UTF-8, such as the bytes of a file name in another encoding: ``caf\xe9``."""
     return re.sub("[\ud800-\udfff]", lambda found: _escaped(ord(found[0])), text)
+
+
+def shell_word(path: str | os.PathLike[str]) -> str:
+    """A name of a file as one word of a command, for a message: quoted where a shell needs it."""
+    text = os.fspath(path)
+    if encodable(text) == text and text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(chr(b) if chr(b).isalnum() and b < 128 else f"\\x{b:02x}" for b in os.fsencode(text)) + "'"
 
 
 def _escaped(code: int) -> str:
