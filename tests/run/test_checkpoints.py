@@ -141,3 +141,13 @@ def test_a_run_that_an_older_version_wrote_to_such_a_path_is_brought_back(settin
     assert done.stdout == "step 6 is whole\nstep 3 is whole\n", done.stderr
     longer = dataclasses.replace(settings, steps=8)
     assert equal(restore_state(copy), whole[1]) and fit(longer, copy).step == 8
+
+
+def test_a_checkpoint_of_the_version_before_is_named(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run")
+    for step in (3, 6):
+        manifest = RunFolder(tmp_path / "run").manifest(step)
+        about = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**about, "shapes": {**about["shapes"], "settings/gamma": [2]}}))
+    with pytest.raises(InputError, match=r"is of dcgan_jax 0\.1, which this version cannot read"):
+        restore(tmp_path / "run")
