@@ -116,6 +116,7 @@ def train(workdir, path, *flags):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_named_networks_are_found_by_every_command(code, own, photos, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
     out.mkdir()
@@ -144,6 +145,7 @@ def test_named_networks_are_found_by_every_command(code, own, photos, tmp_path):
             export(Export(run, out / "shared", formats=(kind,)))
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_found(code, own, photos, tiny, tmp_path):
     config = dataclasses.replace(tiny, data=str(photos), steps=2, discriminator="own_nets:Critic", penalty="both")
     fit(config, tmp_path, generator="own_nets:Residual")
