@@ -159,7 +159,7 @@ def test_compiled_programs_are_kept_in_the_cache_folder_or_where_the_user_says(t
     ours = {**os.environ, "DCGAN_JAX_CACHE": str(tmp_path)}
     for environment, folder in ((ours, tmp_path / "xla"), ({**ours, "JAX_COMPILATION_CACHE_DIR": "mine"}, "mine")):
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-        assert done.stdout.strip() == str(folder), done.stderr
+        assert done.stdout.strip().startswith(str(folder)), done.stderr
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ from dcgan_jax.run.history import last_step
 from dcgan_jax.run.schedule import due, steps_until_due
 from dcgan_jax.system import cluster
 from dcgan_jax.system.background import Background
-from dcgan_jax.system.cache import cache_compilations, writable_cache
+from dcgan_jax.system.cache import cache_compilations, keep_compiled, writable_cache
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, extra
 from dcgan_jax.system.files import check_temporary, need_room
 from dcgan_jax.system.signals import HeldSignals
@@ -169,7 +169,9 @@ def _train(state, step, noise_key, config, store, results, signals):
         with compiling:
             state, metrics = _advanced(state, images, noise_key, count, at_most, config)
             jax.block_until_ready(metrics if previous is None else previous)  # a stop waits for one dispatch
-        compiling = contextlib.nullcontext()
+        if previous is None:
+            keep_compiled()
+            compiling = contextlib.nullcontext()
         step += count
         results.taken(range(step - count + 1, step + 1), metrics)
         stop = cluster.stop_announced() if cluster.joined() else signals.received

@@ -1,7 +1,10 @@
 """The cache folder: decoded images, downloads, compiled programs."""
 
+import atexit
 import contextlib
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,11 @@ import jax
 import numpy as np
 
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import read_checked, write_checked
+from dcgan_jax.system.files import locked, read_bytes, read_checked, write_bytes, write_checked
+
+_OWN = ".process"  # how the names of folders end that one process alone uses
+_PROGRAMS = 200  # how many are copied at a start: those of some ten configurations
+_LARGEST = 1 << 30  # bytes
 
 
 def cache_folder() -> Path:
@@ -59,12 +66,70 @@ def kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def cache_compilations() -> None:
-    """Let XLA store compiled programs in the cache folder, unless the user has set another.
+    """Let JAX keep compiled programs in the cache folder, unless the user has set another.
 
-    JAX writes these files in place. A kill at that moment leaves half a file. JAX then compiles
-    again and warns with the file's name at each start: delete that file.
+    They are native code, and JAX runs what it finds. So each process has a folder of its own for JAX, in ``xla``. What
+    has the checksum that it was kept with is copied there at the start; the rest is deleted. A folder that others can
+    write to is not used, and this is said on stderr.
     """
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        with contextlib.suppress(InputError):  # without a cache they are compiled at each start
-            jax.config.update("jax_compilation_cache_dir", str(writable_cache() / "xla"))
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    with contextlib.suppress(InputError, OSError):  # without a cache they are compiled at each start
+        folder = writable_cache() / "xla"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if others := _others(folder):
+            print(f"compiled programs are not kept: {folder} {others}, and they are native code", file=sys.stderr)
+            return
+        own = _own_folder(folder)
+        newest_first = sorted(folder.glob("*-cache"), key=lambda path: -path.stat().st_mtime)
+        for path in newest_first[:_PROGRAMS]:
+            _copy_checked(path, own / path.name)
+        for path in newest_first[_PROGRAMS:]:
+            path.unlink(missing_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(own))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_compilation_cache_max_size", -1)  # of the folder of one process
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "")  # their path would be a part of JAX's keys
+
+
+def keep_compiled() -> None:
+    """Keep what this process has compiled for the next ones, now and not only when it ends. No thread may compile."""
+    own = Path(jax.config.jax_compilation_cache_dir or "")  # pyright: ignore[reportAttributeAccessIssue]
+    if own.suffix == _OWN:
+        with contextlib.suppress(InputError, OSError):
+            for path in own.glob("*-cache"):
+                if not (kept := own.parent / path.name).exists():
+                    write_checked(kept, read_bytes(path, most=_LARGEST))
+
+
+def _own_folder(folder):
+    """A new folder in ``folder`` that goes when this process ends, or else when the next one starts."""
+    for old in folder.glob(f"*{_OWN}"):
+        with contextlib.suppress(InputError), locked(old / ".lock", refusal="its process runs"):
+            shutil.rmtree(old, ignore_errors=True)
+    own = Path(tempfile.mkdtemp(suffix=_OWN, dir=folder))
+    held = contextlib.ExitStack()
+    held.callback(shutil.rmtree, own, ignore_errors=True)
+    held.enter_context(locked(own / ".lock", refusal="another process has just deleted it"))
+    atexit.register(held.close)
+    atexit.register(keep_compiled)  # first
+    return own
+
+
+def _copy_checked(path, copy):
+    with contextlib.suppress(InputError):  # another process deletes it
+        if (content := read_checked(path, most=_LARGEST)) is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_bytes(copy, content, synced=False)
+
+
+def _others(folder: Path) -> str:
+    """Why others can write to a folder, or nothing. Windows has no such bits."""
+    facts = folder.stat()
+    if hasattr(os, "getuid"):
+        if facts.st_uid != os.getuid():
+            return "belongs to another user"
+        if facts.st_mode & 0o022:
+            return f"can be written by others (chmod go-w {folder})"
+    return ""
