@@ -51,7 +51,7 @@ def test_json_round_trip(tmp_path):
         ("[]", "not a run's configuration, but a list"),
         ("", "is empty: bring a copy of it back"),
         ("[" * 100_000, "nested too deeply"),
-        (json.dumps({"stepz": 3}), "unknown stepz"),
+        (json.dumps({"stepz": 3}), "unknown 'stepz'"),
         (
             Config().to_json().replace('"retries": 3', '"seed": 0').replace('  "precision": "float32",\n', ""),
             'add "precision": "float32", "retries": 3$',

@@ -455,7 +455,8 @@ def _check_networks(tree, shapes, place):
     """Orbax would fill with fresh values what a checkpoint does not hold."""
     if any(name.startswith("settings/") for name in shapes):
         raise InputError(
-            f"{place} was written by dcgan_jax 0.1, whose checkpoints this version cannot read: start anew"
+            f"{place} was written by dcgan_jax 0.1, whose checkpoints this version cannot read: start a "
+            "new run in another --workdir"
         )
     wanted = {name: list(leaf.shape) for name, leaf in _named_leaves(tree)}
     there = {name: shape for name, shape in shapes.items() if name.split("/")[0] in tree}
