@@ -127,14 +127,16 @@ def classifier(store: Store, cache: Path) -> Classifier:
     names, labels = store.label_names, store.labels
     counts = np.bincount(labels, minlength=len(names))
     if not 2 <= len(names) <= MOST:
+        folders = "a folder for each class" if len(names) < 2 else f"at most {MOST} folders, similar ones together"
         raise InputError(
             f"classes: the images have {len(names)} label{'s' * (len(names) != 1)}, but 2 to {MOST} are needed: put "
-            "them in a folder for each class, or use a data set with labels"
+            f"them in {folders}, or use a data set with labels"
         )
     if counts.min() < FEWEST:
+        joined = ", or put its images into another class's folder" if len(names) > 2 else ""
         raise InputError(
             f"classes: {names[counts.argmin()]} has {counts.min()} images, but each class needs at least {FEWEST}: "
-            "add some, or put its images into another class's folder"
+            f"add some{joined}"
         )
     rng = np.random.default_rng(0)
     orders = [rng.permutation(np.flatnonzero(labels == label)) for label in range(len(names))]

