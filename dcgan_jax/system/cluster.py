@@ -49,16 +49,21 @@ class Cluster:
 
     def __post_init__(self):
         given = [value is not None for value in (self.coordinator, self.num_processes, self.process_id)]
+        if self.distributed and any(given):
+            raise InputError(
+                "--distributed finds the coordinator itself: leave it out, or --coordinator, --num-processes and "
+                "--process-id"
+            )
         if any(given) and not all(given):
             raise InputError("--coordinator, --num-processes and --process-id belong together: give all three")
         if self.coordinator is None or self.num_processes is None or self.process_id is None:
             return
-        if self.distributed:
-            raise InputError("--distributed finds the coordinator itself: leave out one of the two")
         port = re.fullmatch(r".+:(\d{1,5})", self.coordinator)
         if not port or not 0 < int(port[1]) < 2**16:
             raise InputError(f"coordinator {self.coordinator!r} is not of the form HOST:PORT, such as 10.0.0.1:1234")
-        if self.num_processes < 1 or not 0 <= self.process_id < self.num_processes:
+        if self.num_processes < 1:
+            raise InputError(f"num_processes {self.num_processes} must be at least 1")
+        if not 0 <= self.process_id < self.num_processes:
             raise InputError(
                 f"process_id {self.process_id} must lie in [0, num_processes), which is {self.num_processes}"
             )

@@ -146,7 +146,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(config, tmp_path):
         ),
         (
             {"coordinator": "host:1", "process_id": 0, "num_processes": 1, "distributed": True},
-            "leave out one of the two",
+            "--distributed finds the coordinator itself: leave it out, or --coordinator",
         ),
     ],
 )
