@@ -223,9 +223,8 @@ class Config:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must lie in [0, 1)")
         if (1 - self.beta2) * self.beta2_final > 1:
-            raise InputError(
-                f"beta2_final {self.beta2_final} makes beta2 negative: give at most {1 / (1 - self.beta2):g}"
-            )
+            most = math.floor(1e4 / (1 - self.beta2)) / 1e4  # not rounded up: 1 - 0.99 is a bit more than 0.01
+            raise InputError(f"beta2_final {self.beta2_final} makes beta2 negative: give at most {most}")
         if self.discriminator_norm != "batch" and self.first_batchnorm:
             raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
         if not 0 <= self.leaky_slope <= 1:
@@ -259,7 +258,9 @@ class Config:
         module, _, attribute = value.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except AttributeError as error:
+            raise InputError(f"{name} {value} cannot be imported ({first_line(error)}): name what is in it") from error
+        except ImportError as error:
             raise InputError(
                 f"{name} {value} cannot be imported ({first_line(error)}): add the folder of {module.split('.')[0]} to "
                 f"PYTHONPATH, or in a script give {name}= the object itself"

@@ -15,7 +15,8 @@ from dcgan_jax.system.files import read_bytes, reading, write_bytes, writing
 
 Format = Literal["html", "safetensors", "onnx"]
 _LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
-_INSTALL = "python -m pip install '.[export]'"
+_INSTALL = "python -m pip install 'dcgan_jax[export]'"
+_INSTALL_HUB = "python -m pip install 'dcgan_jax[export,hub]'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Arguments:
         """
         missing = [name for name, library in _LIBRARIES.items() if library and not importlib.util.find_spec(library)]
         if self.push and not (importlib.util.find_spec("huggingface_hub") and importlib.util.find_spec("safetensors")):
-            raise InputError("--push needs libraries that are not installed: python -m pip install '.[export,hub]'")
+            raise InputError(f"--push needs libraries that are not installed: {_INSTALL_HUB}")
         if self.formats is None:
             if missing:
                 print(f"left out: {', '.join(missing)} (to have it too: {_INSTALL})")

@@ -135,9 +135,15 @@ def check_meant(config: Config) -> None:
             f"recipe {config.recipe} has none of its settings here, such as {own[0]} {getattr(named, own[0])}: "
             f"start from dcgan_jax.recipe({config.recipe!r}), or leave the name out"
         )
+    if config.penalty != "none":
+        return
+    normed = config.discriminator_norm == "batch" and not config.discriminator
+    penalty = "--penalty r1, r2 or both" + normed * ", which needs --discriminator-norm none or spectral"
     for name in ("gamma", "penalty_every"):
-        if config.penalty == "none" and getattr(config, name) != getattr(plain, name):
-            raise InputError(f"{name} {getattr(config, name):g} does nothing without --penalty r1, r2 or both")
+        if getattr(config, name) != (usual := getattr(plain, name)):
+            raise InputError(
+                f"{name} {getattr(config, name):g} does nothing without {penalty}: give that, or leave it at {usual:g}"
+            )
 
 
 def changes(config: Config) -> list[str]:

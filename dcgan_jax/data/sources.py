@@ -82,7 +82,7 @@ def open_source(config: Config, cache: Path) -> Source:
     meant = f"did you mean --data {near}? " if (near := _near(data)) else ""
     raise InputError(
         f"--data {data}: no such folder or file, and not sprites, pokemon or tfds:NAME[:SPLIT]. {meant}If the images "
-        "have moved, give --data with their new place"
+        "have moved, give train --data with their new place"
     )
 
 

@@ -44,7 +44,7 @@ def _check_device():
         platforms = os.environ.get("JAX_PLATFORMS")
         raise InputError(
             f"JAX has no device to compute on, JAX_PLATFORMS is {platforms!r} ({first_line(error)}): unset it, or for "
-            "cuda install the extra cuda13 or cuda12 (python -m pip install -e '.[cuda13]')"
+            "cuda install the extra cuda13 or cuda12 (python -m pip install 'dcgan_jax[cuda13]')"
         ) from None
 
 

@@ -3,12 +3,14 @@
 import hashlib
 import http.server
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,8 +94,10 @@ def test_no_network_says_so(pokemon, tmp_path):
     point_at, body = pokemon
     with Server(body) as server:
         point_at(server)
-    with pytest.raises(InputError, match="could not be downloaded .*: try again, or put the file at"):
+    with pytest.raises(InputError, match="could not be downloaded .*: try again, or put the file at") as said:
         prepared("pokemon", tmp_path)
+    Path(re.search("put the file at (.*) yourself", str(said.value))[1]).write_bytes(body)
+    assert len(prepared("pokemon", tmp_path)) == 12
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +201,14 @@ def test_a_file_that_was_changed_after_it_was_verified_is_refused(pokemon, tmp_p
     forged = body + b"\0"
     (tmp_path / "downloads" / "pokemon.zip").write_bytes(forged)
     monkeypatch.setattr(sources, "POKEMON_SHA1", hashlib.sha1(forged).hexdigest())
-    with pytest.raises(InputError, match="or was changed: delete it and .*sha256"):
+    with pytest.raises(InputError, match="or was changed: delete it and .*sha256") as said:
         prepared("pokemon", tmp_path)
+    (tmp_path / "downloads" / "pokemon.zip").unlink()
+    Path(str(said.value).partition("delete it and ")[2]).unlink()
+    monkeypatch.setattr(sources, "POKEMON_SHA1", hashlib.sha1(body).hexdigest())
+    with Server(body) as server:
+        point_at(server)
+        assert len(prepared("pokemon", tmp_path)) == 12
 
 
 def test_the_next_address_is_tried(pokemon, tmp_path, monkeypatch):
