@@ -19,7 +19,7 @@ from helpers import prepared, some_generator
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax import Config, InputError, create_state, decode, restore, slerp
+from dcgan_jax import Config, InputError, create_state, decode, restore, sample, slerp, train
 from dcgan_jax import animate as animate_command
 from dcgan_jax import generate as generate_command
 from dcgan_jax.data.sources import open_source
@@ -27,6 +27,7 @@ from dcgan_jax.gan.networks import Generator, build
 from dcgan_jax.recipes import RECIPES, check_meant, recipe
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import History
+from dcgan_jax.share.folding import folded
 from dcgan_jax.share.portable import to_safetensors
 from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.cluster import Cluster
@@ -55,6 +56,14 @@ def hold(folder, config, store=None):
         if store is not None:
             RunFolder(folder).begin(config, there, store)
     return there
+
+
+class Own(nn.Module):
+    """A generator without weights."""
+
+    @nn.compact
+    def __call__(self, z, *, train):
+        return jnp.tanh(z[:, :3])[:, None, None] * jnp.ones((1, 16, 16, 1))
 
 
 CHAPTER, SPECTRAL = RECIPES["chapter"].config, {"discriminator_norm": "spectral"}
@@ -227,6 +236,18 @@ def test_other_settings_than_those_of_the_run(run):
     assert hold(run.path, there) == there and hold(run.path.with_name("another"), other) is None
 
 
+def test_what_a_run_keeps_is_switched_off_by_a_flag(run, monkeypatch):
+    """Images that do not fit into memory: --device-data, when it is left out, has the value of the run."""
+    kept = dataclasses.replace(run.config(), device_data=True)
+    hold(run.path, kept, prepared(kept.data, run.path.with_name("cache")))
+    seen = []
+    monkeypatch.setattr(train.cli, "run", lambda _, arguments: seen.append(arguments.config.device_data))
+    for flags in ([], ["--no-device-data"]):
+        monkeypatch.setattr("sys.argv", ["train", "--workdir", str(run.path), *flags])
+        train.main()
+    assert seen == [True, False]
+
+
 def test_images_that_have_moved(run, tmp_path):
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     refused("If the images have moved, give train --data with their new", open_source, run.config(), tmp_path / "cache")
@@ -387,6 +408,12 @@ def test_arguments_of_functions():
     assert jax.eval_shape(slerp, jnp.zeros(8), jnp.zeros(8), jnp.zeros(1)).shape == (1, 8)
     refused(r"must be a Config, such as Config\(data='sprites'\)", create_state, {"width": 4})
     assert begun(dataclasses.replace(TINY, data="sprites"))
+
+
+def test_a_network_that_cannot_be_exported():
+    params = dataclasses.replace(some_generator(width=4, image_size=16), generator=Own())
+    refused(r"not Own: call sample\(params, key\) with it", folded, params)
+    assert jax.eval_shape(lambda: sample(params, jax.random.key(0), 3)).shape == (3, 16, 16, 3)
 
 
 def test_pictures_are_drawn_where_there_is_room(portable, tmp_path):

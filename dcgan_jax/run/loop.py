@@ -396,7 +396,7 @@ def _check_memory(store):
     if size > room:
         raise InputError(
             f"the {size / 1e6:.0f} MB of images do not fit into {room / 1e6:.0f} MB, half the memory of {device}: "
-            "leave out --device-data"
+            "give --no-device-data"
         )
 
 
@@ -405,11 +405,13 @@ def _check_devices(config):
     devices = jax.devices()
     first = devices[0]
     if config.precision == "bf16" and first.platform == "gpu" and float(first.compute_capability) < 8:
-        raise InputError(f"precision bf16 is not supported by {first.device_kind}: use --precision float32")
+        raise InputError(
+            f"precision bf16 is not supported by {first.device_kind}: start a new run with --precision float32"
+        )
     if config.batch_size % len(devices):
         raise InputError(
             f"batch_size {config.batch_size} cannot be shared equally by {len(devices)} devices: "
-            f"use a multiple of {len(devices)}"
+            f"use a multiple of {len(devices)}, or fewer devices"
         )
 
 

@@ -95,7 +95,7 @@ class Cluster:
         except ValueError as error:
             raise InputError(
                 f"--distributed: neither SLURM, Open MPI, Kubernetes nor a TPU pod was found ({first_line(error)}): "
-                "give --coordinator, --num-processes and --process-id"
+                "give --coordinator, --num-processes and --process-id in its place"
             ) from None
         except RuntimeError as error:
             raise InputError(

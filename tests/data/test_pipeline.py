@@ -118,6 +118,6 @@ def test_images_that_do_not_fit_on_the_device_are_refused(photos, tmp_path, monk
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     config = Config(data=str(photos), image_size=16, batch_size=4, steps=1, device_data=True)
-    with pytest.raises(InputError, match=r"do not fit .* CudaDevice\(id=0\): leave out --device-data"):
+    with pytest.raises(InputError, match=r"do not fit .* CudaDevice\(id=0\): give --no-device-data"):
         fit(config, tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
