@@ -149,7 +149,9 @@ assert not {{"tensorflow", "matplotlib"}} & set(sys.modules)
 def test_a_precision_the_device_lacks_is_refused_by_name(photos, tiny, tmp_path, monkeypatch):
     old = SimpleNamespace(platform="gpu", compute_capability="7.5", device_kind="Tesla T4", id=0)
     monkeypatch.setattr(jax, "devices", lambda: [old])
-    with pytest.raises(InputError, match="precision bf16 is not supported by Tesla T4: use --precision float32"):
+    with pytest.raises(
+        InputError, match="precision bf16 is not supported by Tesla T4: start a new run with --precision float32"
+    ):
         fit(dataclasses.replace(tiny, data=str(photos), precision="bf16"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
