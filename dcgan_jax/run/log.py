@@ -22,7 +22,7 @@ from dcgan_jax.run.board import Board
 from dcgan_jax.run.doctor import Finding, best, findings
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.run.history import cut
-from dcgan_jax.run.verdict import summary
+from dcgan_jax.run.verdict import in_short, summary
 from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import read_bytes, write_text, writing
 from dcgan_jax.system.progress import SECONDS, kernel, say_progress, watched
@@ -130,6 +130,7 @@ class RunLog:
         if not watched():
             self._say_where(line, images_per_second or 0)
         if "kid" in values:
+            say(f"step {step}: {in_short(line)}")
             for finding in self._findings():
                 if finding.name not in self._said:  # once is enough
                     self._said.add(finding.name)
@@ -143,9 +144,8 @@ class RunLog:
         if "kid" in line or step == last or now - self._said_where >= SECONDS:
             self._said_where = now
             losses = f"loss_D {line['loss_D']:.3f}, loss_G {line['loss_G']:.3f}"
-            quality = f", KID {line['kid']:.3g}, coverage {line['coverage']:.2f}" if "kid" in line else ""
             left = (last - step) * self._config.batch_size
-            say_progress(f"step {step:,} of {last:,}: {losses}{quality}", left=left, per_second=images_per_second)
+            say_progress(f"step {step:,} of {last:,}: {losses}", left=left, per_second=images_per_second)
 
     def _findings(self) -> list[Finding]:
         return findings(self._history.lines, images=self._images)
