@@ -294,7 +294,8 @@ class _Results:
                 self._save(step, state)
                 if what.evaluation and self._checkpoints:
                     self._checkpoints.wait()  # what is measured has been saved
-                    self._record(step, state, what, images)
+                    if not stop:  # else the next start measures and logs it
+                        self._record(step, state, what, images)
                 else:
                     self._behind.do(self._record, step, None, what, images)
             else:

@@ -73,7 +73,7 @@ OF_NETWORKS_AND_STEP = {
 }  # fmt: skip
 OF_RUNS_AND_IMAGES = set(
     "recipe data steps background resize range deterministic device_data input dispatch log_every sample_every "
-    "evaluate_every held_out checkpoint_every keep_newest keep_every retries".split()
+    "evaluate_every held_out checkpoint_every keep_newest keep_every retries generator discriminator objective".split()
 )
 
 
