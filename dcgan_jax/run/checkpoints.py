@@ -172,6 +172,9 @@ class Checkpoints:
         write_text(place / self._folder.manifest(step).name, json.dumps(dataclasses.asdict(about)))
         place.rename(final)
         sync(final.parent)
+        self._thin()
+
+    def _thin(self):
         steps = self._folder.complete_steps()
         stay = {*steps[: self._config.keep_newest], *thinned(steps, every=self._config.keep_every, most=_KEPT)}
         if (best := self._folder.best_step()) is not None:
@@ -189,6 +192,7 @@ class Checkpoints:
         self.wait()
         with writing(self._folder.score(step)):
             write_text(self._folder.score(step), json.dumps(score))
+            self._thin()  # the best until now may have stayed for its score alone
 
     def wait(self) -> None:
         """Wait until what ``save`` was given is on the disk.

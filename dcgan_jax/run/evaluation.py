@@ -43,7 +43,7 @@ NUM = 5000
 _SHOWN, _PIECE = 64, 512
 _MOST = 200_000  # samples in a set: their features take up to 2 GB
 _OF_PIXELS = ("swd", "mean", "deviation")  # the same in all features
-_MOST = 16 << 20  # bytes of evaluation.json or classes.json
+_LARGEST = 16 << 20  # bytes of evaluation.json or classes.json
 
 
 class FID(NamedTuple):
@@ -128,7 +128,7 @@ def named_damage(path: Path) -> Iterator[None]:
 
 def read_json(path: Path, *, default: Any) -> Any:
     """What a JSON file of at most 16 MiB holds; ``default`` if there is none."""
-    return parse_json(read_text(path, most=_MOST)) if path.exists() else default
+    return parse_json(read_text(path, most=_LARGEST)) if path.exists() else default
 
 
 def field(values: Any, name: str, kind: type) -> Any:

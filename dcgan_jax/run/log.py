@@ -1,5 +1,6 @@
 """What a run writes and prints: metrics.jsonl, TensorBoard, the progress bar, sample grids, loss curves."""
 
+import contextlib
 import importlib
 import io
 import json
@@ -78,9 +79,11 @@ class RunLog:
             for path in folder.samples.iterdir():
                 if (sheet := re.fullmatch(r"step_(\d+)\.png", path.name)) and int(sheet[1]) > start:
                     path.unlink()
-        with writing(folder.metrics):
-            self._metrics = folder.metrics.open("a", buffering=1)
-        self._board = Board(folder.board, self._history.lines, folder.grids())
+        with contextlib.ExitStack() as opened:
+            with writing(folder.metrics):
+                self._metrics = opened.enter_context(folder.metrics.open("a", buffering=1))
+            self._board = Board(folder.board, self._history.lines, folder.grids())
+            opened.pop_all()  # closed at the end of the run
         self._bar = None
         self._said_where = time.monotonic()
         self._began = time.perf_counter()

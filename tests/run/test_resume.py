@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +22,9 @@ from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.metrics import monitor
-from dcgan_jax.run import loop
+from dcgan_jax.run import checkpoints, loop
 from dcgan_jax.run.loop import fit
+from dcgan_jax.run.schedule import steps_until_due
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
 
 SMALL = "--image-size 16 --width 8 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 6 --checkpoint-every 3".split()
@@ -56,6 +56,9 @@ class Held(loop.HeldSignals):
 @pytest.fixture(autouse=True)
 def held(monkeypatch):
     monkeypatch.setattr(loop, "HeldSignals", Held)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs behind it
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def saved_steps(workdir):
@@ -171,7 +174,7 @@ def test_what_is_sent_to_the_device_at_once_ends_where_something_is_due():
     )
     step, ends = 0, []
     while step < config.steps:
-        step += loop._until_something_is_due(step, config, 20)
+        step += steps_until_due(step, config, 20)
         ends.append(step)
     due = {25, 50, 100, 200, 60, 120, 180, 240, 33, 66, 99, 132, 165, 198, 231, 70, 140, 210, *range(31, 240, 31)}
     due |= {100, 200}  # evaluations
@@ -203,7 +206,7 @@ def start(workdir, photos, *arguments, patch=""):
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and this one where they run under nohup
-from dcgan_jax.run import loop
+from dcgan_jax.run import checkpoints, loop
 real = train_step = loop.train_step
 {patch}
 loop.train_step = train_step
@@ -512,7 +515,7 @@ mount -t tmpfs none {tmp_path}; mount -o remount,ro {tmp_path}
 rc=0; {sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photos} {" ".join(SMALL)} 2>&1 || rc=$?; echo "rc $rc"
 """)
     assert done.stdout.splitlines()[-2:] == [
-        f"error: cannot write {tmp_path}/run: Read-only file system (fix this and run the same command again)",
+        f"error: cannot write {tmp_path}/run: Read-only file system (nothing can be written there: give another folder)",
         "rc 2",
     ]
 
@@ -633,14 +636,14 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(whole, tmp_path):
 def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path, monkeypatch):
     config, folder, _ = whole
     workdir = shutil.copytree(folder, tmp_path / "run")
-    read = Path.read_bytes
+    read = checkpoints.read_bytes
 
-    def broken_disk(path):
+    def broken_disk(path, **options):
         if path.parent.name == "d" and "/7/" in str(path):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return read(path)
+        return read(path, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", broken_disk)
+    monkeypatch.setattr(checkpoints, "read_bytes", broken_disk)
     for use in (lambda: fit(config, workdir), lambda: restore(workdir, step=7)):
         with pytest.raises(
             InputError, match=f"cannot read {workdir}/.*/d/.*: .*fix this and run the same command again"
