@@ -31,6 +31,7 @@ from dcgan_jax.gan.networks import Generator
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
 from dcgan_jax.run.folder import Manifest, RunFolder, thinned
+from dcgan_jax.run.history import line_of
 from dcgan_jax.share import portable
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.cache import cache_folder, kept
@@ -225,7 +226,7 @@ class Checkpoints:
 
         Returns:
           The state, as NumPy arrays; how often the run had been rolled back by then; and the metrics of the step, if
-          they come after ``logged``.
+          metrics.jsonl has no line of it.
 
         Raises:
           InputError: there are checkpoints, and all are damaged; or files cannot be read.
@@ -245,7 +246,7 @@ class Checkpoints:
         saved, about, damaged = _first_complete(self._folder, steps, tree, self._run)
         for step, problem in damaged.items():
             self._put_aside(step, problem)
-        unlogged = self._metrics(about.step) if about.step > (logged or 0) else {}
+        unlogged = {} if line_of(self._folder.metrics, about.step) else self._metrics(about.step)
         return _filled(state, saved), about.attempt, unlogged
 
     def _metrics(self, step):
