@@ -423,7 +423,7 @@ DIFFERENCES = {
     ),
     "other flags": (SET.format(process=1, flag="--seed", value="1"), "differ in seed: 0 in process 0, 1 in process 1"),
     "other images": (
-        "import dcgan_jax.data.store as s\nif process == 1: loop.prepare = lambda *a: type('S', (), {'digest': 'x', '__len__': lambda s: 12, 'close': lambda s: None})()\n",
+        "import dcgan_jax.data.store as s\nif process == 1: loop.prepare = lambda *a: type('S', (), {'digest': 'x', 'copies': 0, '__len__': lambda s: 12, 'close': lambda s: None})()\n",
         "differ in images: '[0-9a-f]{64}' in process 0, 'x' in process 1",
     ),
     "other devices": (
