@@ -61,10 +61,8 @@ from dcgan_jax import (
     slerp,
     train_step,
 )
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import prepare
+from dcgan_jax.data.store import open_store
 from dcgan_jax.gan.step import step
-from dcgan_jax.system.cache import cache_folder
 
 # %% [markdown]
 # All settings are in the next cell. An environment variable such as `DCGAN_CHAPTER_STEPS=100` changes one without an
@@ -112,7 +110,7 @@ config = Config(
     sample_every=max(STEPS // 10, 1),
     keep_every=RELU_STEPS,  # exercise 1 compares checkpoints of this step
 )
-images = prepare(open_source(config, cache_folder()), config, cache_folder())
+images = open_store(config)
 print(f"{len(images):,} images, {images.shape[1:]} each")
 
 # %% [markdown]
@@ -309,7 +307,7 @@ fashion = Config(
     sample_every=max(FASHION_STEPS // 10, 1),
 )
 try:
-    clothes = prepare(open_source(fashion, cache_folder()), fashion, cache_folder())
+    clothes = open_store(fashion)
 except InputError as error:
     clothes = None
     print(f"Fashion-MNIST is not here, so this exercise is left out: {error}")

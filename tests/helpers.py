@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_jax.config import Config
-from dcgan_jax.data import sources, store
+from dcgan_jax.data.store import open_store
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
@@ -14,8 +14,7 @@ from dcgan_jax.run.folder import RunFolder
 
 def prepared(data, cache, **changes):
     """The store of what ``Config.data`` may name, 16x16 RGB unless changed."""
-    config = Config(**{"data": str(data), "image_size": 16, **changes})
-    return store.prepare(sources.open_source(config, cache), config, cache)
+    return open_store(Config(**{"data": str(data), "image_size": 16, **changes}), cache=cache)
 
 
 def metrics_of(workdir):

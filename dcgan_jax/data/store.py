@@ -31,7 +31,8 @@ from dcgan_jax.config import Config
 from dcgan_jax.data.decode import Picture, read_picture
 from dcgan_jax.data.depth import Values, notices
 from dcgan_jax.data.listing import is_drawn
-from dcgan_jax.data.sources import Item, Source
+from dcgan_jax.data.sources import Item, Source, open_source
+from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, need_room, open_regular, parse_json, read_bytes, reading, write_text, writing
 from dcgan_jax.system.progress import progress
@@ -136,6 +137,18 @@ class Store:
                 if self._file.readinto(memoryview(image)) != size:  # pyright: ignore[reportArgumentType]
                     raise InputError(f"{self._file.name} was damaged during the run: run the same command again")
         return batch
+
+
+def open_store(config: Config, *, cache: Path | None = None) -> Store:
+    """The images that ``config.data`` names, decoded as the configuration says; close it after use.
+
+    They are decoded once, into ``cache`` (by default the cache folder). One line on stderr says what there is.
+
+    Raises:
+      InputError: ``config.data`` names no images, they cannot be read, or the cache cannot be written.
+    """
+    cache = cache or writable_cache()
+    return prepare(open_source(config, cache), config, cache)
 
 
 def prepare(source: Source, config: Config, cache: Path) -> Store:

@@ -13,8 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import Store, prepare
+from dcgan_jax.data.store import Store, open_store
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GeneratorParams
@@ -26,7 +25,7 @@ from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
 from dcgan_jax.run.checkpoints import Step, restore
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import line_of
-from dcgan_jax.system.cache import cache_compilations, cache_folder, writable_cache
+from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text, reading, write_text, writing
 from dcgan_jax.system.progress import progress
@@ -384,8 +383,7 @@ def images_of(folder: RunFolder) -> Store:
       InputError: they cannot be read, or are others now.
     """
     config, then = folder.config(), folder.images_then()
-    cache = writable_cache()
-    store = prepare(open_source(config, cache), config, cache)
+    store = open_store(config)
     if then and store.digest != then["sha256"]:
         raise InputError(
             f"{config.data} has other images than {folder.path} was trained on ({len(store)} now, {then['count']} "

@@ -15,8 +15,7 @@ import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.pipeline import device_batches, feeder
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import Store, prepare
+from dcgan_jax.data.store import Store, open_store
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.sampling import sample
@@ -36,7 +35,7 @@ from dcgan_jax.run.history import last_step
 from dcgan_jax.run.schedule import due, steps_until_due
 from dcgan_jax.system import cluster
 from dcgan_jax.system.background import Background
-from dcgan_jax.system.cache import cache_compilations, keep_compiled, writable_cache
+from dcgan_jax.system.cache import cache_compilations, keep_compiled
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped, extra
 from dcgan_jax.system.files import check_temporary, need_room
 from dcgan_jax.system.signals import HeldSignals
@@ -90,7 +89,7 @@ def fit(
         signals = stack.enter_context(HeldSignals(forward=cluster.joined()))
         first = jax.process_index() == 0
         there = stack.enter_context(folder.held(config)) if first else None
-        store = _open_store(config)
+        store = _opened(config)
         stack.callback(store.close)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())
@@ -120,9 +119,8 @@ def fit(
             )
 
 
-def _open_store(config: Config) -> Store:
-    cache = writable_cache()
-    store = prepare(open_source(config, cache), config, cache)
+def _opened(config: Config) -> Store:
+    store = open_store(config)
     _check_count(config, store)
     if config.device_data:
         _check_memory(store)

@@ -12,8 +12,7 @@ import argparse
 import jax
 
 from dcgan_jax import restore, sample, to_uint8
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import prepare
+from dcgan_jax.data.store import open_store
 from dcgan_jax.metrics.distances import disjoint_halves, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import CIFAR, store_features
 from dcgan_jax.run.folder import RunFolder
@@ -29,7 +28,7 @@ def main() -> None:
     for run in arguments.runs:
         folder = RunFolder(run)
         config = folder.config()
-        store = prepare(open_source(config, cache_folder()), config, cache_folder())
+        store = open_store(config)
         first, _ = disjoint_halves(len(store), store.labels)
         reals = store_features(store, cache_folder(), CIFAR)[first[: arguments.num]]
         for step in sorted(int(path.name) for path in (folder.path / "checkpoints").iterdir()):

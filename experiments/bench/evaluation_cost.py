@@ -13,11 +13,10 @@ import jax
 import numpy as np
 
 from dcgan_jax import Config, create_state
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import prepare
+from dcgan_jax.data.store import open_store
 from dcgan_jax.gan.step import step
 from dcgan_jax.metrics.monitor import Monitor
-from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.memory import keep_freed_memory
 from dcgan_jax.system.xla import compiler_options
 
@@ -38,7 +37,7 @@ def main():
     rounds = parser.parse_args().rounds
     cache_compilations()
     config = Config(augment="off")
-    store = prepare(open_source(config, cache_folder()), config, cache_folder())
+    store = open_store(config)
     images, key = jax.device_put(store.take(range(config.batch_size))), jax.random.key(0)
     options = compiler_options(jax.default_backend())
     steps = {

@@ -28,11 +28,9 @@ START = """
 import sys
 from pathlib import Path
 from dcgan_jax.config import Config
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import prepare
+from dcgan_jax.data.store import open_store
 
-config, cache = Config(data=sys.argv[1], image_size=16), Path(sys.argv[2])
-store = prepare(open_source(config, cache), config, cache)
+store = open_store(Config(data=sys.argv[1], image_size=16), cache=Path(sys.argv[2]))
 print(len(store), store.digest)
 """
 

@@ -29,8 +29,7 @@ from scipy.stats import spearmanr
 
 from dcgan_jax.cli import endings
 from dcgan_jax.config import Config
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import prepare
+from dcgan_jax.data.store import open_store
 from dcgan_jax.metrics import features as ours
 from dcgan_jax.metrics.distances import (
     disjoint_halves,
@@ -91,7 +90,7 @@ class Bench:
 
     def __init__(self, data, n):
         config = Config(data=data, image_size=32 if "cifar" in data else 64)
-        store = prepare(open_source(config, cache_folder()), config, cache_folder())
+        store = open_store(config)
         first, second = disjoint_halves(len(store), store.labels)
         self.n = min(n, len(first) // 2)  # of twice as many, some kinds can be left out
         self.name, self.labels = Path(data).stem.removeprefix("tfds:"), store.labels[second]

@@ -209,7 +209,7 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from pathlib import Path
 from dcgan_jax.config import Config
-from dcgan_jax.data import sources, store
+from dcgan_jax.data import store
 
 def stuck(content, config):
     print("decoding", flush=True)
@@ -219,7 +219,7 @@ store.read_picture = stuck
 config = Config(data=sys.argv[1], image_size=16)
 cache = Path(sys.argv[2])
 try:
-    store.prepare(sources.open_source(config, cache), config, cache)
+    store.open_store(config, cache=cache)
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -299,7 +299,8 @@ def test_a_signal_before_anything_is_trained_ends_at_once(photos, tmp_path, numb
 def prepare(*_, **__):
     open(sys.argv[sys.argv.index("--workdir") + 1] + "/../preparing", "w").close()
     time.sleep(600)
-loop.prepare = prepare
+from dcgan_jax.data import store
+store.prepare = prepare
 """
     run = start(tmp_path / "run", photos, patch=patch)
     wait_for((tmp_path / "preparing").exists, run)

@@ -254,8 +254,9 @@ def finish(processes, timeout=200):
 
 LATE = """
 if process == 1:
-    prepare = loop.prepare
-    loop.prepare = lambda *a, **k: time.sleep(32) or prepare(*a, **k)  # collectives give up after 30 seconds
+    from dcgan_jax.data import store
+    prepare = store.prepare
+    store.prepare = lambda *a, **k: time.sleep(32) or prepare(*a, **k)  # collectives give up after 30 seconds
 """
 
 

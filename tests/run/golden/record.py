@@ -12,11 +12,9 @@ import tempfile
 from pathlib import Path
 
 from dcgan_jax import Config, fit
-from dcgan_jax.data.sources import open_source
-from dcgan_jax.data.store import prepare
+from dcgan_jax.data.store import open_store
 from dcgan_jax.run.doctor import LINES
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.system.cache import cache_folder
 from dcgan_jax.views.grid import save_png
 
 HERE = Path(__file__).parent
@@ -46,8 +44,7 @@ def main(names):
         with tempfile.TemporaryDirectory() as scratch:
             data = Path(scratch) / "data"
             data.mkdir()
-            sprites = Config(image_size=16)
-            store = prepare(open_source(sprites, cache_folder()), sprites, cache_folder())
+            store = open_store(Config(image_size=16))
             for i in range(count):
                 save_png(data / f"{i:05d}.png", store.take([i])[0])
             fit(Config(**{**BASE, **settings, "data": str(data)}), Path(scratch) / "run")
