@@ -33,6 +33,8 @@ MAY_CHANGE = (
 The images that ``data`` names are compared by content, not by path."""
 OWN = ("generator", "discriminator", "objective")
 """Fields that may name something of the user's own."""
+ADDED: tuple[str, ...] = ()
+"""Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before."""
 _POSITIVE = (
     "batch_size",
     "width",
@@ -275,7 +277,8 @@ class Config:
         """Read a ``config.json``, validated like the command line.
 
         Raises:
-          InputError: the file is missing, is not JSON, or holds an unknown, missing or bad field.
+          InputError: the file is missing, is not JSON, or holds an unknown or bad field, or lacks one that is not
+            in ``ADDED``.
         """
         try:
             text = read_text(Path(path))
@@ -288,7 +291,8 @@ class Config:
             raise InputError(f"{path} cannot be read as a run's configuration: {error}") from None
         if not isinstance(values, dict):
             raise InputError(f"{path} is not a run's configuration, but a {type(values).__name__}")
-        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        defaults: dict[str, typing.Any] = {field.name: field.default for field in dataclasses.fields(cls)}
+        values = {name: defaults[name] for name in ADDED} | values
         if unknown := sorted(set(values) - set(defaults)):
             raise InputError(f"{path} is not a configuration of this version: unknown {_short(unknown)[1:-1]}")
         if missing := {name: default for name, default in defaults.items() if name not in values}:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from dcgan_jax.config import Config
+from dcgan_jax.recipes import recipe
 from dcgan_jax.system.errors import InputError
 
 
@@ -64,6 +65,18 @@ def test_a_configuration_file_is_validated_like_the_command_line(tmp_path, text,
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=message):
         Config.load(tmp_path / "config.json")
+
+
+def test_fields_added_since_a_release_may_be_missing_and_have_their_defaults(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    config = recipe("robust", width=8)
+    text = config.to_json().replace('  "precision": "float32",\n', "")
+    path.write_text(text)
+    monkeypatch.setattr("dcgan_jax.config.ADDED", ("precision",))
+    assert Config.load(path) == config
+    path.write_text(text.replace('  "channels": 3,\n', ""))
+    with pytest.raises(InputError, match='add "channels": 3$'):
+        Config.load(path)
 
 
 def test_differences_name_the_fields_but_not_steps():
