@@ -5,31 +5,12 @@
 >>> images = sample(restore("runs/photos"), jax.random.key(0))  # (64, 64, 64, 3) in [-1, 1]
 """
 
+import ast
 import importlib
+import importlib.resources
 import os
 import sys
 import types
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dcgan_jax.config import Config
-    from dcgan_jax.gan.average import generator_params
-    from dcgan_jax.gan.networks import Discriminator, DiscriminatorBlock, Generator, GeneratorBlock
-    from dcgan_jax.gan.objectives import Objective
-    from dcgan_jax.gan.pixels import from_uint8, to_uint8
-    from dcgan_jax.gan.sampling import decode, sample, slerp
-    from dcgan_jax.gan.state import create_state
-    from dcgan_jax.gan.step import train_step
-    from dcgan_jax.metrics.projection import project_images
-    from dcgan_jax.recipes import recipe
-    from dcgan_jax.run.checkpoints import restore, restore_state
-    from dcgan_jax.run.classes import Classes, evaluate_classes
-    from dcgan_jax.run.evaluation import Evaluation, evaluate
-    from dcgan_jax.run.loop import fit
-    from dcgan_jax.run.report import report
-    from dcgan_jax.system.cache import cache_compilations
-    from dcgan_jax.system.errors import InputError, Stopped
-    from dcgan_jax.views.grid import show
 
 # TensorFlow, which only reads images here, logs a lot unless this is set before its first import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -37,64 +18,21 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 __version__ = "0.2.0"
 
-__all__ = [
-    "Classes",
-    "Config",
-    "Discriminator",
-    "DiscriminatorBlock",
-    "Evaluation",
-    "Generator",
-    "GeneratorBlock",
-    "InputError",
-    "Objective",
-    "Stopped",
-    "cache_compilations",
-    "create_state",
-    "decode",
-    "evaluate",
-    "evaluate_classes",
-    "fit",
-    "from_uint8",
-    "generator_params",
-    "project_images",
-    "recipe",
-    "report",
-    "restore",
-    "restore_state",
-    "sample",
-    "show",
-    "slerp",
-    "to_uint8",
-    "train_step",
-]
-
-_ROOMS = {
-    "config": "Config",
-    "gan.average": "generator_params",
-    "gan.networks": "Discriminator DiscriminatorBlock Generator GeneratorBlock",
-    "gan.objectives": "Objective",
-    "gan.pixels": "from_uint8 to_uint8",
-    "gan.sampling": "decode sample slerp",
-    "gan.state": "create_state",
-    "gan.step": "train_step",
-    "metrics.projection": "project_images",
-    "recipes": "recipe",
-    "run.checkpoints": "restore restore_state",
-    "run.classes": "Classes evaluate_classes",
-    "run.evaluation": "Evaluation evaluate",
-    "run.loop": "fit",
-    "run.report": "report",
-    "system.cache": "cache_compilations",
-    "system.errors": "InputError Stopped",
-    "views.grid": "show",
-}
-_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
+# The stub lists the public names, for editors and type checkers. They are imported when they are first used
+# (https://scientific-python.org/specs/spec-0001): `--help` and `import dcgan_jax` answer at once.
+_STUB = ast.parse(importlib.resources.files(__name__).joinpath("__init__.pyi").read_text(encoding="utf-8"))
+_HOME = {line.names[0].name: f"{__name__}.{line.module}" for line in _STUB.body if isinstance(line, ast.ImportFrom)}
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll] - it reads the stub
 
 
-def __getattr__(name):  # PEP 562: `--help` and `import dcgan_jax` import only what they use
+def __getattr__(name):
     if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]
 
 
 class _Face(types.ModuleType):
@@ -109,7 +47,3 @@ class _Face(types.ModuleType):
 
 
 sys.modules[__name__].__class__ = _Face
-
-
-def __dir__():
-    return [*globals(), *__all__]

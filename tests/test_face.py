@@ -1,5 +1,6 @@
 """What a script or a notebook imports, as its user would try it."""
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -22,11 +23,13 @@ from dcgan_jax import (
     InputError,
     Objective,
     Stopped,
+    batches,
     create_state,
     decode,
     fit,
     from_uint8,
     generator_params,
+    open_store,
     restore,
     restore_state,
     sample,
@@ -52,6 +55,31 @@ def test_every_name_is_listed_and_there():
     assert all(getattr(dcgan_jax, name) is not None for name in dcgan_jax.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
         dcgan_jax.nonesuch  # noqa: B018
+
+
+def test_the_stub_is_what_an_editor_reads_and_nothing_is_imported_before_it_is_used():
+    code = """
+import sys, dcgan_jax
+assert "jax" not in sys.modules and "numpy" not in sys.modules
+from dcgan_jax import Config, InputError
+assert "jax" not in sys.modules
+dcgan_jax.slerp
+assert "orbax" not in sys.modules and "matplotlib" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert dcgan_jax.__all__ == sorted(set(dcgan_jax.__all__)) and len(dcgan_jax.__all__) > 25
+
+
+def test_batches_of_ones_own_images_from_any_step(photos):
+    config = Config(data=str(photos), image_size=16, batch_size=5, seed=3)
+    with contextlib.closing(open_store(config)) as store:
+        stream, resumed = batches(store, config), batches(store, config, start=2)
+        first = [next(stream) for _ in range(4)]
+        assert all(batch.shape == (5, 16, 16, 3) and batch.dtype == np.uint8 for batch in first)
+        np.testing.assert_array_equal(next(resumed), first[2])
+        reds = np.concatenate(first)[:12, 0, 0, 0]  # one epoch has each of the twelve colours once
+        assert sorted(reds) == [20 * i for i in range(12)]
 
 
 def test_train_is_the_module_before_and_after_it_is_imported():

@@ -52,7 +52,7 @@ def feeder(config: Config) -> Literal["tf", "numpy"]:
     return config.input if config.input != "auto" else "tf" if there else "numpy"
 
 
-def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":
+def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":
     """The endless data set of batches from step ``start`` on: uint8 (batch_size / parts, S, S, C).
 
     Each batch is cut into ``parts``, and only number ``part`` of them is read. Those held out are never read.
@@ -77,7 +77,7 @@ def batches(store: Store, config: Config, *, start: int = 0, part: int = 0, part
 def threaded_batches(
     store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1
 ) -> Iterator[np.ndarray]:
-    """The same as ``batches``, without TensorFlow: two threads read, two batches ahead."""
+    """The same as ``tf_batches``, without TensorFlow: two threads read, two batches ahead."""
     read = _reader(store, config, part, parts)
     with concurrent.futures.ThreadPoolExecutor(2, "batches") as threads:
         waiting = deque(threads.submit(read, step) for step in range(start, start + 2))
@@ -96,20 +96,31 @@ def _reader(store: Store, config: Config, part: int, parts: int) -> Callable[[in
     return read
 
 
-def device_batches(
+def batches(
     store: Store, config: Config, *, start: int = 0, sharding: NamedSharding | None = None
 ) -> Iterator[jax.Array]:
-    """``batches`` as JAX arrays, two of them on their way to the device at any time.
+    """The endless stream of batches on the device, two of them on their way there at any time.
 
-    With ``config.device_data`` the same batches are taken on the device, from a copy of all images there.
+    Batch ``i`` depends only on the images, ``config.seed`` and ``i``: to resume is to start at another number.
 
-    With a ``sharding`` of all devices, each process reads its own part of a batch, and each array is the whole batch.
+    Args:
+      store: what ``open_store(config)`` returns.
+      config: its ``batch_size``, ``seed``, ``held_out`` (images that are never in a batch), ``input``, and
+        ``device_data``: with it the same batches are taken on the device, from a copy of all images there.
+      start: the number of the first batch, from 0.
+      sharding: of all devices: then each process reads its part of a batch, and each array is the whole batch.
+
+    Yields:
+      uint8 (batch_size, image_size, image_size, channels), for ``train_step`` or ``from_uint8``.
+
+    Raises:
+      InputError: TensorFlow is asked for and not installed, or the images cannot be read any more.
     """
     parts = {"part": jax.process_index(), "parts": jax.process_count()} if sharding else {}
     if config.device_data:
         yield from _resident_batches(store, config, start, sharding, **parts)
     if feeder(config) == "tf":
-        source = _read(iter(batches(store, config, start=start, **parts).as_numpy_iterator()), store)
+        source = _read(iter(tf_batches(store, config, start=start, **parts).as_numpy_iterator()), store)
     else:
         source = threaded_batches(store, config, start=start, **parts)
     queue = deque(_put(batch, sharding) for batch in itertools.islice(source, 2))
@@ -144,3 +155,6 @@ def _read(batches, store):
     except tf.errors.OpError as error:
         problem = f"{store.path} cannot be read any more ({first_line(error)})"
         raise InputError(f"{problem}: run the same command again") from error
+
+
+device_batches = batches

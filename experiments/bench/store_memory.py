@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.pipeline import batches
+from dcgan_jax.data.pipeline import tf_batches
 from dcgan_jax.data.store import Store
 
 count = int(sys.argv[1]) * 10**6 // (64 * 64 * 3)
@@ -31,7 +31,7 @@ with tempfile.TemporaryDirectory() as folder:
     manifest.update(off_colour=[], copies=0, transparent=0, drawn=0, values=[])
     (folder / "manifest.json").write_text(json.dumps(manifest))
     start = time.perf_counter()
-    for _, batch in zip(range(count // 64), batches(Store(folder), Config(batch_size=64)).as_numpy_iterator()):
+    for _, batch in zip(range(count // 64), tf_batches(Store(folder), Config(batch_size=64)).as_numpy_iterator()):
         pass
     seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

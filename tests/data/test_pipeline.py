@@ -10,7 +10,7 @@ import pytest
 from helpers import prepared
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.pipeline import batch_indices, batches, device_batches, threaded_batches
+from dcgan_jax.data.pipeline import batch_indices, batches, tf_batches, threaded_batches
 from dcgan_jax.data.split import held_out
 from dcgan_jax.run.loop import fit
 from dcgan_jax.system.errors import InputError
@@ -31,19 +31,19 @@ def test_every_image_once_in_each_epoch_and_batches_follow_from_seed_and_step():
 @with_tensorflow
 def test_no_thread_of_the_pipeline_holds_up_the_end(photos, tmp_path):
     """Autotuning's does, until it looks up again: ever more seldom, at last once a minute."""
-    assert batches(prepared(photos, tmp_path), Config(batch_size=4)).options().autotune.enabled is False
+    assert tf_batches(prepared(photos, tmp_path), Config(batch_size=4)).options().autotune.enabled is False
 
 
 @with_tensorflow
 @pytest.mark.parametrize("device_data", [False, True])
 def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data):
     made, config = prepared(photos, tmp_path), Config(batch_size=5, seed=3, device_data=device_data)
-    whole = [batch for _, batch in zip(range(8), batches(made, config).as_numpy_iterator())]
+    whole = [batch for _, batch in zip(range(8), tf_batches(made, config).as_numpy_iterator())]
     for step, batch in enumerate(whole):
         assert batch.shape == (5, 16, 16, 3) and batch.dtype == np.uint8
         pixels = made.take(batch_indices(step, count=12, batch_size=5, seed=3))
         np.testing.assert_array_equal(batch, pixels)
-    resumed = device_batches(made, config, start=6)
+    resumed = batches(made, config, start=6)
     for step in (6, 7):
         batch = next(resumed)
         assert isinstance(batch, jax.Array) and batch.dtype == np.uint8
@@ -54,7 +54,10 @@ def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data
 def test_the_batches_are_the_same_without_tensorflow(photos, tmp_path):
     made, config = prepared(photos, tmp_path), Config(batch_size=6, seed=3)
     for options in ({}, {"start": 5}, {"part": 1, "parts": 3}):
-        ours, theirs = threaded_batches(made, config, **options), batches(made, config, **options).as_numpy_iterator()
+        ours, theirs = (
+            threaded_batches(made, config, **options),
+            tf_batches(made, config, **options).as_numpy_iterator(),
+        )
         for _ in range(6):
             np.testing.assert_array_equal(next(ours), next(theirs), strict=True)
         ours.close()
@@ -67,7 +70,7 @@ def test_each_process_reads_only_its_part_of_a_batch(photos, tmp_path, monkeypat
     monkeypatch.setattr(type(made), "take", lambda self, indices: (read.append(indices), take(self, indices))[1])
     for part in (0, 1, 2):
         read.clear()
-        stream = batches(made, Config(batch_size=6, seed=3), part=part, parts=3).as_numpy_iterator()
+        stream = tf_batches(made, Config(batch_size=6, seed=3), part=part, parts=3).as_numpy_iterator()
         whole = batch_indices(0, count=12, batch_size=6, seed=3)
         np.testing.assert_array_equal(next(stream), take(made, whole[2 * part : 2 * part + 2]))
         assert all(len(indices) == 2 for indices in read)
@@ -78,7 +81,7 @@ def test_each_process_reads_only_its_part_of_a_batch(photos, tmp_path, monkeypat
 def test_images_that_are_held_out_are_never_in_a_batch(tmp_path, device_data):
     store = Numbered(tmp_path)
     config = Config(batch_size=608, held_out=32, device_data=device_data)
-    batch = np.asarray(next(device_batches(store, config)))  # one epoch
+    batch = np.asarray(next(batches(store, config)))  # one epoch
     kept = held_out(store, 32)[1]
     assert sorted(batch.reshape(608, -1).view("<u4")[:, 0]) == sorted(set(range(640)) - set(kept))
 
@@ -104,7 +107,7 @@ def test_images_that_cannot_be_read_any_more_end_in_one_line(photos, tmp_path, i
     with open("/proc/self/mem", "rb") as broken:
         os.dup2(broken.fileno(), opened[os.path.realpath(made.path / "images.u8")])
     with pytest.raises(InputError, match=r"cannot .*read.* Input/output error .*run the same command again") as error:
-        next(device_batches(made, Config(batch_size=4, input=input)))
+        next(batches(made, Config(batch_size=4, input=input)))
     assert "\n" not in str(error.value)
 
 

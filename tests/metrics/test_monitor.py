@@ -80,14 +80,14 @@ def test_memory_is_how_far_held_out_images_are_on_the_way_to_generated_ones(stor
 
 
 def test_held_out_images_are_whole_labels_and_never_trained_on(store, cache, tiny):
-    from dcgan_jax.data.pipeline import batches
+    from dcgan_jax.data.pipeline import tf_batches
 
     train, kept = held_out(store, 200)
     assert len(kept) == 35 and len(train) + len(kept) == 700 and not set(train) & set(kept)
     assert not set(store.labels[train]) & set(store.labels[kept])
     config = dataclasses.replace(tiny, batch_size=19)
     seen = set()
-    for batch, _ in zip(batches(store, config).as_numpy_iterator(), range(35)):  # one epoch of 665
+    for batch, _ in zip(tf_batches(store, config).as_numpy_iterator(), range(35)):  # one epoch of 665
         seen |= {image.tobytes() for image in batch}
     shown, hidden = ({image.tobytes() for image in store.take(indices)} for indices in (train, kept))
     assert len(hidden) == 35 and seen == shown and not seen & hidden
