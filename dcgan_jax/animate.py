@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import writing
+from dcgan_jax.system.ranges import SEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +52,7 @@ class Arguments:
             raise InputError("size and scale must be at least 1")
         if self.what == "training" and (self.step, self.seed) != ("best", 0):
             raise InputError("--step and --seed are of a walk: leave them out with --what training")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+        SEED("seed", self.seed)
 
 
 def animate(arguments: Arguments) -> None:

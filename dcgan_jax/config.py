@@ -8,10 +8,11 @@ import math
 import re
 import typing
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text
+from dcgan_jax.system.ranges import SEED, Range
 
 _Class = typing.TypeVar("_Class")
 
@@ -35,19 +36,8 @@ OWN = ("generator", "discriminator", "objective")
 """Fields that may name something of the user's own."""
 ADDED: tuple[str, ...] = ()
 """Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before."""
-_POSITIVE = (
-    "batch_size",
-    "width",
-    "latent_dim",
-    "penalty_every",
-    "anneal_images",
-    "steps",
-    "log_every",
-    "sample_every",
-    "checkpoint_every",
-    "keep_newest",
-    "keep_every",
-)
+_AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
+_BELOW_1 = Range(least=0, below=1, words="must lie in [0, 1)")
 
 
 def check_image_size(size: int) -> None:
@@ -59,6 +49,25 @@ def check_image_size(size: int) -> None:
     if size not in IMAGE_SIZES:
         near = sorted(IMAGE_SIZES, key=lambda side: abs(math.log(side / max(size, 1))))[:2]
         raise InputError(f"image_size {size} is not supported; the nearest are {min(near)} and {max(near)}")
+
+
+def _size(_: str, size: int) -> None:
+    check_image_size(size)
+
+
+def _channels(name: str, value: int) -> None:
+    if value not in (1, 3):
+        raise InputError(f"{name} {value} is neither 1 (grayscale) nor 3 (RGB)")
+
+
+def _not_empty(name: str, value: str) -> None:
+    if not value:
+        raise InputError(f"{name} is empty: give sprites, pokemon, tfds:NAME, or a folder or .zip of images")
+
+
+def _importable(name: str, value: str) -> None:
+    if value and not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
+        raise InputError(f"{name} {value!r} must be of the form package.module:Name")
 
 
 def _whole(cls: type[_Class]) -> type[_Class]:
@@ -88,20 +97,20 @@ class Config:
 
     recipe: Literal["classic", "robust", "sn", "paper", "chapter"] = "classic"
     """The settings that all others change: see above."""
-    data: str = "sprites"
+    data: Annotated[str, _not_empty] = "sprites"
     """The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a
     folder or .zip of images, or a folder of IDX files."""
-    steps: int = 5000
+    steps: Annotated[int, _AT_LEAST_1, Range(below=2**31, words="must be less than 2**31")] = 5000
     """Total number of training steps; a larger number later extends the run."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Range(least=2, words="is too small: BatchNorm needs at least 2 images")] = 32
     """Real images per step, and as many generated ones."""
-    image_size: int = 64
+    image_size: Annotated[int, _size] = 64
     """Side of the square images in pixels: 16, 32, 64, 128 or 256."""
-    channels: int = 3
+    channels: Annotated[int, _channels] = 3
     """3 for RGB, 1 for grayscale."""
-    width: int = 64
+    width: Annotated[int, _AT_LEAST_1] = 64
     """Channels of the largest feature maps (those next to the image); each halving of the side doubles them."""
-    latent_dim: int = 100
+    latent_dim: Annotated[int, _AT_LEAST_1] = 100
     """Length of the latent vector z."""
     latent: Literal["normal", "uniform"] = "normal"
     """Distribution of z: N(0, 1), or uniform on [-1, 1] as in the paper."""
@@ -110,27 +119,27 @@ class Config:
     pairs."""
     penalty: Literal["none", "r1", "r2", "both"] = "none"
     """Penalty on the discriminator's squared gradient at the real (r1) or the generated images (r2), or both."""
-    gamma: float = 0.0
+    gamma: Annotated[float, _AT_LEAST_0] = 0.0
     """Weight of the penalty, γ in γ/2 times the squared gradient; 0 for image_size / batch_size."""
-    gamma_final: float = 1.0
+    gamma_final: Annotated[float, _AT_LEAST_0] = 1.0
     """The weight at the end of annealing, as a multiple of that at the start."""
-    penalty_every: int = 1
+    penalty_every: Annotated[int, _AT_LEAST_1] = 1
     """Steps between penalties, each as many times as strong."""
-    learning_rate: float = 4e-4
+    learning_rate: Annotated[float, Range(above=0, words="must be a positive number, such as 4e-4")] = 4e-4
     """Adam's step size."""
-    learning_rate_final: float = 1.0
+    learning_rate_final: Annotated[float, _AT_LEAST_0] = 1.0
     """The step size at the end of annealing, as a multiple of that at the start."""
-    discriminator_rate: float = 1.0
+    discriminator_rate: Annotated[float, Range(above=0, words="must be a positive number, such as 1")] = 1.0
     """The discriminator's step size, as a multiple of learning_rate."""
-    clip_norm: float = 0.0
+    clip_norm: Annotated[float, _AT_LEAST_0] = 0.0
     """Longer gradients of a network are shortened to this Euclidean norm; 0 for no limit."""
-    beta1: float = 0.5
+    beta1: Annotated[float, _BELOW_1] = 0.5
     """Adam's decay rate of the first moment."""
-    beta2: float = 0.999
+    beta2: Annotated[float, _BELOW_1] = 0.999
     """Adam's decay rate of the second moment."""
-    beta2_final: float = 1.0
+    beta2_final: Annotated[float, _AT_LEAST_0] = 1.0
     """1 - beta2 at the end of annealing, as a multiple of that at the start: 0.1 goes from 0.9 to 0.99."""
-    anneal_images: int = 128000
+    anneal_images: Annotated[int, _AT_LEAST_1] = 128000
     """Images seen until what is annealed has its final value, by half a cosine."""
     augment: Literal["auto", "off", "full"] = "auto"
     """Random colours, shifts and cut-out squares in all that the discriminator sees, which small sets need: auto is
@@ -139,22 +148,22 @@ class Config:
     """Mirror images at random, left to right: for faces, not for letters."""
     discriminator_norm: Literal["batch", "spectral", "none"] = "batch"
     """The discriminator's normalisation: BatchNorm, spectral norm, or none; the last two with biases."""
-    extra_convs: int = 0
+    extra_convs: Annotated[int, _AT_LEAST_0] = 0
     """3x3 convolutions after each halving in the discriminator."""
-    leaky_slope: float = 0.2
+    leaky_slope: Annotated[float, Range(least=0, most=1, words="must lie in [0, 1]")] = 0.2
     """Slope of the discriminator's LeakyReLU below zero; 0 makes it a ReLU."""
     first_batchnorm: bool = False
     """BatchNorm in the discriminator's first block too, as in the chapter's code (the paper has none)."""
-    batchnorm_scale_mean: float = 1.0
+    batchnorm_scale_mean: Annotated[float, Range(words="must be finite")] = 1.0
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
-    generator: str = ""
+    generator: Annotated[str, _importable] = ""
     """A network of your own in place of the built-in one, as package.module:Name: a Flax module, or its class, of which
     each field with the name of a setting gets its value."""
-    discriminator: str = ""
+    discriminator: Annotated[str, _importable] = ""
     """Likewise."""
-    objective: str = ""
+    objective: Annotated[str, _importable] = ""
     """Losses of your own in place of those of loss, likewise: an Objective."""
-    ema_half_life: float = 8192.0
+    ema_half_life: Annotated[float, Range(least=0, words="must be at least 0, such as 8192")] = 8192.0
     """Half-life, in images, of the running average of the generator's weights that samples are drawn from, at most
     0.05 of the images seen; 0 for the newest weights."""
     background: str = "white"
@@ -164,7 +173,7 @@ class Config:
     range: tuple[float, float] | None = None
     """The values that become black and white, of pictures with more than 8 bits a value, such as 0 4095; by default 0
     and 65535. Floating-point pictures need it."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of everything random: weights, noise, the order of the images, and what sprites draws."""
     precision: Literal["float32", "bf16"] = "float32"
     """Precision of the matrix products, on accelerators of the feature maps too; weights, optimizer and BatchNorm
@@ -179,69 +188,38 @@ class Config:
     dispatch: Literal["auto", "single", "several"] = "auto"
     """Steps that are sent to the device at once: one, or several, at most 25, as many as divide log_every. Several pay
     where a step is short. A stop waits for two such groups. auto is single on CPUs, else several."""
-    log_every: int = 10
+    log_every: Annotated[int, _AT_LEAST_1] = 10
     """Steps between lines of metrics.jsonl."""
-    sample_every: int = 250
+    sample_every: Annotated[int, _AT_LEAST_1] = 250
     """Steps between sample grids."""
-    evaluate_every: int = 16000
+    evaluate_every: Annotated[int, _AT_LEAST_0] = 16000
     """Images seen between evaluations, after which the best checkpoint is known and kept; 0 for none."""
-    held_out: int = 200
+    held_out: Annotated[int, _AT_LEAST_0] = 200
     """Images kept out of training, at most a twentieth, to see whether the discriminator knows the others by heart."""
-    checkpoint_every: int = 500
+    checkpoint_every: Annotated[int, _AT_LEAST_1] = 500
     """Steps between checkpoints."""
-    keep_newest: int = 3
+    keep_newest: Annotated[int, _AT_LEAST_1] = 3
     """How many of the newest checkpoints are kept."""
-    keep_every: int = 5000
+    keep_every: Annotated[int, _AT_LEAST_1] = 5000
     """Steps between checkpoints that are also kept."""
-    retries: int = 3
+    retries: Annotated[int, _AT_LEAST_0] = 3
     """How often a run that diverges tries again from the same checkpoint with other noise before it gives up."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, _typed(field, getattr(self, field.name)))
-        check_image_size(self.image_size)
-        if self.channels not in (1, 3):
-            raise InputError(f"channels {self.channels} is neither 1 (grayscale) nor 3 (RGB)")
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} must be at least 1")
-        for name in ("evaluate_every", "held_out", "extra_convs"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} {getattr(self, name)} must be at least 0")
-        if self.steps >= 2**31:
-            raise InputError(f"steps {self.steps} must be less than 2**31")
-        if self.retries < 0:
-            raise InputError(f"retries {self.retries} must be at least 0")
-        if self.batch_size < 2:
-            raise InputError("batch_size 1 is too small: BatchNorm needs at least 2 images")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate {self.learning_rate} must be a positive number, such as 4e-4")
-        for name in ("learning_rate_final", "gamma", "gamma_final", "clip_norm", "beta2_final"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} {getattr(self, name)} must be at least 0")
-        if not 0 < self.discriminator_rate < math.inf:
-            raise InputError(f"discriminator_rate {self.discriminator_rate} must be a positive number, such as 1")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)} must lie in [0, 1)")
+            kind, *checks = typing.get_args(field.type) if _is_annotated(field.type) else (field.type,)
+            value = _typed(field.name, kind, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            for check in checks:
+                check(field.name, value)
+        self._check_together()
+
+    def _check_together(self):
         if (1 - self.beta2) * self.beta2_final > 1:
             most = math.floor(1e4 / (1 - self.beta2)) / 1e4  # not rounded up: 1 - 0.99 is a bit more than 0.01
             raise InputError(f"beta2_final {self.beta2_final} makes beta2 negative: give at most {most}")
         if self.discriminator_norm != "batch" and self.first_batchnorm:
             raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
-        if not 0 <= self.leaky_slope <= 1:
-            raise InputError(f"leaky_slope {self.leaky_slope} must lie in [0, 1]")
-        if not 0 <= self.ema_half_life < math.inf:
-            raise InputError(f"ema_half_life {self.ema_half_life} must be at least 0, such as 8192")
-        if not math.isfinite(self.batchnorm_scale_mean):
-            raise InputError(f"batchnorm_scale_mean {self.batchnorm_scale_mean} must be finite")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
-        for name in OWN:
-            if (value := getattr(self, name)) and not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
-                raise InputError(f"{name} {value!r} must be of the form package.module:Name")
-        if not self.data:
-            raise InputError("data is empty: give sprites, pokemon, tfds:NAME, or a folder or .zip of images")
 
     def evaluates(self, step: int) -> bool:
         """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, and at
@@ -311,21 +289,25 @@ class Config:
         return [f"{name} ({a!r}, was {b!r})" for name, a, b in pairs if a != b and name not in MAY_CHANGE]
 
 
-def _typed(field, value):
-    """``value`` if it has the field's type, an int becomes a float where one is expected."""
-    if typing.get_origin(field.type) is Literal:
-        choices = typing.get_args(field.type)
+def _is_annotated(kind) -> bool:
+    return typing.get_origin(kind) is Annotated
+
+
+def _typed(name, kind, value):
+    """``value`` if it is of the type ``kind``; an int becomes a float where one is expected."""
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
         if value not in choices:
-            raise InputError(f"{field.name} {_short(value)} is unknown: choose {' or '.join(choices)}")
+            raise InputError(f"{name} {_short(value)} is unknown: choose {' or '.join(choices)}")
         return value
-    if field.name == "range":
+    if name == "range":
         return _checked_range(value)
     if type(value) is int and abs(value) >= 2**32:
-        raise InputError(f"{field.name} is a number of {value.bit_length()} bits: give a smaller one")
-    if field.type is float and type(value) is int:
+        raise InputError(f"{name} is a number of {value.bit_length()} bits: give a smaller one")
+    if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not field.type:
-        raise InputError(f"{field.name} {_short(value)} must be of type {field.type.__name__}")
+    if type(value) is not kind:
+        raise InputError(f"{name} {_short(value)} must be of type {kind.__name__}")
     return value
 
 

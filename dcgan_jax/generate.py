@@ -11,6 +11,7 @@ from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import parse_json, read_bytes, reading, sync, write_text, writing
 from dcgan_jax.system.progress import progress
+from dcgan_jax.system.ranges import SEED
 
 if TYPE_CHECKING:
     from dcgan_jax.gan.state import GeneratorParams
@@ -40,8 +41,7 @@ class Arguments:
     def __post_init__(self):
         if self.num < 1:
             raise InputError(f"num {self.num} must be at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+        SEED("seed", self.seed)
 
 
 def generate(arguments: Arguments) -> None:

@@ -12,6 +12,7 @@ import tyro
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, reading, replacing, user_path, writing
+from dcgan_jax.system.ranges import SEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +45,7 @@ class Arguments:
             raise InputError(f"{len(self.image)} pictures: give --image once or twice")
         if self.iterations < 1:
             raise InputError(f"iterations {self.iterations} must be at least 1")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed {self.seed} must lie in [0, 2**32)")
+        SEED("seed", self.seed)
 
 
 def project(arguments: Arguments) -> None:

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import typing
 
 import pytest
 
@@ -37,6 +39,16 @@ from dcgan_jax.system.errors import InputError
 def test_a_bad_value_is_refused_with_its_mend(change, message):
     with pytest.raises(InputError, match=message):
         Config(**change)
+
+
+def test_every_number_has_a_range():
+    for field in dataclasses.fields(Config):
+        kind = field.type
+        assert kind not in (int, float), f"{field.name} has none: Annotated[{kind.__name__}, Range(...)]"
+        numbers = {int: [-1], float: [float("inf"), float("nan")]}
+        for wrong in numbers.get(next(iter(typing.get_args(kind)), None), []) if field.name != "range" else ():
+            with pytest.raises(InputError, match=field.name):
+                Config(**{field.name: wrong})
 
 
 def test_json_round_trip(tmp_path):

@@ -29,6 +29,7 @@ from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text, reading, write_text, writing
 from dcgan_jax.system.progress import progress
+from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.evaluation import save_evaluation
 from dcgan_jax.views.grid import grid, save_png
@@ -345,8 +346,7 @@ def check(*, num: int, seed: int) -> None:
         raise InputError(f"num {num} must be at least 6")
     if num > _MOST:
         raise InputError(f"num {num} is more than {_MOST:,}, whose features are all in memory at once: give fewer")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed {seed} must lie in [0, 2**32)")
+    SEED("seed", seed)
 
 
 def feature_set(features: str, inception: str | Path | None = None) -> FeatureSet:
