@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcgan_jax.config import Config
-from dcgan_jax.data import idx, remote, sprites
+from dcgan_jax.data import bodies, idx, remote, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
 from dcgan_jax.system.errors import InputError
@@ -115,8 +115,8 @@ def _sprites(seed: int) -> Source:
             label = sprites.PLANS[i % len(sprites.PLANS)]
             yield Item(f"sprite {i}", label, lambda i=i: sprites.draw(seed, i)[0])
 
-    code = Path(sprites.__file__).read_bytes()
-    return Source(f"sprites-{seed}", _digest([code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
+    code = [Path(module.__file__).read_bytes() for module in (sprites, bodies)]
+    return Source(f"sprites-{seed}", _digest([*code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
 
 
 def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iterator]) -> Source:
