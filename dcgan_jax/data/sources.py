@@ -115,7 +115,7 @@ def _sprites(seed: int) -> Source:
             label = sprites.PLANS[i % len(sprites.PLANS)]
             yield Item(f"sprite {i}", label, lambda i=i: sprites.draw(seed, i)[0])
 
-    code = [Path(module.__file__).read_bytes() for module in (sprites, bodies)]
+    code = [Path(sprites.__file__).read_bytes(), Path(bodies.__file__).read_bytes()]
     return Source(f"sprites-{seed}", _digest([*code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
 
 

@@ -1,9 +1,15 @@
-"""Images that are kept out of training."""
+"""Splits of the images: those that are held out of training, and the halves that metrics compare.
+
+Many labels name single things, such as a kind of creature, whose images are variants of each other: these must not be
+on both sides. Few labels name classes: sides with different classes could not be compared.
+"""
 
 import numpy as np
 
 from dcgan_jax.data.store import Store
 
+_VARIANTS = 100
+"""So many labels or more are many."""
 _LEAST = 32  # fewer say nothing
 _SHARE = 20  # at most one image of so many
 
@@ -12,16 +18,38 @@ def held_out(store: Store, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images to train on, in order, and of those held out: int (N - H,), (H,).
 
     H is at most ``most`` and a twentieth of all. None are held out where that is fewer than 32. With 100 labels
-    or more, no label has images on both sides, so that variants of one thing are not.
+    or more, no label has images on both sides.
     """
     every, most = np.arange(len(store)), min(most, len(store) // _SHARE)
     if most < _LEAST:
         return every, every[:0]
     order = np.random.default_rng(0).permutation(len(store))
-    if len(names := np.unique(store.labels)) >= 100:
+    if len(names := np.unique(store.labels)) >= _VARIANTS:
         rank = np.random.default_rng(0).permutation(len(names))
         order = order[np.argsort(rank[np.searchsorted(names, store.labels[order])], kind="stable")]
         ends = np.flatnonzero(np.diff(store.labels[order])) + 1  # where a label ends
         most = max((int(end) for end in ends if end <= most), default=0)
-    kept = order[:most]
-    return np.setdiff1d(every, kept), np.sort(kept)
+    others = order[:most]
+    return np.setdiff1d(every, others), np.sort(others)
+
+
+def disjoint_halves(n: int, labels: np.ndarray | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two disjoint random halves of ``range(n)``, int index arrays: what a floor is measured on.
+
+    With ``labels``, (n,), of which there are 100 or more, no label has images on both sides. Where one label has more
+    than a quarter of the images, labels are not looked at.
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    if labels is None:
+        return order[: n // 2], order[n // 2 :]
+    _, group, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    if len(group) != n:
+        raise ValueError(f"{len(group)} labels for {n} images")
+    if len(counts) < _VARIANTS or counts.max() > n // 4:
+        return disjoint_halves(n, None, seed)
+    side, sizes = np.empty(len(counts), int), np.zeros(2, int)
+    shuffled = np.random.default_rng((seed, 1)).permutation(len(counts))
+    for i in shuffled[np.argsort(-counts[shuffled], kind="stable")]:  # large ones first: the sides come out even
+        side[i] = sizes.argmin()
+        sizes[side[i]] += counts[i]
+    return order[side[group[order]] == 0], order[side[group[order]] == 1]

@@ -6,19 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcgan_jax.data.split import disjoint_halves
 from dcgan_jax.metrics.distances import (
     c_t,
-    channel_ratios,
-    disjoint_halves,
     diversity_ratio,
     frechet_distance,
     kernel_distance,
     nearest,
     prdc,
     principal_components,
-    sliced_wasserstein,
 )
 from dcgan_jax.metrics.features import CIFAR, FeatureSet
+from dcgan_jax.metrics.image_distances import channel_ratios, sliced_wasserstein
 from dcgan_jax.system.errors import InputError
 
 LABELS = {

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.data.split import held_out
+from dcgan_jax.data.split import disjoint_halves, held_out
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.pixels import from_uint8, to_uint8
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GANState
-from dcgan_jax.metrics.distances import disjoint_halves, diversity_ratio, frechet_distance, kernel_distance, prdc
+from dcgan_jax.metrics.distances import diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
 from dcgan_jax.system.xla import random_key
 

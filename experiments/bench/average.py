@@ -12,8 +12,9 @@ import argparse
 import jax
 
 from dcgan_jax import restore, sample, to_uint8
+from dcgan_jax.data.split import disjoint_halves
 from dcgan_jax.data.store import open_store
-from dcgan_jax.metrics.distances import disjoint_halves, frechet_distance, kernel_distance, prdc
+from dcgan_jax.metrics.distances import frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import CIFAR, store_features
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.cache import cache_folder

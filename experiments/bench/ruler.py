@@ -29,17 +29,17 @@ from scipy.stats import spearmanr
 
 from dcgan_jax.cli import endings
 from dcgan_jax.config import Config
+from dcgan_jax.data.split import disjoint_halves
 from dcgan_jax.data.store import open_store
 from dcgan_jax.metrics import features as ours
 from dcgan_jax.metrics.distances import (
-    disjoint_halves,
     diversity_ratio,
     frechet_distance,
     kernel_distance,
     prdc,
     principal_components,
-    sliced_wasserstein,
 )
+from dcgan_jax.metrics.image_distances import sliced_wasserstein
 from dcgan_jax.metrics.imagenet import imagenet
 from dcgan_jax.system.cache import cache_folder
 

@@ -4,20 +4,19 @@ import numpy as np
 import pytest
 
 from dcgan_jax.data import sprites
+from dcgan_jax.data.split import disjoint_halves
 from dcgan_jax.metrics import evaluate as module
 from dcgan_jax.metrics.distances import (
     c_t,
-    channel_ratios,
-    disjoint_halves,
     diversity_ratio,
     frechet_distance,
     kernel_distance,
     nearest,
     prdc,
-    sliced_wasserstein,
 )
 from dcgan_jax.metrics.evaluate import LABELS, Reals
 from dcgan_jax.metrics.features import FeatureSet, features
+from dcgan_jax.metrics.image_distances import channel_ratios, sliced_wasserstein
 from dcgan_jax.system.errors import InputError
 
 UP = ("precision", "recall", "density", "coverage")

@@ -10,8 +10,8 @@ from helpers import prepared
 from PIL import Image
 
 from dcgan_jax import create_state, generator_params, sample, to_uint8
-from dcgan_jax.data.split import held_out
-from dcgan_jax.metrics.distances import disjoint_halves, diversity_ratio, frechet_distance, kernel_distance, prdc
+from dcgan_jax.data.split import disjoint_halves, held_out
+from dcgan_jax.metrics.distances import diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
 from dcgan_jax.metrics.monitor import Monitor
 
