@@ -24,8 +24,8 @@ from .run.checkpoints import restore_state as restore_state
 from .run.classes import Classes as Classes
 from .run.classes import evaluate_classes as evaluate_classes
 from .run.evaluation import Evaluation as Evaluation
-from .run.evaluation import evaluate as evaluate
 from .run.loop import fit as fit
+from .run.measure import evaluate as evaluate
 from .run.report import report as report
 from .system.cache import cache_compilations as cache_compilations
 from .system.errors import InputError as InputError

@@ -62,8 +62,8 @@ def run(arguments: Arguments) -> None:
       InputError: the run cannot be restored, its images are others or too few, or something cannot be written.
     """
     from dcgan_jax.run.classes import evaluate_classes
-    from dcgan_jax.run.evaluation import evaluate_steps
     from dcgan_jax.run.folder import RunFolder
+    from dcgan_jax.run.measure import evaluate_steps
 
     folder, options = RunFolder(arguments.workdir), arguments.options()
     if arguments.classes:
@@ -83,7 +83,7 @@ def run(arguments: Arguments) -> None:
 def _print_evaluation(evaluation: "Evaluation") -> None:
     """A table, how far the samples are from the images, and which figures are unusual."""
     from dcgan_jax.metrics.evaluate import labels
-    from dcgan_jax.run.evaluation import SETS
+    from dcgan_jax.run.measure import SETS
     from dcgan_jax.run.verdict import judge, of_evaluation, unusual
 
     print(f"step {evaluation.step}: {SETS} sets of {evaluation.n} samples against {evaluation.n} real images")
@@ -119,7 +119,7 @@ def _print_health(folder, evaluations: "list[Evaluation]") -> None:
 
 
 def _print_classes(found: "Classes") -> None:
-    from dcgan_jax.run.evaluation import SETS
+    from dcgan_jax.run.measure import SETS
 
     about, junk = found.classifier, found.junk
     print(f"step {found.step}: {SETS} sets of {found.n} samples, compared in {found.features} features")

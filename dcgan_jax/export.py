@@ -66,7 +66,7 @@ def export(arguments: Arguments) -> None:
       InputError: the run cannot be restored, its generator is not the built-in one, or ``out`` cannot be written.
     """
     from dcgan_jax.run.checkpoints import restore
-    from dcgan_jax.run.evaluation import figures_of_step
+    from dcgan_jax.run.figures import figures_of_step
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.share import hub, portable
     from dcgan_jax.share.explorer import explorer

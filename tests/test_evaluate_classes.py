@@ -18,7 +18,7 @@ from dcgan_jax.metrics.classes import ClassFigures
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.run import classes
 from dcgan_jax.run.classes import _names, load_classes, sentence
-from dcgan_jax.run.evaluation import pieces
+from dcgan_jax.run.measure import pieces
 
 FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
 

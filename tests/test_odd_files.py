@@ -17,7 +17,8 @@ from dcgan_jax.generate import generate
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.classes import FIGURES, Classes, ClassResult, load_classes
-from dcgan_jax.run.evaluation import FID, Evaluation, figures_of_step, load_evaluations, save_evaluations
+from dcgan_jax.run.evaluation import FID, Evaluation, load_evaluations, save_evaluations
+from dcgan_jax.run.figures import figures_of_step
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import cut, last_step
 from dcgan_jax.run.log import RunLog

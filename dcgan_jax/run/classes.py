@@ -11,29 +11,20 @@ import flax.linen as nn
 import numpy as np
 
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.classes import ClassFigures, Sorted, compare
 from dcgan_jax.metrics.classifier import Classifier, classifier
 from dcgan_jax.metrics.distances import principal_components
 from dcgan_jax.metrics.evaluate import Figures
-from dcgan_jax.metrics.features import FeatureSet, store_features
+from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
 from dcgan_jax.run.checkpoints import Step
-from dcgan_jax.run.evaluation import (
-    SETS,
-    check,
-    feature_set,
-    field,
-    images_of,
-    named_damage,
-    pieces,
-    read_features,
-    read_figures,
-    read_json,
-    restored,
-)
+from dcgan_jax.run.evaluation import check_features, named_damage, read_json
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.measure import SETS, check_samples, feature_set, images_of, pieces, restored
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import write_text, writing
+from dcgan_jax.system.schema import checked
 from dcgan_jax.views.classes import REALS, SAMPLES, Row, save_classes
 
 NUM = 10_000
@@ -92,6 +83,29 @@ class Classes:
         }
 
 
+class _Row(NamedTuple):
+    """A class in ``classes.json``, with ``FIGURES``."""
+
+    name: str
+    share: Figures | None = None
+    junk: Figures | None = None
+    kid: Figures | None = None
+    fd: Figures | None = None
+    precision: Figures | None = None
+    coverage: Figures | None = None
+
+
+class _Stored(NamedTuple):
+    """What is read of ``classes.json``; see ``Classes``."""
+
+    step: int
+    n: int
+    junk: Figures
+    classes: list[_Row]
+    finding: str
+    features: str = CIFAR.name
+
+
 def load_classes(path: Path) -> Classes | None:
     """What a ``classes.json`` holds, without the classifier; None if there is no such file.
 
@@ -102,13 +116,13 @@ def load_classes(path: Path) -> Classes | None:
         values = read_json(path, default=None)
         if values is None and not path.exists():
             return None
-        classes = [
-            ClassResult(field(one, "name", str), {name: read_figures(one[name]) for name in FIGURES if name in one})
-            for one in field(values, "classes", list)
-        ]
-        step, n, finding = field(values, "step", int), field(values, "n", int), field(values, "finding", str)
-        junk = read_figures(field(values, "junk", dict))
-        return Classes(read_features(values), step, n, junk, classes, finding)
+        stored = checked(_Stored, values, "the file")
+        check_features(stored.features)
+    classes = []
+    for row in stored.classes:
+        figures = {name: getattr(row, name) for name in FIGURES}
+        classes.append(ClassResult(row.name, {name: figure for name, figure in figures.items() if figure}))
+    return Classes(stored.features, stored.step, stored.n, stored.junk, classes, stored.finding)
 
 
 def evaluate_classes(
@@ -135,36 +149,31 @@ def evaluate_classes(
       InputError: fewer than 2 or more than 20 labels, too few images of one; and as from ``evaluate``.
     """
     chosen = feature_set(features)
-    check(num=num, seed=seed)
+    check_samples(num=num, seed=seed)
     cache_compilations()
     folder = RunFolder(workdir)
     ((step_number, params),) = restored(folder, [step], ema=ema, generator=generator).items()
     with contextlib.closing(images_of(folder)) as store:
         shown_names = _names(store.label_names, names)
         judge, vectors = classifier(store, cache_folder()), store_features(store, cache_folder(), chosen)
-        sets, shown = [], {}
         reduced = _reduction(vectors, chosen.components)
-        for number in range(SETS):
-            some, first = _sorted(judge, chosen, pieces(params, number, num, seed=seed))
-            sets.append(some._replace(vectors=reduced(some.vectors)))
-            shown = shown or first
+        sets, shown = _sorted_sets(judge, chosen, params, num, seed)
+        sets = [some._replace(vectors=reduced(some.vectors)) for some in sets]
         junk, ranked = compare(judge, reduced(vectors), sets)
         rows = list(_rows(store, judge, shown_names, ranked, shown))
-    found = Classes(
-        chosen.name,
-        step_number,
-        junk.n,
-        junk,
-        [ClassResult(shown_names[one.label], one.figures) for one in ranked],
-        sentence(shown_names, ranked, chosen.name),
-        _described(judge, shown_names),
-        seed,
-        ema,
-    )
+    results = [ClassResult(shown_names[one.label], one.figures) for one in ranked]
+    finding, described = sentence(shown_names, ranked, chosen.name), _described(judge, shown_names)
+    classes = Classes(chosen.name, step_number, junk.n, junk, results, finding, described, seed, ema)
     with writing(folder.path):
-        write_text(folder.classes, json.dumps(found.to_json(), indent=2) + "\n")
+        write_text(folder.classes, json.dumps(classes.to_json(), indent=2) + "\n")
         save_classes(folder.classes_picture, rows, step=step_number, features=chosen.name)
-    return found
+    return classes
+
+
+def _sorted_sets(judge: Classifier, features: FeatureSet, params: GeneratorParams, num: int, seed: int):
+    """All sets of samples, and the first images of each class."""
+    both = [_sorted(judge, features, pieces(params, number, num, seed=seed)) for number in range(SETS)]
+    return [some for some, _ in both], both[0][1]
 
 
 def _sorted(judge: Classifier, features: FeatureSet, drawn: Iterable[np.ndarray]):
@@ -218,13 +227,13 @@ def _names(labels, names):
 
 def sentence(names: Sequence[str], ranked: list[ClassFigures], features: str) -> str:
     """The answer: which class works best, which worst, which is hardly drawn."""
-    known = [one for one in ranked if "kid" in one.figures]
-    if len(known) < 2:
+    measured = [one for one in ranked if "kid" in one.figures]
+    if len(measured) < 2:
         return "Too few samples of each class to tell which works best: train longer, or give a larger --num."
     best, worst = (
         f"{names[one.label]} (KID {one.excess():.3g} over its floor, FD "
         f"{one.figures['fd'].value / one.figures['fd'].floor:.3g} times its floor)"
-        for one in (known[0], known[-1])
+        for one in (measured[0], measured[-1])
     )
     text = f"In {features} features {best} works best, {worst} works worst."
     if few := [names[one.label] for one in ranked if one.figures["share"].high < one.figures["share"].floor / 2]:

@@ -1,4 +1,4 @@
-"""What a JSON file may hold, said by the types of a dataclass."""
+"""What a JSON file may hold, said by the types of a dataclass or NamedTuple."""
 
 import dataclasses
 import math
@@ -12,7 +12,8 @@ def checked(kind: Any, value: Any, name: str = "it") -> Any:
 
     Args:
       kind: int (64 bits), float (finite), str, bool, None, a Literal, a union, a list, a dict with keys of text, or a
-        dataclass, which is made of a dictionary; fields with a default may be missing, and unknown ones are ignored.
+        dataclass or NamedTuple, which is made of a dictionary; fields with a default may be missing, and unknown ones
+        are ignored.
       value: of any type.
       name: of the value in messages.
 
@@ -21,7 +22,7 @@ def checked(kind: Any, value: Any, name: str = "it") -> Any:
     """
     of = typing.get_args(kind)
     match typing.get_origin(kind):
-        case None if dataclasses.is_dataclass(kind):
+        case None if dataclasses.is_dataclass(kind) or hasattr(kind, "_field_defaults"):
             return _record(kind, _of(dict, value, name), name)
         case None if kind in (int, float):
             return _number(kind, value, name)
@@ -40,13 +41,17 @@ def checked(kind: Any, value: Any, name: str = "it") -> Any:
 
 
 def _record(kind, values, name):
-    fields = {field.name: field for field in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind)
-    for field in fields.values():
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and field.name not in values:
-            raise ValueError(f"{name} has no {field.name}")
-    return kind(**{key: checked(hints[key], value, key) for key, value in values.items() if key in fields})
+    for field in hints.keys() - _optional(kind) - values.keys():
+        raise ValueError(f"{name} has no {field}")
+    return kind(**{key: checked(hints[key], value, key) for key, value in values.items() if key in hints})
+
+
+def _optional(kind):
+    if not dataclasses.is_dataclass(kind):
+        return kind._field_defaults.keys()
+    fields, missing = dataclasses.fields(kind), dataclasses.MISSING
+    return {field.name for field in fields if field.default is not missing or field.default_factory is not missing}
 
 
 def _number(kind, value, name):

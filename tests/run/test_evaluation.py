@@ -8,7 +8,8 @@ import pytest
 
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.run.classes import load_classes
-from dcgan_jax.run.evaluation import FID, Evaluation, figures_of_step, load_evaluations, save_evaluations
+from dcgan_jax.run.evaluation import FID, Evaluation, load_evaluations, save_evaluations
+from dcgan_jax.run.figures import figures_of_step
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.errors import InputError
 

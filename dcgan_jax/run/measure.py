@@ -1,0 +1,200 @@
+"""How good the images of a run are: samples of its checkpoints, compared with its images."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from dcgan_jax.data.store import Store, open_store
+from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.metrics import imagenet as imagenet_features
+from dcgan_jax.metrics import inception as inception_features
+from dcgan_jax.metrics.distances import frechet_distance
+from dcgan_jax.metrics.evaluate import Reals
+from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
+from dcgan_jax.run.checkpoints import Step, restore
+from dcgan_jax.run.evaluation import FID, Evaluation, load_evaluations, save_evaluations
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import writing
+from dcgan_jax.system.progress import progress
+from dcgan_jax.system.ranges import SEED
+from dcgan_jax.system.xla import random_key
+from dcgan_jax.views.evaluation import save_evaluation
+from dcgan_jax.views.grid import grid, save_png
+
+SETS = 3
+"""Sets of samples for each checkpoint, which give the range of a figure."""
+NUM = 5000
+"""Samples in each set, unless there are fewer real images to compare with."""
+_SHOWN, _PIECE = 64, 512
+_MOST = 200_000  # samples in a set: their features take up to 2 GB
+
+
+def evaluate(
+    workdir: str | Path,
+    step: Step = "best",
+    *,
+    num: int = NUM,
+    features: Literal["cifar", "imagenet"] = "cifar",
+    inception: str | Path | None = None,
+    ema: bool = True,
+    seed: int = 0,
+    generator: nn.Module | str | None = None,
+) -> Evaluation:
+    """Measure how good the samples of one checkpoint are, as ``python -m dcgan_jax.evaluate`` does.
+
+    Also adds the result to ``evaluation.json`` of the run, and writes ``evaluation.png`` and ``pairs.png``.
+
+    Args:
+      workdir: the folder of the run.
+      step: which checkpoint, as for ``restore``.
+      num: samples in each of three sets, at least 6; as many real images, at most half of those there are.
+      features: images are compared in those of the built-in CIFAR-10 classifier, or of EfficientNet-Lite0, which are
+        stricter and need the extra "imagenet".
+      inception: the file ``classify_image_graph_def.pb``, to compare in Inception's features; gives the FID too.
+      ema: average the weights, as for ``restore``.
+      seed: of the noise and of the halves of the images, in [0, 2**32).
+      generator: as for ``restore``.
+
+    Raises:
+      InputError: an argument is out of its range, the run cannot be restored, its images are others or too few, or
+        something cannot be read or written.
+    """
+    options = {"num": num, "features": features, "inception": inception, "ema": ema, "seed": seed}
+    return evaluate_steps(workdir, [step], **options, generator=generator)[0]
+
+
+def evaluate_steps(
+    workdir: str | Path,
+    steps: Sequence[Step],
+    *,
+    num: int = NUM,
+    features: str = "cifar",
+    inception: str | Path | None = None,
+    ema: bool = True,
+    seed: int = 0,
+    generator: nn.Module | str | None = None,
+) -> list[Evaluation]:
+    """``evaluate`` for several checkpoints, which are compared with the same images; by step, each once."""
+    chosen = feature_set(features, inception)
+    check_samples(num=num, seed=seed)
+    cache_compilations()
+    folder = RunFolder(workdir)
+    load_evaluations(folder.evaluation)  # a damaged one is named before the work
+    generators = restored(folder, steps, ema=ema, generator=generator)
+    with contextlib.closing(images_of(folder)) as store:
+        vectors = store_features(store, cache_folder(), chosen)
+        reals = Reals(store.take, vectors, features=chosen, num=num, groups=store.labels, seed=seed)
+        sets, images, of_images = _compared(generators, reals, seed)
+        pairs = reals.closest(images, of_images, num=_SHOWN // 2)
+    evaluations = []
+    for step, params in generators.items():
+        fid = None
+        if inception:  # as papers do it: against all real images
+            samples = np.concatenate([chosen.vectors(piece) for piece in pieces(params, SETS, num, seed=seed)])
+            fid = FID(frechet_distance(vectors, samples), len(samples), len(vectors))
+        evaluations.append(Evaluation(chosen.name, step, reals.n, reals.figures(sets[step]), fid, seed, ema))
+    save_evaluations(folder.evaluation, evaluations)
+    with writing(folder.path):
+        save_png(folder.pairs, grid(pairs.reshape(-1, *pairs.shape[2:]), columns=8))
+        newest, picture = evaluations[-1].step, folder.evaluation_picture
+        save_evaluation(picture, reals.images[:_SHOWN], images[:_SHOWN], pairs, step=newest)
+    return evaluations
+
+
+def _compared(generators, reals, seed):
+    """What ``Reals.compare`` says of three sets of each generator, and the images and features of the last set."""
+    jobs = [(step, number) for step in generators for number in range(SETS)]
+    last = {}
+
+    def one_set(job):
+        step, number = job
+        images = draw(generators[step], number, reals.n, seed=seed)
+        vectors = reals.features.vectors(images)
+        if job == jobs[-1]:
+            last.update(images=images, vectors=vectors)
+        return reals.compare(images, vectors)
+
+    sets: dict[int, list[dict[str, float]]] = {step: [] for step in generators}
+    with ThreadPool(2) as threads:  # two at a time: neither drawing nor comparing keeps all cores busy
+        measured = progress(threads.imap(one_set, jobs), "sets of samples", total=len(jobs), unit="set")
+        for (step, _), values in zip(jobs, measured, strict=True):
+            sets[step].append(values)
+    return sets, last["images"], last["vectors"]
+
+
+def check_samples(*, num: int, seed: int) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+      InputError: fewer than 6 samples, more than their features have room for, or a seed outside [0, 2**32).
+    """
+    if num < 6:
+        raise InputError(f"num {num} must be at least 6")
+    if num > _MOST:
+        raise InputError(f"num {num} is more than {_MOST:,}, whose features are all in memory at once: give fewer")
+    SEED("seed", seed)
+
+
+def feature_set(features: str, inception: str | Path | None = None) -> FeatureSet:
+    """The features that are called so, or those of the graph.
+
+    Raises:
+      InputError: there are none of this name, they are not installed, or the graph cannot be read.
+    """
+    if features not in ("cifar", "imagenet"):
+        raise InputError(f"features {features!r} are unknown: choose cifar or imagenet")
+    if inception and features != "cifar":
+        raise InputError("--inception has features of its own: leave out --features")
+    if inception:
+        return inception_features.inception(Path(inception))
+    return imagenet_features.imagenet() if features == "imagenet" else CIFAR
+
+
+def restored(
+    folder: RunFolder, steps: Sequence[Step], *, ema: bool, generator: nn.Module | str | None = None
+) -> dict[int, GeneratorParams]:
+    """The generators of some checkpoints by step, in order; the same step only once."""
+    generators: dict[int, GeneratorParams] = {}
+    for step in steps:
+        params = restore(folder.path, step, ema=ema, generator=generator)
+        assert params.step is not None  # a run's
+        generators[int(params.step)] = params
+    return dict(sorted(generators.items()))
+
+
+def images_of(folder: RunFolder) -> Store:
+    """The images that the run was trained on.
+
+    Raises:
+      InputError: they cannot be read, or are others now.
+    """
+    config, then = folder.config(), folder.images_then()
+    store = open_store(config)
+    if then and store.digest != then["sha256"]:
+        raise InputError(
+            f"{config.data} has other images than {folder.path} was trained on ({len(store)} now, {then['count']} "
+            "then): restore those to evaluate the run"
+        )
+    return store
+
+
+def pieces(params: GeneratorParams, number: int, num: int, *, seed: int) -> Iterator[np.ndarray]:
+    """Set ``number`` of the samples of a seed, a few hundred at a time: uint8 (n, H, W, C)."""
+    key = jax.random.fold_in(random_key(seed), number)
+    for start in range(0, num, _PIECE):
+        yield to_uint8(sample(params, jax.random.fold_in(key, start), min(_PIECE, num - start)))
+
+
+def draw(params: GeneratorParams, number: int, num: int, *, seed: int) -> np.ndarray:
+    """All ``pieces`` in one array: for as many as there are real images in memory."""
+    return np.concatenate(list(pieces(params, number, num, seed=seed)))
