@@ -4,15 +4,11 @@ Samples are compared with the images that the run was trained on. The floor is w
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dcgan_jax import cli
 from dcgan_jax.system.errors import InputError, shell_word
 from dcgan_jax.system.memory import keep_freed_memory
-
-if TYPE_CHECKING:
-    from dcgan_jax.run.classes import Classes
-    from dcgan_jax.run.evaluation import Evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,100 +45,35 @@ class Arguments:
         if self.classes and self.inception:
             raise InputError("--inception cannot be used with --classes: leave one of them out")
 
-    def options(self) -> dict[str, Any]:
-        """What both kinds of evaluation are told."""
-        num = {} if self.num is None else {"num": self.num}
-        return {**num, "features": self.features, "ema": self.ema, "seed": self.seed}
-
 
 def run(arguments: Arguments) -> None:
-    """Evaluate, and print what was found.
+    """Evaluate, and print the results.
 
     Raises:
-      InputError: the run cannot be restored, its images are others or too few, or something cannot be written.
+      InputError: as from ``dcgan_jax.evaluate`` and ``evaluate_classes``.
     """
+    from dcgan_jax.run import tables
     from dcgan_jax.run.classes import evaluate_classes
     from dcgan_jax.run.folder import RunFolder
     from dcgan_jax.run.measure import evaluate_steps
 
-    folder, options = RunFolder(arguments.workdir), arguments.options()
-    if arguments.classes:
-        step = arguments.step[0] if arguments.step else "best"
-        _print_classes(evaluate_classes(folder.path, step, names=arguments.class_names, **options))
+    a, folder = arguments, RunFolder(arguments.workdir)
+    options: dict[str, Any] = {"features": a.features, "ema": a.ema, "seed": a.seed}
+    if a.num is not None:
+        options["num"] = a.num
+    if a.classes:
+        step = a.step[0] if a.step else "best"
+        result = evaluate_classes(folder.path, step, names=a.class_names, **options)
+        print(*tables.class_lines(result), sep="\n")
         print(f"{folder.classes.name} and {folder.classes_picture.name} in {folder.path}")
         return
-    steps = arguments.step or ("best", "newest")
-    evaluations = evaluate_steps(folder.path, steps, inception=arguments.inception, **options)
+    evaluations = evaluate_steps(folder.path, a.step or ("best", "newest"), inception=a.inception, **options)
     for evaluation in evaluations:
-        _print_evaluation(evaluation)
-    _print_health(folder, evaluations)
+        print(*tables.evaluation_lines(evaluation), "", sep="\n")
+    for line in tables.health_lines(folder, evaluations):
+        print(line)
     print(f"{folder.evaluation.name} and {folder.evaluation_picture.name} in {folder.path}; to add them to its report:")
-    print(f"  python -m dcgan_jax.report --workdir {shell_word(arguments.workdir)}")
-
-
-def _print_evaluation(evaluation: "Evaluation") -> None:
-    """A table, how far the samples are from the images, and which figures are unusual."""
-    from dcgan_jax.metrics.evaluate import labels
-    from dcgan_jax.run.measure import SETS
-    from dcgan_jax.run.verdict import judge, of_evaluation, unusual
-
-    print(f"step {evaluation.step}: {SETS} sets of {evaluation.n} samples against {evaluation.n} real images")
-    rows = [["", "value", "low", "high", "floor", "n"]]
-    better = ["better"]
-    for name, figure in evaluation.figures.items():
-        label, good = labels(evaluation.features)[name]
-        numbers = (figure.value, figure.low, figure.high, figure.floor)
-        rows.append([label, *(f"{x:.4g}" for x in numbers), str(figure.n)])
-        better.append(good)
-    for line, good in zip(_aligned(rows), better, strict=True):
-        print(f"{line}  {good}")
-    if fid := evaluation.fid:
-        print(f"FID of {fid.n} samples against all {fid.reals} images: {fid.value:.4g}")
-    measured = of_evaluation(evaluation)
-    print(judge(measured))
-    for text in unusual(measured):
-        print(f"unusual: {text}")
-    print()
-
-
-def _print_health(folder, evaluations: "list[Evaluation]") -> None:
-    """What is wrong with the run, and what to do next."""
-    from dcgan_jax.run.doctor import findings
-    from dcgan_jax.run.verdict import advice, at_best, of_evaluation
-
-    lines, images = folder.read_metrics(), (folder.images_then() or {}).get("count", 0)
-    for finding in findings(lines, images=images):
-        print(finding.text)
-    known = at_best(lines, evaluations) or [of_evaluation(evaluations[-1])]
-    if text := advice(lines, folder.config(), images=images, known=known):
-        print(f"what to do next: {text}")
-
-
-def _print_classes(found: "Classes") -> None:
-    from dcgan_jax.run.measure import SETS
-
-    about, junk = found.classifier, found.junk
-    print(f"step {found.step}: {SETS} sets of {found.n} samples, compared in {found.features} features")
-    print(f"the classifier names {about['accuracy']:.1%} of {about['held_out']} held-out images rightly")
-    value, low, high, floor = (f"{100 * x:.3g}" for x in (junk.value, junk.low, junk.high, junk.floor))
-    print(f"junk: {value} ({low} to {high}; reals {floor}) % of the samples")
-    columns = {"share": ("share %", 100), "junk": ("junk %", 100), "kid": ("KID", 1), "fd": ("FD", 1)}
-    columns |= {"precision": ("precision", 1), "coverage": ("coverage", 1)}
-    rows = [["", *(part for head, _ in columns.values() for part in (head, "reals")), "n"]]
-    for name, figures in found.classes:
-        cells = []
-        for column, (_, scale) in columns.items():
-            figure = figures.get(column)
-            cells += [f"{figure.value * scale:.3g}", f"{figure.floor * scale:.3g}"] if figure else ["", ""]
-        rows.append([name, *cells, str(figures["kid"].n) if "kid" in figures else "too few"])
-    print("\n".join(_aligned(rows)))
-    print(found.finding)
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Lines with the first column left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join([f"{row[0]:<{widths[0]}}", *map("{:>{}}".format, row[1:], widths[1:])]) for row in rows]
+    print(f"  python -m dcgan_jax.report --workdir {shell_word(a.workdir)}")
 
 
 def main() -> None:

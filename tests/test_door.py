@@ -1,7 +1,5 @@
 """Arguments of the public functions that make no sense: a sentence each, and none is ignored."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,13 +9,13 @@ from dcgan_jax import (
     Config,
     Generator,
     InputError,
+    animate,
     create_state,
     fit,
+    generate,
     restore,
     restore_state,
 )
-from dcgan_jax import animate as animate_command
-from dcgan_jax import generate as generate_command
 from dcgan_jax.share.portable import to_safetensors
 
 
@@ -77,14 +75,13 @@ def test_an_exported_file_gives_its_only_step(portable):
 
 
 def test_flags_that_would_do_nothing_are_refused(portable, tmp_path):
-    arguments = generate_command.Arguments(portable, tmp_path / "out", num=1)
     for changed in ({"ema": False}, {"step": "newest"}):
         with pytest.raises(InputError, match="leave out"):
-            generate_command.generate(dataclasses.replace(arguments, **changed))
+            generate(portable, tmp_path / "out", num=1, **changed)
     assert not (tmp_path / "out").exists()
     for changed in ({"step": 3}, {"seed": 1}):
         with pytest.raises(InputError, match="of a walk: leave them out with --what training"):
-            animate_command.Arguments(tmp_path, tmp_path / "a.gif", what="training", **changed)
+            animate(tmp_path, tmp_path / "a.gif", what="training", **changed)
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ import pytest
 from helpers import equal, some_generator
 from PIL import Image
 
-from dcgan_jax import Config, InputError, decode, fit, restore, sample, to_uint8
-from dcgan_jax.export import Arguments, export
+from dcgan_jax import Config, InputError, decode, export, fit, restore, sample, to_uint8
+from dcgan_jax.export import Arguments
+from dcgan_jax.export import run as command
 from dcgan_jax.generate import Arguments as Generate
-from dcgan_jax.generate import generate
+from dcgan_jax.generate import run as generate
 from dcgan_jax.share import portable
 from dcgan_jax.share.folding import folded
 
@@ -53,22 +54,22 @@ def files(folder):
 def test_all_formats_that_are_installed_are_the_default_and_the_others_are_named(run, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnx")
     pytest.importorskip("safetensors")
-    export(Arguments(run, tmp_path / "all"))
+    command(Arguments(run, tmp_path / "all"))
     names = {"explorer.html", "generator.safetensors", "generator.onnx"}
     assert files(tmp_path / "all") == names
     assert names == {line.split("/")[-1].split()[0] for line in capsys.readouterr().out.splitlines()}
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
-    export(Arguments(run, tmp_path / "some"))
+    command(Arguments(run, tmp_path / "some"))
     assert files(tmp_path / "some") == names - {"generator.onnx"}
     assert "left out: onnx" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"onnx needs a library that is not installed: .*\[export\]"):
-        export(Arguments(run, tmp_path / "none", formats=("html", "onnx")))
+        command(Arguments(run, tmp_path / "none", formats=("html", "onnx")))
     assert not (tmp_path / "none").exists()
 
 
 def test_each_figure_in_the_explorer_says_by_which_features(run, tmp_path):
-    export(Arguments(run, tmp_path, formats=("html",)))
+    command(Arguments(run, tmp_path, formats=("html",)))
     page = (tmp_path / "explorer.html").read_text()
     assert '"FD (CIFAR features), 6 samples 11.5", "FD (ImageNet features), 6 samples 90"' in page
     assert "samples 12.5" not in page  # that is another step's
@@ -76,7 +77,7 @@ def test_each_figure_in_the_explorer_says_by_which_features(run, tmp_path):
 
 def test_safetensors_come_back_as_the_same_generator(run, tmp_path):
     safetensors = pytest.importorskip("safetensors")
-    export(Arguments(run, tmp_path, formats=("safetensors",), step=2))
+    command(Arguments(run, tmp_path, formats=("safetensors",), step=2))
     path, params = tmp_path / "generator.safetensors", restore(run, 2)
     back = restore(path)
     assert (back.generator, back.latent, int(back.step)) == (params.generator, params.latent, 2)
@@ -102,7 +103,7 @@ def test_every_field_of_the_network_and_the_prior_comes_back(tmp_path):
 
 def test_generate_draws_from_the_file(run, tmp_path):
     pytest.importorskip("safetensors")
-    export(Arguments(run, tmp_path / "out", formats=("safetensors",)))
+    command(Arguments(run, tmp_path / "out", formats=("safetensors",)))
     generate(Generate(tmp_path / "out" / "generator.safetensors", tmp_path / "pictures", num=2))
     with Image.open(tmp_path / "pictures" / "00001.png") as picture:
         assert np.array_equal(picture, to_uint8(sample(restore(run), KEY, 2))[1])
@@ -110,7 +111,7 @@ def test_generate_draws_from_the_file(run, tmp_path):
 
 def test_other_files_and_steps_are_refused(run, tmp_path):
     numpy = pytest.importorskip("safetensors.numpy")
-    export(Arguments(run, tmp_path, formats=("safetensors",)))
+    command(Arguments(run, tmp_path, formats=("safetensors",)))
     path = tmp_path / "generator.safetensors"
     with pytest.raises(InputError, match="is of step 4, not 2: leave the step out"):
         restore(path, 2)
@@ -132,7 +133,7 @@ class Own(nn.Module):
 def test_networks_of_your_own_are_refused():
     own = Own()
     params = some_generator(image_size=16, width=4).replace(generator=own)
-    with pytest.raises(InputError, match="only the built-in Generator can be exported, not Own"):
+    with pytest.raises(InputError, match="html and onnx hold the built-in Generator only, not Own: export safetensors"):
         folded(params)
 
 
@@ -174,13 +175,13 @@ except SystemExit:
     assert done.returncode == 0 and "--formats" in done.stdout, done.stderr
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file: give --out a folder"):
-        export(Arguments(run, tmp_path / "file"))
+        command(Arguments(run, tmp_path / "file"))
     with pytest.raises(InputError, match="not the folder of a run"):
-        export(Arguments(tmp_path, tmp_path / "out"))
+        command(Arguments(tmp_path, tmp_path / "out"))
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "evaluation.json").write_text('[{"step": 4, "metrics": 1}]')
     with pytest.raises(InputError, match="evaluation.json is damaged"):
-        export(Arguments(tmp_path / "run", tmp_path / "out"))
+        command(Arguments(tmp_path / "run", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -237,14 +238,13 @@ def server():
 
 PUSH = """
 import sys, jax, numpy as np
-from dcgan_jax import InputError, restore, sample
-from dcgan_jax.export import Arguments, export
+from dcgan_jax import InputError, export, restore, sample
 run, out = sys.argv[1:]
-export(Arguments(run, out, push="me/things"))
+export(run, out, push="me/things")
 key = jax.random.key(0)
 assert np.array_equal(sample(restore("hf:me/things"), key, 2), sample(restore(run), key, 2))
 for attempt in (
-    lambda: export(Arguments(run, out, formats=("safetensors",), push="other/things")),
+    lambda: export(run, out, formats=("safetensors",), push="other/things"),
     lambda: restore("hf:me/nothing"),
     lambda: restore("hf:///"),
 ):
@@ -286,6 +286,7 @@ def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
 
 
 def test_push_is_checked_before_anything_is_written(run, tmp_path):
-    for wrong in ({"push": "things"}, {"push": "me/things", "formats": ("html",)}):
-        with pytest.raises(InputError, match="USER/NAME|--push needs safetensors"):
-            Arguments(run, tmp_path, **wrong)
+    for wrong in ({"push": "things"}, {"push": "me/things", "formats": ("html",)}, {"formats": ("png",)}):
+        with pytest.raises(InputError, match="USER/NAME|--push needs safetensors|format 'png' is unknown"):
+            export(run, tmp_path / "out", **wrong)
+    assert list(tmp_path.iterdir()) == []

@@ -12,19 +12,18 @@ import pytest
 from helpers import some_generator
 from PIL import Image
 
-from dcgan_jax import InputError, decode, sample, show, to_uint8
-from dcgan_jax import generate as command
-from dcgan_jax.generate import Arguments, generate
-from dcgan_jax.run import checkpoints
+from dcgan_jax import InputError, decode, generate, restore, sample, show, to_uint8
+from dcgan_jax.generate import Arguments
+from dcgan_jax.generate import run as command
+from dcgan_jax.run import pictures as room
+from dcgan_jax.share.portable import to_safetensors
 from dcgan_jax.views import grid
 
 
 @pytest.fixture
 def params(monkeypatch):
-    params = some_generator(image_size=16, width=4)
-    monkeypatch.setattr(checkpoints, "restore", lambda *args, **kwargs: params)
-    monkeypatch.setattr(command, "_PIECE", 8)
-    return params
+    monkeypatch.setattr(room, "PIECE", 8)
+    return some_generator(image_size=16, width=4)
 
 
 def pictures(folder):
@@ -32,19 +31,29 @@ def pictures(folder):
 
 
 def test_pieces_make_the_same_pictures_as_one_draw(params, tmp_path, capsys):
-    generate(Arguments(tmp_path, tmp_path / "out", num=21, seed=3))
+    generate(params, tmp_path / "out", num=21, seed=3)
     found, wanted = pictures(tmp_path / "out"), to_uint8(sample(params, jax.random.key(3), 21))
     sheet = found.pop("grid.png")
     assert list(found) == [f"{i:05d}.png" for i in range(21)]
     np.testing.assert_array_equal(np.stack(list(found.values())), wanted)
     np.testing.assert_array_equal(sheet, grid.grid(wanted, columns=5))
     assert len(os.listdir(tmp_path / "out")) == 22
-    assert capsys.readouterr().out == f"21 images and grid.png in {tmp_path / 'out'} (step 7)\n"
+
+
+def test_the_command_draws_the_same_and_says_where(params, tmp_path, capsys):
+    (tmp_path / "generator.safetensors").write_bytes(to_safetensors(params, {}))
+    command(Arguments(tmp_path / "generator.safetensors", tmp_path / "out", num=3, seed=4))
+    assert capsys.readouterr().out == f"3 images and grid.png in {tmp_path / 'out'} (step 7)\n"
+    written = generate(restore(tmp_path / "generator.safetensors"), tmp_path / "again", num=3, seed=4)
+    assert written.files == [tmp_path / "again" / f"0000{i}.png" for i in range(3)] and written.step == 7
+    for path in (*written.files, written.grid):
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
 def test_a_grid_has_a_limit_and_says_so(params, tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(to_safetensors(params, {}))
     monkeypatch.setattr(grid, "SIDE", 3 * 18 + 2 + 17)
-    generate(Arguments(tmp_path, tmp_path / "out", num=20))
+    command(Arguments(tmp_path / "a.safetensors", tmp_path / "out", num=20))
     assert "20 images and grid.png, which shows the first 9, in" in capsys.readouterr().out
     found = pictures(tmp_path / "out")
     assert len(found) == 21 and found["grid.png"].shape == (56, 56, 3)
@@ -58,26 +67,23 @@ def test_the_grid_of_many_stays_below_its_side():
 
 
 def test_memory_does_not_grow_with_the_number(params, tmp_path, monkeypatch):
-    drawn, original = [], grid.save_png
-    from dcgan_jax.gan import sampling
-
-    real = sampling.sample
+    drawn, original, real = [], room.save_png, room.sample
     monkeypatch.setattr(
-        sampling, "sample", lambda p, k, n, *, start: (drawn.append((start, n)), real(p, k, n, start=start))[1]
+        room, "sample", lambda p, k, n, *, start: (drawn.append((start, n)), real(p, k, n, start=start))[1]
     )
     written = []
     monkeypatch.setattr(
-        grid,
+        room,
         "save_png",
         lambda path, image, **how: (written.append((path.name, len(drawn))), original(path, image, **how)),
     )
-    generate(Arguments(tmp_path, tmp_path / "out", num=30))
+    generate(params, tmp_path / "out", num=30)
     assert drawn == [(0, 8), (8, 8), (16, 8), (24, 6)]
     assert dict(written)["00007.png"] == 1 and dict(written)["00008.png"] == 2  # before the next are drawn
 
 
 def test_an_interrupted_start_is_continued(params, tmp_path, monkeypatch, capsys):
-    out, original = tmp_path / "out", grid.save_png
+    out, original = tmp_path / "out", room.save_png
 
     def full_disk(path, image, **how):
         if path.name == "00013.png":
@@ -85,21 +91,21 @@ def test_an_interrupted_start_is_continued(params, tmp_path, monkeypatch, capsys
         original(path, image, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "save_png", full_disk)
+        patch.setattr(room, "save_png", full_disk)
         with pytest.raises(InputError, match=r"cannot write .*00013\.png"):
-            generate(Arguments(tmp_path, out, num=20))
+            generate(params, out, num=20)
     assert len(pictures(out)) == 13
     stamps = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
     for other in ({"seed": 1}, {"num": 20, "seed": 2}):
         with pytest.raises(InputError, match="an unfinished start with other weights or another --seed"):
-            generate(Arguments(tmp_path, out, **other))
-    generate(Arguments(tmp_path, out, num=20))
+            generate(params, out, **other)
+    generate(params, out, num=20)
     assert all((out / f"{i:05d}.png").stat().st_mtime_ns == stamps[f"{i:05d}.png"] for i in range(8))
     found = pictures(out)
     found.pop("grid.png")
     np.testing.assert_array_equal(np.stack(list(found.values())), to_uint8(sample(params, jax.random.key(0), 20)))
     with pytest.raises(InputError, match="already holds pictures: give --out another folder"):
-        generate(Arguments(tmp_path, out, num=20))
+        generate(params, out, num=20)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"weights": 1}', "\xff", "[" * 3000, '{"done": -1}'])
@@ -107,15 +113,25 @@ def test_a_damaged_marker_is_a_sentence(params, tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "unfinished.json").write_text(content)
     with pytest.raises(InputError, match="unfinished start"):
-        generate(Arguments(tmp_path, tmp_path / "out"))
+        generate(params, tmp_path / "out")
 
 
 def test_what_holds_other_things_is_refused(params, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file: give --out a folder"):
-        generate(Arguments(tmp_path, tmp_path / "file"))
+        generate(params, tmp_path / "file")
     with pytest.raises(InputError, match="is not an empty folder"):
-        generate(Arguments(tmp_path, tmp_path))
+        generate(params, tmp_path)
+    for wrong, message in (
+        ({"num": 0}, "num 0 must be at least 1"),
+        ({"seed": 2**32}, r"seed 4294967296 must lie in \[0, 2\*\*32\)"),
+        ({"step": 3}, "say which generator of a run: leave them out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            generate(params, tmp_path / "out", **wrong)
+    with pytest.raises(InputError, match="params must be what restore"):
+        generate({"params": 1}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 KILLED = """
@@ -124,11 +140,9 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from helpers import some_generator
 from dcgan_jax import generate
-from dcgan_jax.run import checkpoints
-params = some_generator(image_size=16, width=4)
-checkpoints.restore = lambda *args, **kwargs: params
-generate._PIECE = 64
-generate.generate(generate.Arguments(Path(sys.argv[2]), Path(sys.argv[2]) / "out", num=int(sys.argv[3])))
+from dcgan_jax.run import pictures
+pictures.PIECE = 64
+generate(some_generator(image_size=16, width=4), Path(sys.argv[2]) / "out", num=int(sys.argv[3]))
 """
 
 

@@ -16,12 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dcgan_jax import Config, fit
 from dcgan_jax.animate import Arguments as Animate
-from dcgan_jax.animate import animate
+from dcgan_jax.animate import run as animate
 from dcgan_jax.cli import endings
 from dcgan_jax.export import Arguments as Export
-from dcgan_jax.export import export
+from dcgan_jax.export import run as export
 from dcgan_jax.generate import Arguments as Generate
-from dcgan_jax.generate import generate
+from dcgan_jax.generate import run as generate
 from dcgan_jax.report import Arguments as Report
 from dcgan_jax.report import run as report
 from dcgan_jax.share.explorer import explorer

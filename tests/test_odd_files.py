@@ -13,7 +13,7 @@ from helpers import prepared
 from dcgan_jax import Config, InputError, create_state, fit, restore
 from dcgan_jax.data.store import Store
 from dcgan_jax.generate import Arguments as Generate
-from dcgan_jax.generate import generate
+from dcgan_jax.generate import run as generate
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.classes import FIGURES, Classes, ClassResult, load_classes
@@ -184,7 +184,7 @@ def test_nor_does_what_generate_knows_of_an_interrupted_start(trained, tmp_path,
         raise Stop
 
     with monkeypatch.context() as patch, contextlib.suppress(Stop):
-        patch.setattr("dcgan_jax.generate.sync", stop)
+        patch.setattr("dcgan_jax.run.pictures.sync", stop)
         generate(Generate(folder.path, out, num=3))
     text = (out / "unfinished.json").read_text()
     pictures = sorted(out.glob("*.png"))

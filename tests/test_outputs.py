@@ -10,13 +10,13 @@ from PIL import Image
 
 from dcgan_jax import Config, InputError, fit
 from dcgan_jax.animate import Arguments as Animate
-from dcgan_jax.animate import animate
+from dcgan_jax.animate import run as animate
 from dcgan_jax.export import Arguments as Export
-from dcgan_jax.export import export
+from dcgan_jax.export import run as export
 from dcgan_jax.generate import Arguments as Generate
-from dcgan_jax.generate import generate
+from dcgan_jax.generate import run as generate
 from dcgan_jax.project import Arguments as Project
-from dcgan_jax.project import project
+from dcgan_jax.project import run as project
 from dcgan_jax.report import Arguments as Report
 from dcgan_jax.report import run as report
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from dcgan_jax import Config, InputError, decode, fit, project_images, restore, sample, show, slerp, to_uint8
 from dcgan_jax.data import sprites
-from dcgan_jax.project import Arguments, project
+from dcgan_jax.project import Arguments
+from dcgan_jax.project import run as project
 
 KEY = jax.random.key(0)
 

@@ -61,12 +61,19 @@ def _plain(text: str) -> str:
 
 
 def model_card(
-    repository: str, title: str, config: Config, figures: Sequence[tuple[str, str, str]], names: list[str]
+    repository: str,
+    title: str,
+    config: Config,
+    figures: Sequence[tuple[str, str, str]],
+    names: list[str],
+    *,
+    own: str = "",
 ) -> str:
     """The README.md of a repository with the files ``names``. It holds no path of this machine.
 
     Args:
       figures: what is known of this step: full name, value, what real images get.
+      own: the class of the generator, if it is not the built-in one.
     """
     shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
     settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
@@ -77,6 +84,7 @@ def model_card(
         "report.html": "`report.html`: how training went.",
         "generator.onnx": "`generator.onnx`: `z` (N, latent_dim) -> `images` (N, H, W, C) in [-1, 1].",
     }
+    given = f", generator={own}(...)" if own else ""
     there = "\n\n".join(text for name, text in about.items() if name in names)
     return f"""---
 library_name: dcgan_jax
@@ -94,7 +102,7 @@ A DCGAN generator, trained with dcgan_jax.
 import jax
 from dcgan_jax import restore, sample
 
-images = sample(restore("hf:{repository}"), jax.random.key(0))  # floats in [-1, 1]
+images = sample(restore("hf:{repository}"{given}), jax.random.key(0))  # floats in [-1, 1]
 ```
 
 | setting | |

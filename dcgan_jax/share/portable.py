@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.share import hub
-from dcgan_jax.share.folding import check_built_in
-from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import mib, parse_json, read_bytes, reading, user_path
 from dcgan_jax.system.schema import checked
 from dcgan_jax.system.xla import random_key, usual_numbers
@@ -24,6 +24,7 @@ NAME = "generator.safetensors"
 _HUB = "hf:"
 _KEY = "dcgan_jax"
 _HEADER, _WIDEST = 1 << 20, 1 << 16  # bytes, and numbers or channels at most; a real header has some kB
+_LONGEST = 500  # characters of what an own network is called
 _MOST = 2 << 30  # bytes of weights: 500 million numbers; those of width 64 and 256 pixels have 25 million
 
 
@@ -36,25 +37,37 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
     """A generator as the content of a safetensors file, in float32.
 
     Its metadata has one key, ``dcgan_jax`` (the library writes several in random order): a JSON object with
-    ``generator`` (the fields of the network), ``latent`` (the prior over z), ``step`` and ``metrics``.
-
-    Raises:
-      InputError: the network is not the built-in one.
+    ``generator`` (the fields of the built-in network, or ``own``: what another one is called), ``latent`` (the prior
+    over z), ``step`` and ``metrics``.
     """
     from safetensors.numpy import save
 
-    check_built_in(params)
-    fields = {f.name: getattr(params.generator, f.name) for f in dataclasses.fields(params.generator)}
-    machine = ("activations",)  # float32 wherever it is read
-    fields = {name: value for name, value in fields.items() if name not in ("parent", "name", *machine)}
     about = {
-        "generator": {**fields, "dtype": jnp.dtype(fields["dtype"]).name},
+        "generator": _described(params.generator),
         "latent": dataclasses.asdict(params.latent),
         "step": None if params.step is None else int(params.step),
         "metrics": metrics,
     }
     tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _leaves(params).items()}
     return save(tensors, {_KEY: json.dumps(about)})
+
+
+def _described(network: nn.Module) -> dict[str, Any]:
+    """The fields of the built-in network; of another one what it is called and was made with, for a message."""
+    names = [field.name for field in dataclasses.fields(network) if field.name not in ("parent", "name")]
+    fields = {name: getattr(network, name) for name in names}
+    if type(network) is not Generator:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        return {"own": f"{type(network).__name__}({arguments})"[:_LONGEST]}
+    del fields["activations"]  # float32 wherever it is read
+    return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Own:
+    """A network whose code the file does not have."""
+
+    own: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +91,16 @@ class _About:
     step: int | None
 
 
-def _header(path: Path) -> tuple[_About, dict[str, tuple[int, ...]], int]:
+@dataclasses.dataclass(frozen=True)
+class _OfOwn:
+    """The same of a network of the user's own."""
+
+    generator: _Own
+    latent: Latent
+    step: int | None
+
+
+def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], int]:
     """What a file says of itself, the shape of each of its tensors, and how long this header is.
 
     Raises:
@@ -88,12 +110,17 @@ def _header(path: Path) -> tuple[_About, dict[str, tuple[int, ...]], int]:
     if not 0 < size <= _HEADER:
         raise ValueError(f"a header of {size} bytes")
     header = parse_json(read_bytes(path, start=8 + size)[8:])
-    about = checked(_About, parse_json(header.pop("__metadata__")[_KEY]))
-    sizes = about.generator.latent_dim, about.generator.width
-    if min(sizes) < 1 or max(sizes) > _WIDEST or about.generator.channels not in (1, 3):
+    values = parse_json(header.pop("__metadata__")[_KEY])
+    about = checked(_OfOwn if "own" in values["generator"] else _About, values)
+    sizes = [about.latent.dim]
+    if isinstance(network := about.generator, _Network):
+        sizes += [network.latent_dim, network.width]
+        if network.channels not in (1, 3):
+            raise ValueError(f"a network of {network.channels} channels")
+        if about.latent.dim != network.latent_dim:
+            raise ValueError(f"latent vectors of {about.latent.dim} numbers for a network that takes another")
+    if min(sizes) < 1 or max(sizes) > _WIDEST:
         raise ValueError("a network of an impossible size")
-    if about.latent.dim != about.generator.latent_dim:
-        raise ValueError(f"latent vectors of {about.latent.dim} numbers for a network that takes another")
     if about.step is not None and not 0 <= about.step < 2**31:
         raise ValueError(f"step is {about.step}")
     for name, tensor in header.items():
@@ -102,13 +129,32 @@ def _header(path: Path) -> tuple[_About, dict[str, tuple[int, ...]], int]:
     return about, {name: tuple(tensor["shape"]) for name, tensor in header.items()}, 8 + size
 
 
-def _generator(about: _About) -> GeneratorParams:
-    """The generator that ``about`` describes, with the shapes of its weights in their place."""
+def _network(about: _About | _OfOwn, path: Path, own: nn.Module | None) -> nn.Module:
+    """The network that the file describes; or ``own``, where the file has no code of it.
+
+    Raises:
+      _OwnError: ``own`` is missing, or there is no use for it.
+    """
+    if isinstance(about, _OfOwn):
+        if own is None:
+            made = printable(about.generator.own[:_LONGEST])
+            raise _OwnError(f"{path} holds the weights of {made}, not its code: give restore this generator=")
+        return own
+    if own is not None:
+        raise _OwnError(f"{path} holds its own network: leave out generator=")
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[about.generator.dtype]
-    network = Generator(**{**dataclasses.asdict(about.generator), "dtype": dtype})
+    return Generator(**{**dataclasses.asdict(about.generator), "dtype": dtype})
+
+
+class _OwnError(InputError):
+    """The file is fine, but not the network that was given."""
+
+
+def _shapes(network: nn.Module, about: _About | _OfOwn) -> GeneratorParams:
+    """The generator with the shapes of its weights in their place."""
     z = jax.ShapeDtypeStruct((1, about.latent.dim), jnp.float32)
     shapes: Any = jax.eval_shape(lambda z: network.init(random_key(0), z, train=False), z)
-    return GeneratorParams(**shapes, generator=network, latent=about.latent)
+    return GeneratorParams(shapes["params"], shapes.get("batch_stats", {}), generator=network, latent=about.latent)
 
 
 def _leaves(params: GeneratorParams) -> dict[str, Any]:
@@ -116,15 +162,17 @@ def _leaves(params: GeneratorParams) -> dict[str, Any]:
 
 
 @usual_numbers()
-def load(place: str | Path, step: Any = None) -> GeneratorParams:
+def load(place: str | Path, step: Any = None, *, generator: nn.Module | None = None) -> GeneratorParams:
     """Read what ``to_safetensors`` made, from a file or from the Hugging Face Hub.
 
     Args:
       place: the file, or ``hf:USER/NAME``.
       step: the step that it must be of, if this is a number.
+      generator: the network, if it is not the built-in one.
 
     Raises:
-      InputError: there is no such file, or it is another kind of file, damaged or of another step.
+      InputError: there is no such file, or it is another kind of file, damaged or of another step; or the network is
+        missing, is another one, or is not asked for.
     """
     try:
         import safetensors
@@ -138,13 +186,17 @@ def load(place: str | Path, step: Any = None) -> GeneratorParams:
     try:
         with reading(path):
             about, shapes, size = _header(path)
-            params = _generator(about)
+            params = _shapes(_network(about, path, generator), about)
             wanted = {name: leaf.shape for name, leaf in _leaves(params).items()}
+            if shapes != wanted and generator is not None:
+                raise _OwnError(f"{path} holds the weights of another network: give restore the generator= of its run")
             if shapes != wanted:
                 raise ValueError("its tensors do not fit its network")
             if (weights := 4 * sum(map(math.prod, shapes.values()))) > _MOST:
                 raise ValueError(f"{mib(weights)} of weights, more than the {mib(_MOST)} that it can have")
             tensors = safetensors.numpy.load(read_bytes(path, most=size + weights))
+    except _OwnError:
+        raise
     except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a generator that export wrote: {first_line(error)}") from None
     if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:

@@ -10,7 +10,7 @@ from helpers import equal, some_generator
 
 from dcgan_jax import InputError, restore, sample
 from dcgan_jax.generate import Arguments as Generate
-from dcgan_jax.generate import generate
+from dcgan_jax.generate import run as generate
 from dcgan_jax.share import portable
 
 pytest.importorskip("safetensors")

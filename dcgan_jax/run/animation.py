@@ -1,0 +1,154 @@
+"""What a run draws, as an animation: a walk through the latent space, or the sample grids of its training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.gan.sampling import decode, slerp
+from dcgan_jax.gan.state import GANState, GeneratorParams
+from dcgan_jax.run.checkpoints import Step
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.generators import generator_of
+from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import reading, writing
+from dcgan_jax.system.ranges import SEED
+from dcgan_jax.system.xla import random_key
+from dcgan_jax.views.grid import grid, read_tiles
+from dcgan_jax.views.video import check_suffix, save_animation
+
+_SECONDS_PER_STOP = 1.5
+_WIDTH, _HEIGHT = 340, 200  # pixels that are about filled, unless the size is given
+_LIMIT = 128_000_000  # pixels of all frames together, which are in memory at once: about 1 GB
+
+
+class _Layout(NamedTuple):
+    """How images are laid out in a frame, and how many pixels wide each of their pixels is drawn."""
+
+    columns: int
+    rows: int
+    scale: int
+
+    def sheet(self, images: np.ndarray) -> np.ndarray:
+        """One frame: uint8 (N, H, W, C) -> (height, width, C)."""
+        sheet = grid(images[: self.columns * self.rows], self.columns)
+        return sheet.repeat(self.scale, 0).repeat(self.scale, 1)
+
+
+def animate(
+    source: str | Path | GeneratorParams | GANState,
+    out: str | Path,
+    *,
+    what: Literal["walk", "training"] = "walk",
+    seconds: float = 6.0,
+    fps: int = 20,
+    size: tuple[int, int] | None = None,
+    scale: int | None = None,
+    seed: int = 0,
+    step: Step = "best",
+    generator: nn.Module | str | None = None,
+) -> Path:
+    """Write an endless animation, or a video, as ``python -m dcgan_jax.animate`` does.
+
+    Args:
+      source: as for ``generate``; for the training the folder of a run.
+      out: the file to write. Its ending says the format: .gif, .webp, or .mp4, which needs the package imageio-ffmpeg.
+      what: a walk through the latent space that ends where it began, or the sample grids of the run in their order.
+      seconds: length; at least 2 frames, at most 10,000.
+      fps: frames in a second, from 1 to 50.
+      size: columns and rows of images; by default as many as are about 340 pixels wide and 200 high.
+      scale: how many pixels wide each pixel is drawn; by default 1, and more for images of less than 64 pixels.
+      seed: of the walk, in [0, 2**32).
+      step: of the checkpoint for the walk, as for ``restore``, like ``generator``.
+
+    Returns:
+      The file.
+
+    Raises:
+      InputError: an argument is out of its range, all frames together have more than 128 million pixels, the run cannot
+        be restored or has no sample grids, or the file cannot be written.
+    """
+    path = RunFolder.output(out)
+    check_suffix(path)
+    _check(seconds, fps, size, scale)
+    SEED("seed", seed)
+    count = round(seconds * fps)
+    if what == "walk":
+        key = random_key(seed)
+        cache_compilations()
+        params = generator_of(source, step, generator=generator)
+        layout = _layout(params.image_shape[0], size, scale, count)
+        stops = max(2, round(seconds / _SECONDS_PER_STOP))
+        sheets = [layout.sheet(images) for images in _walk(params, key, layout, count, stops)]
+    elif what != "training":
+        raise InputError(f"what {what!r} must be walk or training")
+    elif not isinstance(source, str | Path):
+        raise InputError("a training is that of the folder of a run: give the folder, not parameters")
+    elif (step, seed, generator) != ("best", 0, None):
+        raise InputError("--step and --seed are of a walk: leave them out with --what training")
+    else:
+        folder = RunFolder(source)
+        layout = _layout(folder.config().image_size, size, scale, count)
+        grids = [layout.sheet(images) for images in _training(folder, layout)]
+        last = len(grids) - 1  # which stays for a sixth of the time
+        sheets = [grids[min(6 * i * len(grids) // (5 * count), last)] for i in range(count)]
+    with writing(path):
+        save_animation(path, sheets, fps=fps)
+    return path
+
+
+def _check(seconds: float, fps: int, size: tuple[int, int] | None, scale: int | None) -> None:
+    if not 1 <= fps <= 50:
+        raise InputError(f"fps {fps} must lie in [1, 50]")
+    if not 2 <= seconds * fps <= 10_000:
+        raise InputError(f"seconds {seconds:g} at {fps} fps must make at least 2 frames, at most 10,000")
+    if min(*(size or (1, 1)), 1 if scale is None else scale) < 1:
+        raise InputError("size and scale must be at least 1")
+
+
+def _layout(side: int, size: tuple[int, int] | None, scale: int | None, count: int) -> _Layout:
+    """The layout of images of ``side`` pixels, unless ``count`` frames of it would not fit into memory.
+
+    Raises:
+      InputError: says how large they are, and what to make smaller.
+    """
+    scale = scale or max(1, 64 // side)
+    columns, rows = size or (max(1, _WIDTH // (side * scale)), max(1, _HEIGHT // (side * scale)))
+    width, height = ((n * (side + 2) + 2) * scale for n in (columns, rows))
+    if (pixels := count * width * height) > _LIMIT:
+        raise InputError(
+            f"{count} frames of {width}x{height} are {pixels / 1e6:,.0f} million pixels, more than "
+            f"{_LIMIT / 1e6:.0f}: give a smaller --size, --scale, --seconds or --fps"
+        )
+    return _Layout(columns, rows, scale)
+
+
+def _walk(params: GeneratorParams, key: jax.Array, layout: _Layout, count: int, stops: int) -> Iterator[np.ndarray]:
+    """The images of ``count`` frames: each goes from one random z to the next, and at last to its first."""
+    tiles = layout.columns * layout.rows
+    z = params.latent.draw(key, stops * tiles).reshape(stops, tiles, -1)
+    place = np.arange(count) * stops / count
+    for i in range(stops):
+        t = jnp.asarray(place[place.astype(int) == i] - i, jnp.float32)
+        latents = slerp(z[i], z[(i + 1) % stops], t)
+        images = to_uint8(decode(params, latents.reshape(-1, z.shape[-1])))
+        yield from images.reshape(*latents.shape[:2], *images.shape[1:])
+
+
+def _training(folder: RunFolder, layout: _Layout) -> Iterator[np.ndarray]:
+    """The images of each sample grid, which all come from the same noise."""
+    if not (grids := folder.grids()):
+        raise InputError(f"{folder.samples} holds no sample grids: train the run first")
+    config = folder.config()
+    for path in grids.values():
+        with reading(path):
+            images = read_tiles(path, config.image_size, config.channels)
+        if layout.rows > images.shape[0] or layout.columns > images.shape[1]:
+            raise InputError(f"a sample grid has {images.shape[1]}x{images.shape[0]} images: give a smaller --size")
+        yield images[: layout.rows, : layout.columns].reshape(-1, *images.shape[2:])

@@ -1,0 +1,174 @@
+"""The generator of a run as files for others, and on the Hugging Face Hub."""
+
+import importlib.util
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+import flax.linen as nn
+
+from dcgan_jax.config import Config
+from dcgan_jax.gan.networks import Generator
+from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.run.checkpoints import Step, restore
+from dcgan_jax.run.figures import StepFigure, figures_of_step
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.share import hub, portable
+from dcgan_jax.share.explorer import explorer
+from dcgan_jax.share.folding import folded
+from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.files import read_bytes, reading, write_bytes, writing
+from dcgan_jax.system.xla import random_key
+from dcgan_jax.views.grid import show
+
+Format = Literal["html", "safetensors", "onnx"]
+_LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
+_INSTALL = "python -m pip install 'dcgan_jax[export]'"
+_INSTALL_HUB = "python -m pip install 'dcgan_jax[export,hub]'"
+
+
+def export(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    formats: Sequence[Format] | None = None,
+    step: Step = "best",
+    push: str | None = None,
+    generator: nn.Module | str | None = None,
+) -> list[Path]:
+    """Write the generator of a run as files for others, as ``python -m dcgan_jax.export`` does.
+
+    What is left out, and the address of what is uploaded, is printed.
+
+    Args:
+      workdir: the folder of the run.
+      out: folder for the files, made if it does not exist. Overwrites explorer.html and generator.* in it.
+      formats: ``html``: a page that draws images in any browser; ``safetensors``: what ``restore`` reads; ``onnx``: for
+        other programs. By default all whose libraries are installed (extra "export"). Only safetensors can hold a
+        generator of your own: ``restore`` then needs its ``generator=`` too.
+      step: of the checkpoint, as for ``restore``.
+      push: USER/NAME, to upload the files to the Hugging Face Hub too (extra "hub"), with samples, the report if there
+        is one, and a model card.
+      generator: as for ``restore``.
+
+    Returns:
+      The files.
+
+    Raises:
+      InputError: an argument is wrong, a library is not installed, the run cannot be restored, the files cannot be
+        written, or the Hub refuses them.
+    """
+    _check(formats, push)
+    place, folder = RunFolder.output(out), RunFolder(workdir)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{place} is a file: give --out a folder")
+    params = restore(folder.path, step, generator=generator)
+    facts = _facts(folder, params)
+    files = {}
+    for name in _chosen(formats, params):
+        file, content = _content(name, params, facts)
+        files[file] = content
+    with writing(place):
+        place.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            write_bytes(place / file, content)
+    if push:
+        print(_push(push, folder, params, facts, files))
+    return [place / file for file in files]
+
+
+class _Facts(NamedTuple):
+    """What is said of a generator beside its weights."""
+
+    title: str
+    step: int
+    config: Config
+    figures: list[StepFigure]
+
+    def metrics(self) -> dict[str, float]:
+        return {figure.key: figure.value for figure in self.figures}
+
+    def lines(self) -> list[str]:
+        """For the page."""
+        config = self.config
+        prior = {"normal": "N(0, 1)", "uniform": "uniform"}[config.latent]
+        lines = [
+            f"{config.image_size}×{config.image_size} {'RGB' if config.channels == 3 else 'grayscale'}",
+            f"width {config.width}",
+            f"{config.latent_dim} latent numbers, {prior}",
+        ]
+        shown = [figure for figure in self.figures if figure.metric in ("kid", "fd")]
+        return lines + [f"{figure.name} {figure.value:.4g}" for figure in shown]
+
+
+def _facts(folder: RunFolder, params: GeneratorParams) -> _Facts:
+    assert params.step is not None  # a run's
+    step, config = int(params.step), folder.config()
+    name = printable(Path(config.data).stem or config.data if "/" in config.data else config.data)
+    return _Facts(f"{name}, step {step:,}", step, config, figures_of_step(folder, step))
+
+
+def _missing() -> list[Format]:
+    return [name for name, library in _LIBRARIES.items() if library and not importlib.util.find_spec(library)]
+
+
+def _check(formats: Sequence[Format] | None, push: str | None) -> None:
+    """Refuse what cannot be made here, before the work."""
+    for name in formats or ():
+        if name not in _LIBRARIES:
+            raise InputError(f"format {name!r} is unknown: choose {' or '.join(get_args(Format))}")
+        if name in _missing():
+            raise InputError(f"{name} needs a library that is not installed: {_INSTALL}")
+    if push is None:
+        return
+    if push.count("/") != 1:
+        raise InputError(f"push {push!r} is not USER/NAME")
+    if formats is not None and "safetensors" not in formats:
+        raise InputError("--push needs safetensors among the --formats: it is what others restore")
+    if not (importlib.util.find_spec("huggingface_hub") and importlib.util.find_spec("safetensors")):
+        raise InputError(f"--push needs libraries that are not installed: {_INSTALL_HUB}")
+
+
+def _chosen(formats: Sequence[Format] | None, params: GeneratorParams) -> list[Format]:
+    """The formats to write: those asked for, or else all that are possible."""
+    if formats is not None:
+        return list(dict.fromkeys(formats))
+    if type(params.generator) is not Generator:
+        if "safetensors" in _missing():
+            raise InputError(f"safetensors needs a library that is not installed: {_INSTALL}")
+        print("left out: html, onnx (they hold the built-in Generator only)")
+        return ["safetensors"]
+    if missing := _missing():
+        print(f"left out: {', '.join(missing)} (to have it too: {_INSTALL})")
+    return [name for name in _LIBRARIES if name not in missing]
+
+
+def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str, bytes]:
+    """A file: its name, and what is in it."""
+    if name == "safetensors":
+        return portable.NAME, portable.to_safetensors(params, facts.metrics())
+    layers = folded(params)
+    if name == "html":
+        page = explorer(layers, latent=params.latent, title=facts.title, facts=facts.lines())
+        return "explorer.html", page.encode()
+    from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
+
+    properties = {"step": facts.step, "latent": params.latent.distribution, "metrics": facts.metrics()}
+    return "generator.onnx", onnx_graph(layers, {key: json.dumps(value) for key, value in properties.items()})
+
+
+def _push(repository: str, folder: RunFolder, params: GeneratorParams, facts: _Facts, files: dict[str, bytes]) -> str:
+    """Upload the files with a model card; returns the address."""
+    if folder.report.exists():
+        with reading(folder.report):
+            files = {**files, folder.report.name: read_bytes(folder.report)}
+    buffer = io.BytesIO()
+    show(sample(params, random_key(0), 36)).save(buffer, "PNG")
+    files = {**files, "samples.png": buffer.getvalue()}
+    rows = [figure.row() for figure in facts.figures]
+    own = "" if type(params.generator) is Generator else type(params.generator).__name__
+    card = hub.model_card(repository, facts.title, facts.config, rows, list(files), own=own)
+    return hub.push(repository, {"README.md": card.encode(), **files}, f"Step {facts.step}")

@@ -1,0 +1,28 @@
+"""The generator that a function is given: that of a run, of an exported file, or of a script."""
+
+from pathlib import Path
+
+import flax.linen as nn
+
+from dcgan_jax.gan.sampling import as_params
+from dcgan_jax.gan.state import GANState, GeneratorParams
+from dcgan_jax.run.checkpoints import Step, restore
+from dcgan_jax.system.errors import InputError
+
+Source = str | Path | GeneratorParams | GANState
+"""The folder of a run; what ``export`` made of it, a .safetensors file or hf:USER/NAME; or what ``sample`` takes."""
+
+
+def generator_of(
+    source: Source, step: Step = "best", *, ema: bool = True, generator: nn.Module | str | None = None
+) -> GeneratorParams:
+    """What ``sample`` needs. The other arguments are those of ``restore``.
+
+    Raises:
+      InputError: from ``restore``; or they are given although ``source`` is no run.
+    """
+    if isinstance(source, str | Path):
+        return restore(source, step, ema=ema, generator=generator)
+    if (step, ema, generator) != ("best", True, None):
+        raise InputError("step, ema and generator say which generator of a run: leave them out with parameters")
+    return as_params(source)

@@ -1,0 +1,162 @@
+"""Any number of images of a generator as PNG files, in pieces."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.state import GANState, GeneratorParams
+from dcgan_jax.run.checkpoints import Step
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.generators import generator_of
+from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import parse_json, read_bytes, reading, sync, write_text, writing
+from dcgan_jax.system.progress import progress
+from dcgan_jax.system.ranges import SEED
+from dcgan_jax.system.xla import random_key
+from dcgan_jax.views.grid import grid, save_png, square_columns
+
+PIECE = 512
+"""Images that are drawn and written at a time."""
+_UNFINISHED = "unfinished.json"  # in the folder until all is there: of which weights, and how many pictures are safe
+
+
+class Pictures(NamedTuple):
+    """What ``generate`` wrote.
+
+    Attributes:
+      files: the pictures, in order.
+      grid: ``grid.png``, which shows the first ``shown`` of them.
+      step: of the weights, if that is known.
+    """
+
+    files: list[Path]
+    grid: Path
+    shown: int
+    step: int | None
+
+
+def generate(
+    source: str | Path | GeneratorParams | GANState,
+    out: str | Path,
+    *,
+    num: int = 64,
+    seed: int = 0,
+    step: Step = "best",
+    ema: bool = True,
+    generator: nn.Module | str | None = None,
+) -> Pictures:
+    """Draw images and write them as PNG files, as ``python -m dcgan_jax.generate`` does.
+
+    Picture ``i`` depends only on the weights, ``seed`` and ``i``. 512 are in memory at a time. A start that was
+    interrupted is continued by the next with the same weights and seed.
+
+    Args:
+      source: the folder of a run; what ``export`` made of it, a .safetensors file or hf:USER/NAME; or what ``sample``
+        takes.
+      out: folder for 00000.png and so on, and grid.png; new or empty, or of an interrupted start.
+      num: how many, at least 1.
+      seed: of the noise, in [0, 2**32).
+      step: of a run, as for ``restore``, like ``ema`` and ``generator``.
+
+    Raises:
+      InputError: an argument is out of its range, the run cannot be restored, or ``out`` is in use: then nothing is
+        written; or it cannot be written.
+    """
+    if num < 1:
+        raise InputError(f"num {num} must be at least 1")
+    SEED("seed", seed)
+    key = random_key(seed)
+    cache_compilations()
+    folder = RunFolder.output(out)
+    _check_free(folder)
+    params = generator_of(source, step, ema=ema, generator=generator)
+    origin = {"weights": _digest(jax.tree.leaves(params)), "seed": int(seed)}
+    done = _done(folder, origin)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        shown = _write(folder, params, key, num, origin, done)
+    files = [_picture(folder, i) for i in range(num)]
+    return Pictures(files, folder / "grid.png", shown, None if params.step is None else int(params.step))
+
+
+def _picture(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.png"
+
+
+def _write(folder: Path, params: GeneratorParams, key: jax.Array, num: int, origin: dict, done: int) -> int:
+    """Write the pictures from number ``done`` on, and the grid. Returns how many the grid shows."""
+    columns = square_columns(num, params.image_shape[0])
+    shown, first = min(num, columns**2), []
+    write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
+    for start in progress(range(0, num, PIECE), "pictures", total=num, size=PIECE):
+        end = min(start + PIECE, num)
+        if start < shown or end > done:
+            images = to_uint8(sample(params, key, end - start, start=start))
+            first += list(images[: max(0, shown - start)])
+            new = range(max(start, done), end)
+            for i in new:
+                save_png(_picture(folder, i), images[i - start], synced=False)
+            for path in (*(_picture(folder, i) for i in new), folder):
+                sync(path)
+        done = max(done, end)
+        write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
+    save_png(folder / "grid.png", grid(np.stack(first), columns=columns))
+    (folder / _UNFINISHED).unlink()
+    return shown
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a place for the pictures that holds something else.
+
+    Raises:
+      InputError: it does; the message says what.
+    """
+    with reading(out):
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out} is a file: give --out a folder")
+        if out.is_dir() and not (out / _UNFINISHED).exists():
+            if any(out.glob("*.png")):
+                raise InputError(f"{out} already holds pictures: give --out another folder")
+            if any(not path.name.startswith(".") for path in out.iterdir()):
+                raise InputError(f"{out} is not an empty folder: give --out another one")
+
+
+def _done(out: Path, origin: dict) -> int:
+    """How many pictures an interrupted start wrote, up to the first that is no longer there.
+
+    Raises:
+      InputError: it drew others.
+    """
+    marker = out / _UNFINISHED
+    if not marker.exists():
+        return 0
+    with reading(marker):
+        content = read_bytes(marker, most=4096)
+    try:
+        noted = parse_json(content)
+        if {**noted, "done": 0} == {**origin, "done": 0} and type(noted["done"]) is int and noted["done"] >= 0:
+            names = {path.name for path in out.iterdir()}
+            return next(i for i in itertools.count() if i == noted["done"] or _picture(out, i).name not in names)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise InputError(
+        f"{out} holds the pictures of an unfinished start with other weights or another --seed: give --out another "
+        "folder"
+    )
+
+
+def _digest(leaves) -> str:
+    """What names the weights: a SHA-256."""
+    sha = hashlib.sha256()
+    for leaf in leaves:
+        sha.update(np.asarray(leaf).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,121 @@
+"""Pictures in files, and the latent vectors whose images are most like them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_jax.config import Config
+from dcgan_jax.data.decode import FILE_LIMIT
+from dcgan_jax.data.decode import decode as decode_picture
+from dcgan_jax.gan.pixels import from_uint8, to_uint8
+from dcgan_jax.gan.sampling import decode, slerp
+from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.metrics.projection import project_images
+from dcgan_jax.run.checkpoints import Step, restore
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, reading, replacing, user_path, writing
+from dcgan_jax.system.ranges import SEED
+from dcgan_jax.system.xla import random_key
+from dcgan_jax.views.grid import grid, save_png
+
+_WAY = 10  # images from one picture to the other
+_SHOWN = 256  # pixels, at least, that a side of an image has in the pictures
+
+
+class Projection(NamedTuple):
+    """What ``project`` made of its pictures.
+
+    Attributes:
+      z: float32 (N, latent_dim), for ``decode``.
+      errors: root mean square of the differences between the pixels of a picture and those of its image, of 255.
+      files: what was written.
+    """
+
+    z: np.ndarray
+    errors: list[float]
+    files: list[Path]
+
+
+def project(
+    workdir: str | Path,
+    pictures: Sequence[str | Path],
+    out: str | Path,
+    *,
+    step: Step = "best",
+    iterations: int = 300,
+    seed: int = 0,
+    generator: nn.Module | str | None = None,
+) -> Projection:
+    """Find the z of one picture or two, and show their images, as ``python -m dcgan_jax.project`` does.
+
+    ``project_images`` does it for arrays.
+
+    Args:
+      workdir: the folder of the run.
+      pictures: one or two files, which are made square as the run's images were.
+      out: folder for projection.png, z.npy and, of two pictures, interpolation.png; must be new or empty.
+      step: of the checkpoint, as for ``restore``.
+      iterations: steps of the search, at least 1.
+      seed: of the places where the search starts, in [0, 2**32).
+      generator: as for ``restore``.
+
+    Raises:
+      InputError: an argument is out of its range, a picture cannot be decoded, ``out`` is in use, or the run cannot be
+        restored: then nothing is written; or it cannot be written.
+    """
+    if len(pictures) not in (1, 2):
+        raise InputError(f"{len(pictures)} pictures: give --image once or twice")
+    if iterations < 1:
+        raise InputError(f"iterations {iterations} must be at least 1")
+    SEED("seed", seed)
+    key = random_key(seed)
+    cache_compilations()
+    place = RunFolder.output(out)
+    check_new_folder(place)
+    config = RunFolder(workdir).config()
+    pixels = np.stack([_square(user_path(path), config) for path in pictures])
+    params = restore(workdir, step, generator=generator)
+    z = project_images(params, jnp.asarray(from_uint8(pixels)), key, steps=iterations)
+    images = to_uint8(decode(params, z))
+    with writing(place), new_folder(place) as new:
+        _write(new, params, z, pixels, images)
+    errors = [float(np.sqrt(np.mean((a.astype(float) - b) ** 2))) for a, b in zip(pixels, images, strict=True)]
+    return Projection(np.asarray(z), errors, sorted(place.iterdir()))
+
+
+def _write(folder: Path, params: GeneratorParams, z: jax.Array, pixels: np.ndarray, images: np.ndarray) -> None:
+    def save(name, images, columns):
+        larger = -(-_SHOWN // images.shape[1])
+        save_png(folder / name, grid(images.repeat(larger, axis=1).repeat(larger, axis=2), columns=columns))
+
+    with replacing(folder / "z.npy") as file:
+        np.save(file, np.asarray(z))
+    save("projection.png", np.stack([pixels, images], axis=1).reshape(-1, *pixels.shape[1:]), columns=2)
+    if len(z) == 2:
+        way = slerp(z[0], z[1], jnp.linspace(0.0, 1.0, _WAY))
+        save("interpolation.png", to_uint8(decode(params, way)), columns=_WAY)
+
+
+def _square(path: Path, config: Config) -> np.ndarray:
+    """The picture, made square as the run's images were: uint8 (image_size, image_size, channels).
+
+    Raises:
+      InputError: it is not there, or not a picture.
+    """
+    with reading(path):
+        if not path.is_file():
+            raise InputError(f"{path} is not a file: give --image a picture")
+        content = read_bytes(path, most=FILE_LIMIT)
+        try:
+            return decode_picture(content, config)
+        except Exception as error:  # decoders raise anything on bad bytes
+            if getattr(error, "errno", None):
+                raise
+            raise InputError(f"{path} cannot be decoded ({first_line(error)}): give --image a picture") from error
