@@ -28,6 +28,8 @@ from .run.evaluation import Evaluation as Evaluation
 from .run.export import export as export
 from .run.loop import fit as fit
 from .run.measure import evaluate as evaluate
+from .run.own_loop import resume as resume
+from .run.own_loop import save as save
 from .run.pictures import Pictures as Pictures
 from .run.pictures import generate as generate
 from .run.projection import Projection as Projection
@@ -35,6 +37,7 @@ from .run.projection import project as project
 from .run.report import report as report
 from .system.cache import cache_compilations as cache_compilations
 from .system.errors import InputError as InputError
+from .system.errors import NonFiniteError as NonFiniteError
 from .system.errors import Stopped as Stopped
 from .views.grid import show as show
 
