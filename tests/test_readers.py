@@ -108,9 +108,11 @@ def test_no_command_waits_for_a_pipe_in_a_run_folder(trained, tmp_path, name):
 
 def test_nor_in_the_cache(photos, trained, cache, tmp_path):
     workdir, config = trained
-    pipe(tmp_path / "entry", link=False)
+    kept(tmp_path / "sums", [b"3 + 4"], lambda: {"sum": np.full(1, 7)})
+    (entry,) = (tmp_path / "sums").iterdir()
+    pipe(entry, link=False)
     with soon():
-        assert kept(tmp_path / "entry", lambda: np.zeros(1)) == 0  # as an entry that is damaged: computed again
+        assert kept(tmp_path / "sums", [b"3 + 4"], lambda: {"sum": np.zeros(1)})["sum"] == 0  # computed again
     store = next(path for path in (cache / "stores").iterdir() if path.name.startswith("photos0"))
     for name in ("manifest.json", "labels.npy", "images.u8", "SHA256SUMS", "checked"):
         copy = shutil.copytree(store, tmp_path / "store")

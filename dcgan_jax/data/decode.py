@@ -57,7 +57,7 @@ class Picture(NamedTuple):
     problem: str | None
 
 
-def decode(content: bytes | np.ndarray, config: Config) -> np.ndarray:
+def read_square(content: bytes | np.ndarray, config: Config) -> np.ndarray:
     """The ``square`` of ``read_picture``."""
     return read_picture(content, config).square
 

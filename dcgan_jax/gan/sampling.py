@@ -1,11 +1,13 @@
 """Images from a trained generator."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.chunks import in_chunks
 from dcgan_jax.gan.state import GANState, GeneratorParams, check_key
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.xla import usual_numbers
@@ -25,7 +27,7 @@ def _decode(params: GeneratorParams, z):
     return params(z)
 
 
-def floats(name: str, values) -> jax.Array:
+def floats(name: str, values: Any) -> jax.Array:
     """``values`` as a float32 array.
 
     Raises:
@@ -40,7 +42,12 @@ def floats(name: str, values) -> jax.Array:
         raise InputError(f"{name} must be an array of numbers, not {repr(values)[:40]}") from None
 
 
-def as_params(params) -> GeneratorParams:
+def as_params(params: Any) -> GeneratorParams:
+    """What ``sample`` and the like draw with.
+
+    Raises:
+      InputError: ``params`` is neither that nor a training state.
+    """
     if isinstance(params, GANState):
         return generator_params(params, num=_STATISTICS)
     if not isinstance(params, GeneratorParams):
@@ -68,12 +75,7 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
     z = floats("z", z)
     if z.ndim != 2 or z.shape[1] != params.latent.dim:
         raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
-    chunks = []
-    for start in range(0, max(z.shape[0], 1), _CHUNK):  # no z at all gives no images, of the right shape
-        part = z[start : start + _CHUNK]
-        padded = jnp.pad(part, ((0, _CHUNK - part.shape[0]), (0, 0)))
-        chunks.append(_decode(params, padded)[: part.shape[0]])
-    return jnp.concatenate(chunks)
+    return in_chunks(lambda part: _decode(params, part), z, _CHUNK)
 
 
 @usual_numbers()

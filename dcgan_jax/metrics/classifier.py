@@ -1,8 +1,6 @@
 """A small classifier, trained on labelled images when it is first asked for: which class does a sample belong to?"""
 
 import functools
-import hashlib
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +12,11 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan.pixels import from_levels
 from dcgan_jax.metrics import features
 from dcgan_jax.metrics.features import Block
+from dcgan_jax.system.cache import kept
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import locked, read_checked, write_checked, writing
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.xla import random_key, usual_numbers
 
@@ -25,7 +24,7 @@ MOST, FEWEST = 20, 50
 """Labels at most, and images of each at least."""
 JUNK = 0.05
 """A sample is junk if the classifier is less sure of it than of all but this share of the held-out images."""
-_HELD_OUT, _SIZE, _BATCH, _CHUNK = 5, 32, 64, 256  # every fifth image; pixels; images of a step; images at a time
+_HELD_OUT, _SIZE, _BATCH = 5, 32, 64  # every fifth image; pixels; images of a step
 _SEEN, _EPOCHS, _RATE = 300_000, 40, 4e-3  # images seen at most, passes at most, Adam's largest step size
 
 
@@ -58,7 +57,7 @@ def _scaled(images):
     n, height, width, channels = images.shape
     f = max(1, min(height, width) // _SIZE)
     squares = images.astype(jnp.float32).reshape(n, height // f, f, width // f, f, channels)
-    return squares.mean((2, 4)) / 127.5 - 1
+    return from_levels(squares.mean((2, 4)))
 
 
 class Classifier(NamedTuple):
@@ -104,25 +103,18 @@ def _apply(variables, images, classes):
     return probabilities.argmax(-1), probabilities.max(-1)
 
 
-@usual_numbers()
 def _name(variables, classes, images):
-    parts = []
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK]
-        padded = np.pad(chunk, ((0, _CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)))
-        parts.append([np.asarray(part)[: len(chunk)] for part in _apply(variables, padded, classes)])
-    named, sure = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return named, sure
+    return features.of_images(lambda chunk: _apply(variables, chunk, classes), images)
 
 
 @usual_numbers()
 def classifier(store: Store, cache: Path) -> Classifier:
     """Train a classifier on four fifths of each class of ``store``, or read it from the folder ``cache``.
 
-    It is found again by the images, their labels and this code. Always the same seed.
+    It is recognised by the images, their labels and this code. Always the same seed.
 
     Raises:
-      InputError: fewer than 2 or more than 20 labels, fewer than 50 images of one, or files cannot be used.
+      InputError: fewer than 2 or more than 20 labels, or fewer than 50 images of one.
     """
     names, labels = store.label_names, store.labels
     counts = np.bincount(labels, minlength=len(names))
@@ -142,30 +134,15 @@ def classifier(store: Store, cache: Path) -> Classifier:
     orders = [rng.permutation(np.flatnonzero(labels == label)) for label in range(len(names))]
     held_out = np.sort(np.concatenate([order[: len(order) // _HELD_OUT] for order in orders]))
     train = np.setdiff1d(np.arange(len(labels)), held_out)
-    variables = _kept(store, cache, lambda: _trained(store, train))
+    code = (Path(__file__).read_bytes(), Path(features.__file__).read_bytes())
+    made_of = (store.digest.encode(), str(store.shape).encode(), labels.tobytes(), *code)
+    arrays = kept(cache / "classifiers", made_of, lambda: flatten_dict(_trained(store, train), sep="/"))
+    variables = unflatten_dict(arrays, sep="/")
     starts = range(0, len(held_out), 4096)
-    found = [_name(variables, len(names), store.take(held_out[i : i + 4096])) for i in starts]
-    named, sure = (np.concatenate(part) for part in zip(*found))
+    parts = [_name(variables, len(names), store.take(held_out[i : i + 4096])) for i in starts]
+    named, sure = (np.concatenate(part) for part in zip(*parts))
     threshold = float(np.quantile(sure, JUNK))
     return Classifier(len(names), variables, labels, train, held_out, named, threshold, sure < threshold)
-
-
-def _kept(store, cache, make):
-    """Weights from ``cache``, or from ``make`` if there are none, or if they are not as they were written."""
-    code = (Path(__file__).read_bytes(), Path(features.__file__).read_bytes())
-    parts = (store.digest.encode(), str(store.shape).encode(), store.labels.tobytes(), *code)
-    name = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
-    path = cache / "classifiers" / name
-    with locked(cache / "locks" / f"classifier-{name}.lock"), writing(path):
-        if (content := read_checked(path)) is not None:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                return unflatten_dict({name: file[name] for name in file.files}, sep="/")
-        variables = make()
-        buffer = io.BytesIO()
-        arrays: Any = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
-        np.savez(buffer, **arrays)
-        write_checked(path, buffer.getvalue())
-    return variables
 
 
 def _trained(store, train):

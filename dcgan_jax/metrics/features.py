@@ -20,7 +20,9 @@ from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
 from dcgan_jax.data.store import Store
-from dcgan_jax.system.files import locked, read_checked, write_checked, writing
+from dcgan_jax.gan.chunks import in_chunks
+from dcgan_jax.gan.pixels import from_levels, to_levels
+from dcgan_jax.system.cache import kept
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.xla import usual_numbers
 
@@ -51,7 +53,7 @@ class Block(nn.Module):
         return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
 
 
-class Classifier(nn.Module):
+class FeatureNetwork(nn.Module):
     """(N, H, W, 3) in [-1, 1] -> channel means of three depths (N, 256), logits (N, 10).
 
     ``conv`` stands in for ``convolve``: the training script has one whose gradient is faster.
@@ -101,7 +103,7 @@ def _weights() -> dict:
 
 def enlarged(images: jax.Array, size: int) -> jax.Array:
     """uint8 (N, H, W, 1 or 3) -> float32 (N, H', W', 3) in [-1, 1]: bilinear, the shorter side at least ``size``."""
-    x = images.astype(jnp.float32) / 127.5 - 1
+    x = from_levels(images.astype(jnp.float32))
     scale = size / min(x.shape[1:3])
     if scale > 1:
         shape = (len(x), round(x.shape[1] * scale), round(x.shape[2] * scale), x.shape[3])
@@ -113,12 +115,12 @@ def enlarged(images: jax.Array, size: int) -> jax.Array:
 def _apply(weights, images):
     """uint8 (N, H, W, C) -> features (N, 128), logits (N, 10)."""
     state = {name: weights[name] for name in ("params", "batch_stats")}
-    pooled, logits = Classifier().apply(state, enlarged(images, SIZE))
+    pooled, logits = FeatureNetwork().apply(state, enlarged(images, SIZE))
     return (pooled - weights["projection"]["mean"][None]) @ weights["projection"]["matrix"], logits
 
 
 @usual_numbers()
-def in_chunks(apply: Callable, images: np.ndarray) -> Any:
+def of_images(apply: Callable, images: np.ndarray) -> Any:
     """``apply`` to uint8 images (N, H, W, C), 64 at a time: its array, or tuple of arrays, for all of them.
 
     Raises:
@@ -127,14 +129,8 @@ def in_chunks(apply: Callable, images: np.ndarray) -> Any:
     if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8 or not len(images):
         raise ValueError(f"images must be uint8 (N, H, W, 1 or 3), N at least 1, not {images.dtype} {images.shape}")
 
-    def of_chunk(start):
-        chunk = images[start : start + _CHUNK]
-        padded = np.pad(chunk, ((0, _CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)))
-        return jax.tree.map(np.asarray, apply(padded))
-
     with ThreadPool(2) as threads:  # one chunk alone leaves cores idle, here and there
-        parts = threads.map(of_chunk, range(0, len(images), _CHUNK))
-    return jax.tree.map(lambda *part: np.concatenate(part)[: len(images)], *parts)
+        return in_chunks(lambda chunk: jax.tree.map(np.asarray, apply(chunk)), images, _CHUNK, run=threads.map)
 
 
 def features(images: np.ndarray) -> np.ndarray:
@@ -143,17 +139,17 @@ def features(images: np.ndarray) -> np.ndarray:
     Channel means of three depths of the classifier, of its own training images' 128 principal components.
     No image's features depend on its neighbours. Compiled once for each H, W and C.
     """
-    return in_chunks(lambda chunk: _apply(_weights(), chunk), images)[0]
+    return of_images(lambda chunk: _apply(_weights(), chunk), images)[0]
 
 
 def features_of_floats(images: jax.Array) -> jax.Array:
     """``features`` of float32 images (N, H, W, C) in [-1, 1], with gradients: (N, 128). For use in ``jit``, too."""
-    return _apply(_weights(), (images + 1) * 127.5)[0]
+    return _apply(_weights(), to_levels(images))[0]
 
 
 def logits(images: np.ndarray) -> np.ndarray:
     """How likely each of ``CLASSES`` is, unnormalised log: uint8 (N, H, W, C) -> float32 (N, 10)."""
-    return in_chunks(lambda chunk: _apply(_weights(), chunk), images)[1]
+    return of_images(lambda chunk: _apply(_weights(), chunk), images)[1]
 
 
 CIFAR = FeatureSet("CIFAR", features, hashlib.sha256(_WEIGHTS.read_bytes() + Path(__file__).read_bytes()).digest())
@@ -163,20 +159,17 @@ CIFAR = FeatureSet("CIFAR", features, hashlib.sha256(_WEIGHTS.read_bytes() + Pat
 def store_features(store: Store, cache: Path, features: FeatureSet = CIFAR) -> np.ndarray:
     """The features of all images of a store, float32 (N, D), kept in the folder ``cache``.
 
-    They are found again by the content of the images and the digest of ``features``. The file begins with its
-    SHA-256; one that is not as it was written is made again.
+    They are found again by the content of the images and the digest of ``features``.
 
     Raises:
-      InputError: the images cannot be read, or the cache cannot be read or written.
+      InputError: the images cannot be read.
     """
-    parts = (store.digest.encode(), str(store.shape).encode(), features.digest)
-    name = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:32]
-    path = cache / "features" / name
-    with locked(cache / "locks" / f"features-{name}.lock"), writing(path):
-        if (content := read_checked(path, most=len(store) * 2**14)) is not None:
-            return np.frombuffer(content, np.float32).reshape(len(store), -1)
+
+    def compute():
         size = 8 * _CHUNK
         starts = progress(range(0, len(store), size), "features of the images", total=len(store), size=size)
-        found = np.concatenate([features.vectors(store.take(range(i, min(i + size, len(store))))) for i in starts])
-        write_checked(path, found.tobytes())
-    return found
+        parts = [features.vectors(store.take(range(i, min(i + size, len(store))))) for i in starts]
+        return {"vectors": np.concatenate(parts)}
+
+    made_of = (store.digest.encode(), str(store.shape).encode(), features.digest)
+    return kept(cache / "features", made_of, compute, most=len(store) << 14)["vectors"]

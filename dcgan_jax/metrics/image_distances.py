@@ -6,6 +6,7 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 from scipy import ndimage
 
+from dcgan_jax.gan.pixels import to_levels
 from dcgan_jax.system.errors import InputError
 
 _PATCH, _PATCHES, _SMALLEST = 7, 128, 16  # of the sliced Wasserstein distance: pixels, per image, pixels
@@ -19,7 +20,7 @@ def channel_ratios(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.n
     """
 
     def moments(images):
-        levels = images if images.dtype == np.uint8 else (images.astype(np.float64) + 1) * 127.5
+        levels = images if images.dtype == np.uint8 else to_levels(images.astype(np.float64))
         squares = np.einsum("n...,n...->...", levels, levels, dtype=np.float64, casting="same_kind") / len(levels)
         means = levels.mean(0, np.float64).mean((0, 1))  # over the images first: ten times as fast as all at once
         return np.stack([means, np.sqrt((squares.mean((0, 1)) - means**2).clip(0))])

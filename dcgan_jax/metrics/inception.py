@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcgan_jax.metrics.features import FeatureSet, in_chunks
+from dcgan_jax.metrics.features import FeatureSet, of_images
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import read_bytes, reading, user_path
 
@@ -50,4 +50,4 @@ def inception(file: Path) -> FeatureSet:
         return session.run(output, {images: chunk}).reshape(len(chunk), -1)
 
     digest = hashlib.sha256(hashlib.sha256(content).digest() + Path(__file__).read_bytes()).digest()
-    return FeatureSet("Inception", functools.partial(in_chunks, apply), digest)
+    return FeatureSet("Inception", functools.partial(of_images, apply), digest)

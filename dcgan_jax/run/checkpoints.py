@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import operator
 import os
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization
-from jax.flatten_util import ravel_pytree
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
@@ -318,12 +317,11 @@ def restore(
         return raw
     if type(raw.generator) is not Generator:  # the user's own, whose code may have changed
         return generator_params(state)
-    name = hashlib.sha256(json.dumps(dataclasses.asdict(about), sort_keys=True).encode()).hexdigest()[:32]
-    _, unravel = ravel_pytree(raw.batch_stats)
+    written = json.dumps(dataclasses.asdict(about), sort_keys=True).encode()
     statistics = kept(
-        cache_folder() / "statistics" / name, lambda: np.array(ravel_pytree(generator_params(state).batch_stats)[0])
+        cache_folder() / "statistics", [written], lambda: flatten_dict(generator_params(state).batch_stats, sep="/")
     )
-    return raw.replace(params=state.ema, batch_stats=unravel(jnp.asarray(statistics)))
+    return raw.replace(params=state.ema, batch_stats=unflatten_dict(jax.tree.map(jnp.asarray, statistics), sep="/"))
 
 
 def _checked_step(step: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.decode import FILE_LIMIT
-from dcgan_jax.data.decode import decode as decode_picture
+from dcgan_jax.data.decode import read_square
 from dcgan_jax.gan.pixels import from_uint8, to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
@@ -114,7 +114,7 @@ def _square(path: Path, config: Config) -> np.ndarray:
             raise InputError(f"{path} is not a file: give --image a picture")
         content = read_bytes(path, most=FILE_LIMIT)
         try:
-            return decode_picture(content, config)
+            return read_square(content, config)
         except Exception as error:  # decoders raise anything on bad bytes
             if getattr(error, "errno", None):
                 raise

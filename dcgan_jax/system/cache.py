@@ -2,12 +2,15 @@
 
 import atexit
 import contextlib
+import hashlib
+import io
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,6 +21,7 @@ from dcgan_jax.system.files import locked, read_bytes, read_checked, write_bytes
 _OWN = ".process"  # how the names of folders end that one process alone uses
 _PROGRAMS = 200  # how many are copied at a start: those of some ten configurations
 _LARGEST = 1 << 30  # bytes
+_ARRAYS = b"npz"  # how arrays are written
 
 
 def cache_folder() -> Path:
@@ -51,18 +55,34 @@ def writable_cache() -> Path:
     return folder
 
 
-def kept(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """A float32 vector (N,) that is computed once and kept in a file, which begins with its SHA-256.
+def kept(
+    folder: Path, parts: Iterable[bytes], make: Callable[[], Mapping[str, Any]], *, most: int = 256 << 20
+) -> dict[str, np.ndarray]:
+    """Arrays by name that are computed once and kept in a file of ``folder``, which begins with its SHA-256.
 
-    A file that is not as it was written is computed again, and so is one that cannot be read or written.
+    A file that is not as it was written is computed again, and so is one that cannot be read or written. A second
+    process that wants the same waits for the first.
+
+    Args:
+      folder: in the cache folder.
+      parts: all that the arrays depend on; their checksum names the file.
+      make: computes them.
+      most: bytes of the file.
     """
-    with contextlib.suppress(InputError):
-        if (content := read_checked(path)) is not None:
-            return np.frombuffer(content, np.float32)
-    values = np.asarray(compute(), np.float32)
-    with contextlib.suppress(OSError, InputError):  # the next process computes it too
-        write_checked(path, values.tobytes())
-    return values
+    sums = [hashlib.sha256(part).digest() for part in (_ARRAYS, *parts)]
+    path = folder / hashlib.sha256(b"".join(sums)).hexdigest()[:32]
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(InputError):  # a folder that cannot be written: each process computes them
+            stack.enter_context(locked(folder.with_name("locks") / f"{folder.name}-{path.name}.lock"))
+        with contextlib.suppress(InputError):
+            if (content := read_checked(path, most=most)) is not None:
+                with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                    return dict(file)
+        arrays: dict[str, Any] = {name: np.asarray(array) for name, array in make().items()}
+        with io.BytesIO() as buffer, contextlib.suppress(OSError, InputError):  # the next process computes them too
+            np.savez(buffer, **arrays)
+            write_checked(path, buffer.getvalue())
+    return arrays
 
 
 def cache_compilations() -> None:
@@ -98,8 +118,8 @@ def keep_compiled() -> None:
     if own.suffix == _OWN:
         with contextlib.suppress(InputError, OSError):
             for path in own.glob("*-cache"):
-                if not (kept := own.parent / path.name).exists():
-                    write_checked(kept, read_bytes(path, most=_LARGEST))
+                if not (target := own.parent / path.name).exists():
+                    write_checked(target, read_bytes(path, most=_LARGEST))
 
 
 def _own_folder(folder):

@@ -147,8 +147,8 @@ def badness(name, value):
 def pooled(weights):
     """From images to the channel means of the three depths, (N, 256)."""
     state = {name: weights[name] for name in ("params", "batch_stats")}
-    apply = jax.jit(lambda chunk: ours.Classifier().apply(state, ours.enlarged(chunk, ours.SIZE))[0])
-    return lambda images: ours.in_chunks(apply, images)
+    apply = jax.jit(lambda chunk: ours.FeatureNetwork().apply(state, ours.enlarged(chunk, ours.SIZE))[0])
+    return lambda images: ours.of_images(apply, images)
 
 
 def through(function, seen):
@@ -158,7 +158,7 @@ def through(function, seen):
 
 def variants(plain, weights):
     """Other features from the pooled ones, by name: functions, fitted on ``plain``, (N, 256) of CIFAR-10."""
-    first, second, _ = ours.Classifier.widths
+    first, second, _ = ours.FeatureNetwork.widths
     depths = {
         "first two depths": slice(0, first + second),
         "last two depths": slice(first, None),

@@ -34,11 +34,11 @@ from flax.traverse_util import flatten_dict
 
 from dcgan_jax.cli import endings
 from dcgan_jax.config import Config
-from dcgan_jax.data.decode import decode
+from dcgan_jax.data.decode import read_square
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.metrics import features
-from dcgan_jax.metrics.features import CLASSES, DIMENSIONS, SIZE, Classifier
+from dcgan_jax.metrics.features import CLASSES, DIMENSIONS, SIZE, FeatureNetwork
 from dcgan_jax.system.cache import cache_folder
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.memory import keep_freed_memory
@@ -72,7 +72,9 @@ def load(data: str, split: str):
             f"{data} must hold CIFAR-10's images as train/CLASS/ and test/CLASS/, CLASS one of {', '.join(CLASSES)}; "
             f"{split}/ holds {len(items)} images"
         )
-    return np.stack([decode(item.load(), config) for item in items]), np.array([CLASSES.index(i.label) for i in items])
+    return np.stack([read_square(item.load(), config) for item in items]), np.array(
+        [CLASSES.index(i.label) for i in items]
+    )
 
 
 def augment(key, images, size):
@@ -127,11 +129,11 @@ def main() -> None:
     rate = optax.schedules.piecewise_interpolate_schedule("linear", PEAK_RATE / 10, {steps // 5: 10.0, steps: 1e-3})
     decay = optax.add_decayed_weights(WEIGHT_DECAY, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
     optimizer = optax.chain(decay, optax.sgd(rate, momentum=0.9, nesterov=True))
-    model = Classifier(conv=convolve_by_matrix)
+    model = FeatureNetwork(conv=convolve_by_matrix)
     key = jax.random.key(args.seed)
     variables = model.init(key, images[:1])
     moments, step = optimizer.init(variables["params"]), make_step(model, optimizer)
-    apply = jax.jit(Classifier().apply)
+    apply = jax.jit(FeatureNetwork().apply)
 
     def run(images):
         parts = [apply(variables, images[i : i + 250]) for i in range(0, len(images), 250)]

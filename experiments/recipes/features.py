@@ -31,7 +31,7 @@ import optax
 from dcgan_jax import create_state, from_uint8, restore_state
 from dcgan_jax.cli import endings
 from dcgan_jax.config import Config
-from dcgan_jax.data.decode import decode
+from dcgan_jax.data.decode import read_square
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.cache import cache_compilations, cache_folder
@@ -56,7 +56,7 @@ def load(config: Config, split: str) -> tuple[np.ndarray, np.ndarray]:
     if len(set(labels)) < 2:
         raise InputError(f"{config.data} must hold train/CLASS/ and test/CLASS/; {split}/ holds {len(items)} images")
     told = progress(items, f"reading {split}", total=len(items))
-    return np.stack([decode(item.load(), config) for item in told]), labels
+    return np.stack([read_square(item.load(), config) for item in told]), labels
 
 
 @jax.jit

@@ -93,5 +93,5 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(monkeypatch):
     monkeypatch.setattr(
         depth, "eight_bits", lambda image, *args: (decoded.append(image.size), eight_bits(image, *args))[1]
     )
-    assert abs(decode.decode(out.getvalue(), Config(image_size=16)) - whole).max() < 6
+    assert abs(decode.read_square(out.getvalue(), Config(image_size=16)) - whole).max() < 6
     assert decoded == [(200, 100)]

@@ -13,7 +13,7 @@ from PIL import Image
 from profiles import from_linear, gray_profile, p3_to_srgb, rgb_profile, srgb_profile
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.decode import decode, read_picture
+from dcgan_jax.data.decode import read_picture, read_square
 from dcgan_jax.system.errors import InputError
 
 GREEN = (60, 200, 91)
@@ -27,7 +27,7 @@ def encoded(image, kind="PNG", **options):
 
 def one(content, **settings):
     """The value of a picture of one colour."""
-    square = decode(content, Config(image_size=16, **settings))
+    square = read_square(content, Config(image_size=16, **settings))
     assert (square == square[0, 0]).all()
     return tuple(map(int, square[0, 0]))
 
@@ -49,7 +49,7 @@ def test_a_display_p3_green_is_that_of_a_viewer(kind):
 
 def test_many_colours_follow_the_formulas():
     colours = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    found = decode(encoded(Image.fromarray(colours), icc_profile=rgb_profile()), Config(image_size=16))
+    found = read_square(encoded(Image.fromarray(colours), icc_profile=rgb_profile()), Config(image_size=16))
     wanted = np.array([p3_to_srgb(colour) for colour in colours.reshape(-1, 3)]).reshape(colours.shape)
     assert near(found, wanted, 2) and np.abs(found - wanted).mean() < 0.5
     assert np.abs(colours - wanted).mean() > 5
@@ -85,7 +85,7 @@ def test_transparency_stays():
 
 def test_srgb_changes_no_bit():
     colours = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    found = decode(encoded(Image.fromarray(colours), icc_profile=srgb_profile()), Config(image_size=16))
+    found = read_square(encoded(Image.fromarray(colours), icc_profile=srgb_profile()), Config(image_size=16))
     np.testing.assert_array_equal(found, colours)
 
 
@@ -248,16 +248,16 @@ def test_a_stated_range_reads_all_bits(content, wanted):
 
 def test_values_beyond_a_stated_range_are_black_or_white_and_it_may_be_turned_round():
     values = np.array([[0, 1000], [1500, 2000]], np.uint16).repeat(8, 0).repeat(8, 1)
-    ends = decode(values, Config(image_size=16, range=(1000, 2000)))[::8, ::8, 0]
+    ends = read_square(values, Config(image_size=16, range=(1000, 2000)))[::8, ::8, 0]
     assert ends.tolist() == [[0, 0], [128, 255]]
-    ends = decode(values, Config(image_size=16, range=(2000, 1000)))[::8, ::8, 0]
+    ends = read_square(values, Config(image_size=16, range=(2000, 1000)))[::8, ::8, 0]
     assert ends.tolist() == [[255, 255], [128, 0]]
 
 
 def test_without_a_range_a_file_means_what_it_says():
     wanted = (RAMP / 4095 * 255)[..., None]
     for content in (tiff16(RAMP, photometric=1, bits=12), b"P5 16 16 4095\n" + RAMP.astype(">u2").tobytes()):
-        assert near(decode(content, Config(image_size=16)), np.broadcast_to(wanted, (16, 16, 3)), 0.6)
+        assert near(read_square(content, Config(image_size=16)), np.broadcast_to(wanted, (16, 16, 3)), 0.6)
     white = np.full((8, 8), 65535)
     assert one(tiff16(white, photometric=1)) == (255, 255, 255)
     assert one(tiff16(white, photometric=0)) == (0, 0, 0)  # WhiteIsZero, as X-rays are
@@ -272,17 +272,17 @@ def test_a_dark_set_that_is_white_is_zero_gets_the_range_that_fits(tmp_path, cap
 def test_transparent_values_of_16_bits_are_compared_in_full():
     black = {"image_size": 16, "background": "#010203"}
     values = np.array([[300, 30000], [30001, 65535]]).repeat(8, 0).repeat(8, 1)
-    square = decode(png16(values, 0, key=30000), Config(**black))[::8, ::8]
+    square = read_square(png16(values, 0, key=30000), Config(**black))[::8, ::8]
     assert square[0, 1].tolist() == [1, 2, 3] and square[1, 0].tolist() == [117] * 3
     colours = np.repeat(values[..., None], 3, -1)
-    square = decode(png16(colours, 2, key=[30000] * 3), Config(**black))[::8, ::8]
+    square = read_square(png16(colours, 2, key=[30000] * 3), Config(**black))[::8, ::8]
     assert square[0, 1].tolist() == [1, 2, 3] and square[1, 0].tolist() == [117] * 3
 
 
 def test_colours_in_separate_planes_are_refused_or_right():
     content = tiff16(COLOURS * 16, photometric=2, planar=2)
     with pytest.raises(ValueError, match="in separate planes"):
-        decode(content, Config(image_size=16))
+        read_square(content, Config(image_size=16))
 
 
 def test_what_has_no_defined_range_is_skipped_and_named_until_one_is_stated(tmp_path):
