@@ -176,7 +176,7 @@ BUGS = [
     Bug("data/colour.py", "data/test_values.py", "if abs(found.astype(int) - colours).max() <= 1:", "if abs(found.astype(int) - colours).max() <= 99:"),
     Bug("data/listing.py", "data/test_listing.py", "if len(kinds) > 1 and not", "if len(kinds) > 0 and not"),
     Bug("data/listing.py", "data/test_listing.py", "circles += not new", "circles += new"),
-    Bug("data/store.py", "data/test_store.py", "len(found.skipped) > len(found.labels)", "len(found.skipped) >= len(found.labels)"),
+    Bug("data/build.py", "data/test_store.py", "len(self.skipped) > len(self.labels)", "len(self.skipped) >= len(self.labels)"),
     Bug("data/store.py", "data/test_store.py", "store.fingerprint != source.fingerprint", "store.label_names is None"),
     Bug("data/idx.py", "data/test_sources.py", "pixels.T if lying else pixels", "pixels"),
     Bug("data/sprites.py", "data/test_sprites.py", "np.random.default_rng((seed, index))", "np.random.default_rng(index)"),

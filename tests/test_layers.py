@@ -68,7 +68,7 @@ def test_gan_is_pure_mathematics():
 
 WRITERS = {
     "system/files.py",
-    "data/store.py",  # a folder of its own, which is renamed when it is complete
+    "data/build.py",  # a folder of its own, which is renamed when it is complete
     "run/log.py",  # adds lines to metrics.jsonl
     "cli.py",  # to the null device
 }

@@ -209,13 +209,13 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from pathlib import Path
 from dcgan_jax.config import Config
-from dcgan_jax.data import store
+from dcgan_jax.data import build, store
 
 def stuck(content, config):
     print("decoding", flush=True)
     time.sleep(600)
 
-store.read_picture = stuck
+build.read_picture = stuck
 config = Config(data=sys.argv[1], image_size=16)
 cache = Path(sys.argv[2])
 try:

@@ -1,0 +1,193 @@
+"""Decoding all pictures of a source into the folder of a store."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import queue
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dcgan_jax.config import Config
+from dcgan_jax.data.decode import Picture, read_picture
+from dcgan_jax.data.listing import is_drawn
+from dcgan_jax.data.sources import Item, Source
+from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.files import open_regular
+from dcgan_jax.system.progress import progress
+
+FILES = ("images.u8", "labels.npy", "manifest.json")
+SUMS = "SHA256SUMS"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """``manifest.json``; see ``Store``, which is read by it."""
+
+    shape: list[int]
+    fingerprint: str
+    digest: str
+    labels: list[str]
+    skipped: list[str]
+    off_colour: list[str]
+    copies: int
+    transparent: int  # pictures with transparent pixels
+    drawn: int  # left out because a network has drawn them
+    values: list[list[float]]  # of pictures with more than 8 bits a value, by what their files mean by black and white
+
+
+def build(source: Source, config: Config, folder: Path) -> None:
+    """Decode all pictures of ``source``, and write the files of a store into ``folder``.
+
+    Raises:
+      InputError: an image cannot be read, more than half of the files are not images, or there are none to learn from.
+    """
+    census = _Census()
+    with (
+        open(folder / "images.u8", "wb") as out,
+        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+        contextlib.closing(_ordered_map(_reader(source, config), source.items())) as pictures,
+    ):
+        for item, picture, problem in progress(pictures, "preparing images", total=source.count):
+            if problem:
+                census.skip(item.name, problem)
+            elif picture is None:
+                census.drawn += 1
+            else:
+                out.write(census.add(item, picture))
+    census.check(source)
+    np.save(folder / "labels.npy", np.asarray(census.labels, np.int32))
+    manifest = {"source": source.name, **dataclasses.asdict(census.manifest(source, config))}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    (folder / SUMS).write_bytes(sums(folder))
+    for name in (*FILES, SUMS):
+        with open(folder / name, "r+b") as file:
+            os.fsync(file.fileno())
+
+
+def _reader(source: Source, config: Config) -> Callable[[Item], tuple[Item, Picture | None, str | None]]:
+    def read(item: Item):
+        """The item; its picture, or None if a network has drawn it; and why it cannot be decoded."""
+        try:
+            content = item.load()
+            if isinstance(content, bytes) and is_drawn(content):
+                return item, None, None
+            return item, read_picture(content, config), None
+        except Exception as error:  # decoders raise anything on bad bytes; each is counted and named
+            if isinstance(error, MemoryError) or getattr(error, "errno", None):
+                reason = getattr(error, "strerror", None) or "not enough memory"
+                place = f"{item.name} in {source.name} cannot be read"
+                raise InputError(f"{place}: {reason}: fix this and run the same command again") from error
+            return item, None, " ".join(str(error).split()) or type(error).__name__
+
+    return read
+
+
+class _Census:
+    """What is counted of the pictures of a source, while they are decoded one after another."""
+
+    def __init__(self):
+        self.labels, self._names = [], {}
+        self.skipped, self.off_colour, self._values = [], [], {}
+        self.transparent, self.drawn, self._hashes, self._digest = 0, 0, bytearray(), hashlib.sha256()
+
+    def skip(self, name: str, problem: str) -> None:
+        self.skipped.append(printable(f"{name} ({problem})"))
+
+    def add(self, item: Item, picture: Picture) -> bytes:
+        """Note down a picture; returns its bytes."""
+        content = picture.square.tobytes()
+        self._digest.update(content)
+        self._hashes += hashlib.blake2b(content, digest_size=8).digest()
+        self.labels.append(self._names.setdefault(item.label, len(self._names)))
+        self.transparent += picture.transparent
+        if picture.problem:
+            self.off_colour.append(printable(f"{item.name} ({picture.problem})"))
+        if values := picture.values:
+            self._values[values[2:4]] = values.merged(self._values.get(values[2:4]))
+        return content
+
+    def check(self, source: Source) -> None:
+        """Refuse a source of which most files are not images, or none is one to learn from."""
+        if len(self.skipped) > len(self.labels):
+            raise InputError(of_skipped(self.skipped, len(self.labels), source))
+        if not self.labels:
+            only = "only pictures that dcgan_jax has drawn: to learn from them, save them in another format, such as "
+            raise InputError(f"{source.name} holds {f'{only}.webp' if self.drawn else 'no images'}")
+
+    def manifest(self, source: Source, config: Config) -> Manifest:
+        return Manifest(
+            shape=[len(self.labels), config.image_size, config.image_size, config.channels],
+            fingerprint=source.fingerprint,
+            digest=self._digest.hexdigest(),
+            labels=list(self._names),
+            skipped=self.skipped,
+            off_colour=self.off_colour,
+            copies=len(self.labels) - len(np.unique(np.frombuffer(self._hashes, np.uint64))),
+            transparent=self.transparent,
+            drawn=self.drawn,
+            values=[list(values) for values in self._values.values()],
+        )
+
+
+def of_skipped(lines: Sequence[str], good: int, source: Source) -> str:
+    """How many files are no images, in words, and the first of them."""
+    total = good + len(lines)
+    return printable(f"{len(lines)} of {total} files in {source.name} could not be decoded: {first_lines(lines)}")
+
+
+def first_lines(lines: Sequence[str]) -> str:
+    """The first three of many."""
+    return "; ".join(lines[:3]) + ("; …" if len(lines) > 3 else "")
+
+
+def sums(folder: Path) -> bytes:
+    """The SHA-256 of the files, as ``sha256sum`` prints it."""
+    lines = []
+    for name in FILES:
+        with open_regular(folder / name) as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines).encode()
+
+
+def _ordered_map(function: Callable, items: Iterable) -> Generator:
+    """``map`` over threads, in order, with a bounded number of results waiting.
+
+    Closing it does not wait for what is being computed, nor does the end of the process: a large
+    picture takes longer than a user waits after Ctrl-C.
+    """
+    workers = os.cpu_count() or 1
+    todo, waiting = queue.SimpleQueue(), deque()
+
+    def work():
+        while job := todo.get():
+            future, item = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(item))
+                except BaseException as error:  # raised where the result is asked for
+                    future.set_exception(error)
+
+    for _ in range(workers):
+        threading.Thread(target=work, name="decoder", daemon=True).start()
+    try:
+        for item in items:
+            waiting.append(Future())
+            todo.put((waiting[-1], item))
+            if len(waiting) >= 8 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        for _ in range(workers):
+            todo.put(None)
