@@ -207,9 +207,9 @@ BUGS = [
     Bug("share/onnx_graph.py", "test_export.py::test_onnx_runs_as_decode_does_for_any_number_of_images", '"pads": [1, 1, 1, 1]', '"pads": [0, 0, 1, 1]'),
     Bug("views/grid.py", "views/test_grid.py", "padding + i % columns * (w + padding)", "padding + i // columns * (w + padding)"),
     Bug("views/grid.py", "test_report.py::test_sheets_are_cut_as_they_were_laid_out", "(side - padding) // cell", "side // cell + 1"),
-    Bug("views/plots.py", "views/test_plots.py", "1000 * (1 - height(column[there]))", "1000 * height(column[there])"),
+    Bug("views/plots.py", "views/test_plots.py", "1000 * (1 - axes.height(column[finite]))", "1000 * axes.height(column[finite])"),
     Bug("views/plots.py", "views/test_plots.py", "means = [values[i : i + each].mean(0) for i in ends]", "means = [values[i] for i in ends]"),
-    Bug("views/plots.py", "views/test_plots.py", "across = (steps - low) / max(high - low, 1)", "across = steps / max(high, 1)"),
+    Bug("views/plots.py", "views/test_plots.py", "return (steps - self.low) / max(self.high - self.low, 1)", "return steps / max(self.high, 1)"),
     # --- system, settings, commands --------------------------------------------------------------------------
     Bug("system/xla.py", f"{STEP}::test_options_reach_only_the_platform_that_they_are_for", "{} if devices > 1 else", "{} if devices > 2 else"),
     Bug("system/errors.py", "test_train.py::test_bad_input_is_one_line_and_leaves_nothing", "    exit_code = 2", "    exit_code = 1"),

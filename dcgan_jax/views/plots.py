@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,58 +48,92 @@ def plots(lines: Lines, runs: Sequence[Lines]) -> str:
     return f'<div class="plots">{html}</div>' if html else ""
 
 
+class _Axes(NamedTuple):
+    """The steps at both ends, a function from values to heights in [0, 1], and the values to mark."""
+
+    low: float
+    high: float
+    height: Callable[[Any], Any]
+    marks: list[float]
+
+    def across(self, steps):
+        return (steps - self.low) / max(self.high - self.low, 1)
+
+
+class _Drawn(NamedTuple):
+    """A curve as SVG, its line in the key as HTML, and its label."""
+
+    path: str
+    key: str
+    label: str
+
+
 def _plot(head: str, names: Sequence[str], lines: Lines, runs: Sequence[Lines]) -> str:
-    curves = [_curve(other, names) for other in runs]
-    everything = np.concatenate([values.ravel() for _, values in curves])
-    everything = everything[np.isfinite(everything)]
     steps, values = _curve(lines, names)
     if not len(steps):
         return ""
-    low, high = min(steps[0] for steps, _ in curves if len(steps)), max(steps[-1] for steps, _ in curves if len(steps))
-    logarithmic = names[0] in _LOGARITHMIC
-    height, marks = _scale(everything, logarithmic=logarithmic, probability=names[0].startswith("D_"))
-    across = (steps - low) / max(high - low, 1)
-    paths, keys, series = [], [], []
-    for i, (name, column) in enumerate(zip(names, values.T)):
-        floor = name.endswith("_floor")
-        colour = "var(--floor)" if floor else f"var(--c{i % 3})"
-        dashed = " dashed" if floor or i == 1 else ""
-        there = np.isfinite(column)
-        below = floor and logarithmic and not (column > 0).any()  # such as the KID of real images
-        points = zip(1000 * across[there], 1000 * (1 - height(column[there])))
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        paths.append(f'<path class="{dashed}" style="stroke:{colour}" d="M{path}"/>' if path and not below else "")
-        label = f"floor {column[there][-1]:.3g}" if floor and there.any() else NAMES.get(name, name)
-        label += ", below the axis" if below else ""
-        keys.append(f'<span class="key{dashed}" style="--colour:{colour}">{escape(label)}</span>')
-        series.append((label, [float(f"{x:.4g}") if math.isfinite(x) else None for x in column]))
-    rules = "".join(
-        f'<path class="ruled" d="M0 {y:.1f}H1000"/>' for y in (1000 * (1 - height(np.array(marks)))).tolist()
-    )
-    labels = "".join(
-        f'<span class="y" style="bottom:{100 * y:.1f}%">{mark:g}</span>'
-        for mark, y in zip(marks, height(np.array(marks)))
-    )
-    for mark in _ticks(low, high, 4):
-        if mark == int(mark):
-            labels += (
-                f'<span class="x" style="left:{100 * (mark - low) / max(high - low, 1):.1f}%">{int(mark):,}</span>'
-            )
-    data = {"steps": steps.tolist(), "low": float(low), "high": float(high), "series": series}
-    last = ", ".join(f"{label} {known[-1]:g}" for label, known in _known(series))
+    axes = _axes(names[0], [_curve(other, names) for other in runs])
+    drawn = [_draw(i, name, steps, column, axes) for i, (name, column) in enumerate(zip(names, values.T))]
+    series = [
+        (curve.label, [float(f"{x:.4g}") if math.isfinite(x) else None for x in column])
+        for curve, column in zip(drawn, values.T)
+    ]
+    data = {"steps": steps.tolist(), "low": float(axes.low), "high": float(axes.high), "series": series}
+    last = ", ".join(f"{label} {value:g}" for label, value in _last_values(series))
+    rules, marks = _marks(axes)
     return (
         f'<figure class="plot" tabindex="0" role="img" data-points="{escape(json.dumps(data))}" aria-label="'
         f'{escape(f"{head}, a curve up to step {int(steps[-1])}; at its end: {last}. Arrow keys read it.")}">'
-        f'<figcaption><b>{escape(head)}</b>{"".join(keys)}</figcaption><div class="area">'
-        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{rules}{"".join(paths)}</svg>'
-        f'{labels}<i class="cursor" hidden></i><output class="tip" hidden></output></div></figure>'
+        f'<figcaption><b>{escape(head)}</b>{"".join(curve.key for curve in drawn)}</figcaption><div class="area">'
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{rules}'
+        f"{''.join(curve.path for curve in drawn)}</svg>"
+        f'{marks}<i class="cursor" hidden></i><output class="tip" hidden></output></div></figure>'
     )
 
 
-def _known(series):
+def _axes(name, curves) -> _Axes:
+    """The axes of the plot of ``name``, the same for all runs."""
+    low, high = min(steps[0] for steps, _ in curves if len(steps)), max(steps[-1] for steps, _ in curves if len(steps))
+    values = np.concatenate([values.ravel() for _, values in curves])
+    values = values[np.isfinite(values)]
+    return _Axes(low, high, *_scale(values, logarithmic=name in _LOGARITHMIC, probability=name.startswith("D_")))
+
+
+def _draw(i: int, name: str, steps, column, axes: _Axes) -> _Drawn:
+    """Curve number ``i`` of a plot."""
+    floor, finite = name.endswith("_floor"), np.isfinite(column)
+    colour = "var(--floor)" if floor else f"var(--c{i % 3})"
+    dashed = " dashed" if floor or i == 1 else ""
+    logarithmic = name.removesuffix("_floor") in _LOGARITHMIC
+    below = floor and logarithmic and not (column > 0).any()  # such as the KID of real images
+    points = zip(1000 * axes.across(steps)[finite], 1000 * (1 - axes.height(column[finite])))
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    label: str = f"floor {column[finite][-1]:.3g}" if floor and finite.any() else NAMES.get(name, name)
+    label += ", below the axis" if below else ""
+    return _Drawn(
+        f'<path class="{dashed}" style="stroke:{colour}" d="M{line}"/>' if line and not below else "",
+        f'<span class="key{dashed}" style="--colour:{colour}">{escape(label)}</span>',
+        label,
+    )
+
+
+def _marks(axes) -> tuple[str, str]:
+    """Lines across a plot as SVG, and the numbers along both axes as HTML."""
+    heights = axes.height(np.array(axes.marks)).tolist()
+    rules = "".join(f'<path class="ruled" d="M0 {1000 * (1 - y):.1f}H1000"/>' for y in heights)
+    numbers = "".join(
+        f'<span class="y" style="bottom:{100 * y:.1f}%">{mark:g}</span>' for mark, y in zip(axes.marks, heights)
+    )
+    for mark in _ticks(axes.low, axes.high, 4):
+        if mark == int(mark):
+            numbers += f'<span class="x" style="left:{100 * axes.across(mark):.1f}%">{int(mark):,}</span>'
+    return rules, numbers
+
+
+def _last_values(series):
     for label, values in series:
-        if known := [value for value in values if value is not None]:
-            yield label, known
+        if numbers := [value for value in values if value is not None]:
+            yield label, numbers[-1]
 
 
 def _curve(lines, names):
@@ -128,10 +163,10 @@ def _scale(values, *, logarithmic, probability):
     return lambda x: (np.asarray(x) - low) / ((high - low) or 1), marks
 
 
-def _ticks(low, high, about):
+def _ticks(low, high, count):
+    """Round numbers from ``low`` to ``high``, some ``count`` of them."""
     span = (high - low) or 1
-    power = 10 ** math.floor(math.log10(span / about))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if span / (power * factor) <= about + 0.5)
-    return [round(step * i, 10) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)] or [
-        low
-    ]
+    power = 10 ** math.floor(math.log10(span / count))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if span / (power * factor) <= count + 0.5)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(step * i, 10) for i in range(first, last + 1)] or [low]
