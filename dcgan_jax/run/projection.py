@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.decode import FILE_LIMIT
-from dcgan_jax.data.decode import read_square
+from dcgan_jax.data.decode import FILE_LIMIT, read_square
 from dcgan_jax.gan.pixels import from_uint8, to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
