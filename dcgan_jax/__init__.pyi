@@ -20,13 +20,11 @@ from .gan.step import train_step as train_step
 from .metrics.projection import project_images as project_images
 from .recipes import recipe as recipe
 from .run.animation import animate as animate
-from .run.checkpoints import restore as restore
-from .run.checkpoints import restore_state as restore_state
 from .run.classes import Classes as Classes
 from .run.classes import evaluate_classes as evaluate_classes
 from .run.evaluation import Evaluation as Evaluation
 from .run.export import export as export
-from .run.loop import fit as fit
+from .run.fit import fit as fit
 from .run.measure import evaluate as evaluate
 from .run.own_loop import resume as resume
 from .run.own_loop import save as save
@@ -35,6 +33,8 @@ from .run.pictures import generate as generate
 from .run.projection import Projection as Projection
 from .run.projection import project as project
 from .run.report import report as report
+from .run.restore import restore as restore
+from .run.restore import restore_state as restore_state
 from .system.cache import cache_compilations as cache_compilations
 from .system.errors import InputError as InputError
 from .system.errors import NonFiniteError as NonFiniteError

@@ -30,7 +30,7 @@ class Arguments:
 def run(arguments: Arguments) -> None:
     """Train on all devices of all processes of the cluster."""
     arguments.cluster.join()
-    from dcgan_jax.run.loop import fit  # here, so that `--help` and wrong flags answer at once
+    from dcgan_jax.run.fit import fit  # here, so that `--help` and wrong flags answer at once
 
     fit(arguments.config, arguments.workdir)
     where = arguments.workdir

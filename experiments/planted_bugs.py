@@ -182,8 +182,8 @@ BUGS = [
     Bug("data/sprites.py", "data/test_sprites.py", "np.random.default_rng((seed, index))", "np.random.default_rng(index)"),
     # --- run -------------------------------------------------------------------------------------------------
     Bug("run/loop.py", f"{RESUME}::test_a_run_that_diverges_goes_back_and_tries_other_noise", "noise_key = jax.random.fold_in(noise_key, attempt)", "noise_key = jax.random.fold_in(noise_key, 0)"),
-    Bug("run/loop.py", f"{RESUME}::test_the_best_checkpoint_is_kept_and_restored", 'score(quality) if "kid" in quality else None', "None"),
-    Bug("run/folder.py", f"{RESUME}::test_the_best_checkpoint_is_kept_and_restored", "max(found, key=lambda step: (found[step], -step)", "min(found, key=lambda step: (found[step], -step)"),
+    Bug("run/writer.py", f"{RESUME}::test_the_best_checkpoint_is_kept_and_restored", 'if "kid" in quality:', "if False:"),
+    Bug("run/folder.py", f"{RESUME}::test_the_best_checkpoint_is_kept_and_restored", "max(scores, key=lambda step: (scores[step], -step)", "min(scores, key=lambda step: (scores[step], -step)"),
     Bug("run/folder.py", f"{RESUME}::test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run", "every *= 2", "every += 1"),
     Bug("run/history.py", "run/test_history.py", "bisect.bisect_right(range(size), step", "bisect.bisect_left(range(size), step"),
     Bug("run/history.py", "run/test_history.py", "[max(*self._best, line, key=score)]", "[min(*self._best, line, key=score)]"),
@@ -197,9 +197,9 @@ BUGS = [
     Bug("run/doctor.py", "run/test_doctor.py", "score(newest)[0] > 1.05 * score(before)[0]", "score(newest)[0] > 1.5 * score(before)[0]"),
     Bug("run/doctor.py", "run/test_doctor.py", "1.2 * top[name] + now", "1.2 * top[name] - now"),
     Bug("run/loop.py", f"{RESUME}::test_what_is_sent_to_the_device_at_once_ends_where_something_is_due", "range(1, _AT_ONCE + 1) if config.log_every % count == 0", "range(1, _AT_ONCE + 1) if config.sample_every % count == 0"),
-    Bug("run/loop.py", f"{RESUME}::test_what_is_sent_to_the_device_at_once_ends_where_something_is_due", "config.checkpoint_every, config.keep_every", "config.checkpoint_every"),
+    Bug("run/schedule.py", f"{RESUME}::test_what_is_sent_to_the_device_at_once_ends_where_something_is_due", " or step % config.keep_every == 0", ""),
     Bug("run/checkpoints.py", f"{RESUME}::test_the_newest_checkpoints_stay_and_one_every_so_often", "steps[: self._config.keep_newest]", "steps[: self._config.keep_newest - 1]"),
-    Bug("run/checkpoints.py", f"{RESUME}::test_the_checkpoint_of_another_run_or_step_is_not_taken", 'about["step"] != int(place.name)', "False"),
+    Bug("run/manifest.py", f"{RESUME}::test_the_checkpoint_of_another_run_or_step_is_not_taken", 'manifest.step != int(place.name)', "False"),
     Bug("run/doctor.py", "run/test_doctor.py", "-line[\"kid\"]", "line[\"kid\"]"),
     Bug("run/doctor.py", "run/test_doctor.py", "if images >= 1000 or not evaluated", "if images >= 100 or not evaluated"),
     # --- views -----------------------------------------------------------------------------------------------

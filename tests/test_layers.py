@@ -8,7 +8,7 @@ import dcgan_jax
 ROOT = Path(dcgan_jax.__file__).parent
 FLOORS = ("system", "config", "recipes", "gan", "data", "metrics", "views", "share", "run", "cli", "commands")
 HOMES = {
-    "orbax": {"run/checkpoints.py", "system/cluster.py"},  # the latter for its barrier
+    "orbax": {"run/trees.py", "system/cluster.py"},  # the latter for its barrier
     "tensorflow": {"data/pipeline.py", "metrics/inception.py"},  # the FID's network is a graph of it
     "tensorboardX": {"run/board.py"},
     "tensorflow_datasets": {"data/remote.py"},
@@ -86,7 +86,7 @@ def writes(node):
         modes = [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
         return any(set(mode) <= set("rwaxbt+") and set(mode) & set("wax+") for mode in modes)
     saves = name in ("save", "savez", "savefig", "save_file", "tofile", "dump") and first not in ("file", "buffer")
-    if method and isinstance(node.func.value, ast.Name) and node.func.value.id in ("orbax", "checkpoints"):
+    if method and ast.unparse(node.func.value) in ("orbax", "checkpoints", "self._checkpoints"):
         return False  # whose folders are renamed when they are complete
     return method and (saves or name in ("write_text", "write_bytes"))  # methods of Path, and of libraries
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dcgan_jax import restore, sample
 from dcgan_jax.config import Config
-from dcgan_jax.run.loop import fit
+from dcgan_jax.run.fit import fit
 from dcgan_jax.system.errors import InputError
 
 TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 3 --checkpoint-every 3".split()

@@ -17,10 +17,10 @@ from dcgan_jax.metrics.classifier import Classifier, classifier
 from dcgan_jax.metrics.distances import principal_components
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
-from dcgan_jax.run.checkpoints import Step
 from dcgan_jax.run.evaluation import check_features, named_damage, read_json
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.measure import SETS, check_samples, feature_set, images_of, pieces, restored
+from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import write_text, writing

@@ -13,9 +13,9 @@ from dcgan_jax.config import Config
 from dcgan_jax.gan.networks import Generator
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GeneratorParams
-from dcgan_jax.run.checkpoints import Step, restore
 from dcgan_jax.run.figures import StepFigure, figures_of_step
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.share import hub, portable
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import folded

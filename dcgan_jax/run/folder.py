@@ -1,23 +1,18 @@
-"""The folder of a run: its file names, its lock, and the checks of its content."""
+"""The folder of a run: its file names, and what they say."""
 
 import contextlib
 import dataclasses
 import json
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.sources import BY_NAME
-from dcgan_jax.data.store import Store
-from dcgan_jax.recipes import check_meant
 from dcgan_jax.run.history import History
+from dcgan_jax.run.manifest import Manifest
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import locked, parse_json, read_bytes, reading, user_path, write_text, writing
+from dcgan_jax.system.files import parse_json, read_bytes, reading, user_path, write_text
 from dcgan_jax.system.schema import checked
 
-_MOST = 16 << 20  # bytes of a file that describes something
 _TRIES = 3  # of an evaluation that ends the process
 
 
@@ -44,39 +39,6 @@ class _Start:
     processor: str = ""
     cores: int | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """``manifest.json`` of a checkpoint.
-
-    Attributes:
-      run: the name of the run.
-      step: the number of steps taken.
-      attempt: how often the run had been rolled back.
-      checksums: CRC-32 of each other file, by its name.
-      shapes: of each array, by its name.
-      metrics: those of the step; of earlier versions none.
-      score: how good the generator is, as earlier versions wrote it: see ``RunFolder.score``.
-    """
-
-    run: str
-    step: int
-    attempt: int
-    checksums: dict[str, int]
-    shapes: dict[str, list[int]]
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    score: list[float] | None = None
-
-    @classmethod
-    def read(cls, path: Path) -> "Manifest":
-        """
-        Raises:
-          ValueError: it is damaged.
-          InputError: it is no regular file, or too large.
-          OSError: it cannot be read.
-        """
-        return checked(cls, parse_json(read_bytes(path, most=_MOST)), "manifest")
 
 
 def thinned(steps: list[int], *, every: int, most: int) -> list[int]:
@@ -117,7 +79,7 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.measuring = self.path / "measuring.json"
         self.comparison = self.path / "comparison.html"
-        self._lock = self.path / ".lock"
+        self.lock = self.path / ".lock"
 
     @staticmethod
     def output(text: str | Path) -> Path:
@@ -201,20 +163,20 @@ class RunFolder:
 
     def evaluated(self) -> dict[int, tuple[float, ...]]:
         """The score of each complete checkpoint that was evaluated, by its step."""
-        found = {}
+        scores = {}
         for path in map(self.manifest, self.complete_steps()):
             with contextlib.suppress(InputError, OSError, ValueError):  # restore names the damage
                 step = int(path.parent.name)
                 if self.score(step).exists():
-                    found[step] = tuple(checked(list[float], parse_json(read_bytes(self.score(step))), "score"))
+                    scores[step] = tuple(checked(list[float], parse_json(read_bytes(self.score(step))), "score"))
                 elif score := Manifest.read(path).score:
-                    found[step] = tuple(score)
-        return found
+                    scores[step] = tuple(score)
+        return scores
 
     def best_step(self) -> int | None:
         """The step of the complete checkpoint with the highest score; None if none was evaluated."""
-        found = self.evaluated()
-        return max(found, key=lambda step: (found[step], -step), default=None)
+        scores = self.evaluated()
+        return max(scores, key=lambda step: (scores[step], -step), default=None)
 
     def history(self) -> History:
         """What is kept of ``metrics.jsonl``.
@@ -250,12 +212,12 @@ class RunFolder:
         Raises:
           InputError: ``timing.json`` is damaged.
         """
-        found = self.read_json(self.timing) or []
+        starts = self.read_json(self.timing) or []
         try:
-            checked(list[_Start], found, "timing")
+            checked(list[_Start], starts, "timing")
         except ValueError as error:
             raise InputError(f"{self.timing} is damaged ({first_line(error)}): delete it") from None
-        return found
+        return starts
 
     def check(self) -> None:
         """Refuse a path that cannot be the folder of a run.
@@ -276,82 +238,6 @@ class RunFolder:
                 f"{self.checkpoints} is not a checkpoint folder: it holds {min(strange)!r}; give another --workdir"
             )
 
-    @contextlib.contextmanager
-    def held(self, config: Config) -> Iterator[Config | None]:
-        """Lock the folder, created if it does not exist, and yield the settings of the run in it, if there is one.
-
-        If the block ends before ``begin``, what was created is removed.
-
-        Raises:
-          InputError: it is in use, not a run's, or holds a run with other settings. A run may differ in the fields of
-            ``config.MAY_CHANGE``; more ``steps`` extend it.
-        """
-        self.check()
-        new = [path for path in (self._lock, self.path, *self.path.absolute().parents) if not path.exists()]
-        in_use = f"{self.path} is in use by another process: wait until it ends, or give another --workdir"
-        with locked(self._lock, refusal=in_use):
-            try:
-                yield self._settings_there(config)
-            finally:
-                if not self.settings.exists():
-                    for path in new:
-                        with contextlib.suppress(OSError):  # something else has been put there
-                            path.unlink() if path == self._lock else path.rmdir()
-
-    def _settings_there(self, config):
-        data = user_path(config.data)
-        if config.data not in BY_NAME and data.is_dir() and self.path.resolve().is_relative_to(data.resolve()):
-            raise InputError(
-                f"{self.path} is inside the image folder {data}, and its pictures would be used for training: "
-                "give another --workdir"
-            )
-        if self.settings.exists():
-            there = Config.load(self.settings)
-            if different := config.differences(there):
-                raise InputError(
-                    f"{self.path} holds a run with another configuration: {', '.join(different)}; "
-                    "leave these flags out, or give another --workdir"
-                )
-            saved = 2 * min(there.checkpoint_every, there.keep_every)  # what comes later waits until one is complete
-            lines = self.read_metrics()
-            if lines and not self.complete_steps() and (lines[-1]["step"] > saved or not self.checkpoints.is_dir()):
-                raise InputError(
-                    f"{self.metrics} is there, but no checkpoint of the run: bring {self.checkpoints} back, or delete "
-                    f"{self.metrics} to start the run anew"
-                )
-            return there
-        for path in (self.checkpoints, self.metrics, self.samples, self.progress):
-            if path.exists():
-                raise InputError(f"{path} exists, but no config.json beside it: give another --workdir")
-        check_meant(config)
-        return None
-
-    def begin(self, config: Config, there: Config | None, store: Store) -> str:
-        """Write down the settings and which images they are.
-
-        Returns:
-          The name of the run, which its checkpoints carry.
-
-        Raises:
-          InputError: the run was trained on other images, or the folder cannot be written.
-        """
-        then = self.images_then()
-        about = {"count": len(store), "sha256": store.digest, "run": self.run() or uuid.uuid4().hex}
-        if there and then and then["sha256"] != store.digest:
-            raise InputError(
-                f"{config.data} has other images than when {self.path} was started ({len(store)} now, {then['count']} "
-                f"then): restore those, give another --workdir, or delete {self.images} to continue with these"
-            )
-        with writing(self.path):
-            if store.skipped:
-                write_text(self.skipped, "".join(f"{line}\n" for line in store.skipped))
-            write_text(self.images, json.dumps(about) + "\n")
-            steps = max(config.steps, there.steps if there else 0)
-            data = user_path(config.data)  # found again from any folder that the run is resumed in
-            data = str(data.resolve()) if config.data not in BY_NAME and data.exists() else config.data
-            write_text(self.settings, dataclasses.replace(config, steps=steps, data=data).to_json())
-        return about["run"]
-
     def run(self) -> str | None:
         """The name of the run, or None if that cannot be told: then as its newest checkpoint says."""
         if then := self.images_then():
@@ -370,8 +256,8 @@ class RunFolder:
             return None
         try:
             with reading(self.images):
-                about = parse_json(read_bytes(self.images))
-            return dataclasses.asdict(checked(_Images, about, "images"))
+                images = parse_json(read_bytes(self.images))
+            return dataclasses.asdict(checked(_Images, images, "images"))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.images} is damaged ({type(error).__name__}: {error}): delete it if the images have not changed"

@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from dcgan_jax.gan.sampling import as_params
 from dcgan_jax.gan.state import GANState, GeneratorParams
-from dcgan_jax.run.checkpoints import Step, restore
+from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.system.errors import InputError
 
 Source = str | Path | GeneratorParams | GANState

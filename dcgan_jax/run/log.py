@@ -170,8 +170,12 @@ class RunLog:
         with writing(self._folder.reals):
             save_png(self._folder.reals, grid(images[:20], columns=5))
 
-    def samples(self, step: int, images) -> None:
-        """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7."""
+    def samples(self, step: int, images) -> np.ndarray:
+        """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7.
+
+        Returns:
+          The grid: uint8 (H, W, C).
+        """
         sheet = grid(to_uint8(images), columns=8)
         path, every = self._folder.grid(step), self._config.sample_every
         with writing(path):
@@ -181,6 +185,7 @@ class RunLog:
             self._board.picture(step, path)
         if self._history.lines:  # no empty axes
             self.progress(step, images)
+        return sheet
 
     def _thin_grids(self):
         there = self._folder.grids()

@@ -19,9 +19,9 @@ from dcgan_jax.metrics import inception as inception_features
 from dcgan_jax.metrics.distances import frechet_distance
 from dcgan_jax.metrics.evaluate import Reals
 from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
-from dcgan_jax.run.checkpoints import Step, restore
 from dcgan_jax.run.evaluation import FID, Evaluation, load_evaluations, save_evaluations
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import writing

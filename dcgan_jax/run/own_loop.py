@@ -13,10 +13,13 @@ from dcgan_jax.data.store import Store
 from dcgan_jax.gan.networks import Discriminator, Generator
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GANState, create_state
-from dcgan_jax.run.checkpoints import Checkpoints, restore_state
-from dcgan_jax.run.folder import Manifest, RunFolder
+from dcgan_jax.run.checkpoints import Checkpoints
+from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import line_of
-from dcgan_jax.run.loop import finite_copy
+from dcgan_jax.run.hold import held
+from dcgan_jax.run.manifest import Manifest
+from dcgan_jax.run.restore import restore_state
+from dcgan_jax.run.results import finite_copy
 from dcgan_jax.system.errors import InputError, NonFiniteError, extra
 from dcgan_jax.system.xla import random_key, usual_numbers
 
@@ -68,14 +71,14 @@ def save(
         raise NonFiniteError(step, bad)
     _check_fits(state, config, len(store))
     copy = finite_copy(step, state)
-    with folder.held(config) as there:
+    with held(folder, config) as taken:
         before = max(folder.complete_steps(), default=0)
         if before and before >= step:
             raise InputError(
                 f"{folder.path} has a checkpoint of step {before} already, and this is step {step}: continue from it "
                 "by resume(workdir, state), or give another workdir"
             )
-        with Checkpoints(folder, config, folder.begin(config, there, store)) as checkpoints:
+        with Checkpoints(folder, config, taken.begin(store)) as checkpoints:
             checkpoints.save(step, copy, 0, values)
         _log(folder, config, store, state, values, before)
 

@@ -13,9 +13,9 @@ import numpy as np
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GANState, GeneratorParams
-from dcgan_jax.run.checkpoints import Step
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import generator_of
+from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import parse_json, read_bytes, reading, sync, write_text, writing

@@ -15,8 +15,8 @@ from dcgan_jax.gan.pixels import from_uint8, to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.projection import project_images
-from dcgan_jax.run.checkpoints import Step, restore
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, reading, replacing, user_path, writing

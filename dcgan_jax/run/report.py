@@ -15,11 +15,11 @@ from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.evaluate import labels
-from dcgan_jax.run.checkpoints import restore
 from dcgan_jax.run.classes import Classes, load_classes
 from dcgan_jax.run.doctor import findings
 from dcgan_jax.run.evaluation import Evaluation, load_evaluations
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.restore import restore
 from dcgan_jax.run.verdict import advice, at_best, judge, unusual
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.errors import InputError, first_line, printable, shell_word

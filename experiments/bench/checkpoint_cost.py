@@ -17,7 +17,7 @@ from dcgan_jax.gan.state import create_state
 from dcgan_jax.gan.step import train_step
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.loop import finite_copy
+from dcgan_jax.run.results import finite_copy
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.memory import keep_freed_memory
 

@@ -366,7 +366,7 @@ keep_freed_memory()
 
 from dcgan_jax.config import Config
 from dcgan_jax.run import loop
-from dcgan_jax.run.loop import fit
+from dcgan_jax.run.fit import fit
 
 device_batches, starts, waits = loop.device_batches, [], []
 

@@ -12,7 +12,7 @@ from helpers import prepared
 from dcgan_jax.config import Config
 from dcgan_jax.data.pipeline import batch_indices, batches, tf_batches, threaded_batches
 from dcgan_jax.data.split import held_out
-from dcgan_jax.run.loop import fit
+from dcgan_jax.run.fit import fit
 from dcgan_jax.system.errors import InputError
 
 with_tensorflow = pytest.mark.skipif(not importlib.util.find_spec("tensorflow"), reason="TensorFlow is not installed")

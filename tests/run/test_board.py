@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dcgan_jax.config import Config
 from dcgan_jax.run import loop
 from dcgan_jax.run.board import Board
-from dcgan_jax.run.loop import fit
+from dcgan_jax.run.fit import fit
 from dcgan_jax.system.errors import Stopped
 
 

@@ -22,8 +22,9 @@ from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.metrics import monitor
-from dcgan_jax.run import checkpoints, loop
-from dcgan_jax.run.loop import fit
+from dcgan_jax.run import checkpoints, loop, manifest, writer
+from dcgan_jax.run import fit as fitting
+from dcgan_jax.run.fit import fit
 from dcgan_jax.run.schedule import steps_until_due
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
 
@@ -36,7 +37,7 @@ def logged(workdir):
     return (workdir / "metrics.jsonl").read_bytes(), samples
 
 
-class Held(loop.HeldSignals):
+class Held(fitting.HeldSignals):
     """Remembers the newest one, so that a test can wait until a signal has been taken by its thread."""
 
     def __enter__(self):
@@ -55,7 +56,7 @@ class Held(loop.HeldSignals):
 
 @pytest.fixture(autouse=True)
 def held(monkeypatch):
-    monkeypatch.setattr(loop, "HeldSignals", Held)
+    monkeypatch.setattr(fitting, "HeldSignals", Held)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs behind it
     yield
     signal.signal(signal.SIGINT, before)
@@ -206,7 +207,7 @@ def start(workdir, photos, *arguments, patch=""):
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and this one where they run under nohup
-from dcgan_jax.run import checkpoints, loop
+from dcgan_jax.run import checkpoints, loop, writer
 real = train_step = loop.train_step
 {patch}
 loop.train_step = train_step
@@ -319,7 +320,7 @@ def close(*_):
         with open(sys.argv[sys.argv.index("--workdir") + 1] + "/closing", "w") as file:
             file.write("." * i)
         time.sleep(0.01)
-loop.Checkpoints.__exit__ = close
+checkpoints.Checkpoints.__exit__ = close
 """
     run = start(tmp_path, photos, "--steps", 1000, patch=patch)
     wait_for(lambda: metrics_of(tmp_path), run)
@@ -638,14 +639,14 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(whole, tmp_path):
 def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path, monkeypatch):
     config, folder, _ = whole
     workdir = shutil.copytree(folder, tmp_path / "run")
-    read = checkpoints.read_bytes
+    read = manifest.read_bytes
 
     def broken_disk(path, **options):
         if path.parent.name == "d" and "/7/" in str(path):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return read(path, **options)
 
-    monkeypatch.setattr(checkpoints, "read_bytes", broken_disk)
+    monkeypatch.setattr(manifest, "read_bytes", broken_disk)
     for use in (lambda: fit(config, workdir), lambda: restore(workdir, step=7)):
         with pytest.raises(
             InputError, match=f"cannot read {workdir}/.*/d/.*: .*fix this and run the same command again"
@@ -709,7 +710,7 @@ def test_metrics_that_end_before_a_checkpoint_lead_back_to_where_both_are(whole,
 
 
 def test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run(whole, tmp_path, monkeypatch):
-    from dcgan_jax.run import checkpoints, log
+    from dcgan_jax.run import log
 
     monkeypatch.setattr(checkpoints, "_KEPT", 4)
     monkeypatch.setattr(log, "_GRIDS", 8)
@@ -770,7 +771,7 @@ def test_a_run_survives_what_it_can_be_without(whole, tmp_path, monkeypatch, cap
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "Monitor", NoMemory)
+        patch.setattr(writer, "Monitor", NoMemory)
         patch.setattr("dcgan_jax.run.report.page", full)
         patch.setattr("dcgan_jax.run.log.save_progress", full)
         assert equal(fit(config, tmp_path), state)
@@ -792,14 +793,14 @@ def ends_in(what, workdir, config, *, times=1):
 import os
 from dcgan_jax import fit
 from dcgan_jax.config import Config
-from dcgan_jax.run import loop, report
-class Monitor(loop.Monitor):
+from dcgan_jax.run import report, writer
+class Monitor(writer.Monitor):
     def __call__(self, state):
         if int(state.step) == 6:
             os._exit(9)
         return super().__call__(state)
 if {what!r} == "evaluation":
-    loop.Monitor = Monitor
+    writer.Monitor = Monitor
 else:
     report.page = lambda *_: os._exit(9)
 fit({config!r}, {str(workdir)!r})
@@ -845,7 +846,7 @@ def block(*_, **__):
 """
 
 
-@pytest.mark.parametrize("where", ["train_step", "loop.Monitor"])
+@pytest.mark.parametrize("where", ["train_step", "writer.Monitor"])
 def test_sigterm_ends_a_run_at_once_while_it_has_nothing_to_save(photos, tmp_path, where):
     """While the first step is compiled, and while what is saved is measured."""
     arguments = ["--steps", 12, "--evaluate-every", 24]
@@ -857,7 +858,7 @@ def test_sigterm_ends_a_run_at_once_while_it_has_nothing_to_save(photos, tmp_pat
     assert saved_steps(tmp_path) == ([] if where == "train_step" else [3, 6])
     again = start(tmp_path, photos, *arguments)
     said = again.communicate(timeout=300)[0]
-    assert again.returncode == 0 and ("resuming from step 6" in said) == (where == "loop.Monitor"), said
+    assert again.returncode == 0 and ("resuming from step 6" in said) == (where == "writer.Monitor"), said
     assert ["kid" in line for line in metrics_of(tmp_path) if line["step"] in (6, 12)] == [True, True]
 
 

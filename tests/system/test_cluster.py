@@ -20,7 +20,7 @@ from helpers import equal, metrics_of
 from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
-from dcgan_jax.run.loop import fit
+from dcgan_jax.run.fit import fit
 from dcgan_jax.system.cluster import HEARTBEAT_SECONDS, Cluster
 from dcgan_jax.system.errors import InputError
 
@@ -76,7 +76,7 @@ import sys
 from pathlib import Path
 import jax, jax.numpy as jnp
 from dcgan_jax.system import cluster
-from dcgan_jax.run import loop
+from dcgan_jax.run.fit import fit
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import create_state
 from dcgan_jax.gan.step import compiled_step
@@ -85,7 +85,7 @@ from dcgan_jax.system.xla import compiler_options
 config, workdir = Config.load(Path(sys.argv[1])), sys.argv[2]
 step = compiled_step(**compiler_options("cpu"))
 before = step._cache_size()
-state = loop.fit(config, workdir)
+state = fit(config, workdir)
 assert step._cache_size() == before + 1
 for leaf in jax.tree.leaves(state):
     assert leaf.sharding.is_fully_replicated and len(leaf.devices()) == jax.device_count()
@@ -424,7 +424,7 @@ DIFFERENCES = {
     ),
     "other flags": (SET.format(process=1, flag="--seed", value="1"), "differ in seed: 0 in process 0, 1 in process 1"),
     "other images": (
-        "import dcgan_jax.data.store as s\nif process == 1: loop.prepare = lambda *a: type('S', (), {'digest': 'x', 'copies': 0, '__len__': lambda s: 12, 'close': lambda s: None})()\n",
+        "import dcgan_jax.data.store as s\nif process == 1: s.prepare = lambda *a: type('S', (), {'digest': 'x', 'copies': 0, '__len__': lambda s: 12, 'close': lambda s: None})()\n",
         "differ in images: '[0-9a-f]{64}' in process 0, 'x' in process 1",
     ),
     "other devices": (

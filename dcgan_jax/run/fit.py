@@ -1,0 +1,180 @@
+"""A run from its arguments to its end: the checks, the folder, the data, and another try after a divergence."""
+
+import contextlib
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from dcgan_jax.config import Config
+from dcgan_jax.data.pipeline import feeder
+from dcgan_jax.data.store import Store, open_store
+from dcgan_jax.gan.objectives import Objective
+from dcgan_jax.gan.state import GANState, check_kinds, create_state, with_names
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.hold import held
+from dcgan_jax.run.loop import train_from
+from dcgan_jax.run.writer import NoWriter, OnLog, Writer
+from dcgan_jax.system import cluster
+from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.errors import InputError, NonFiniteError
+from dcgan_jax.system.files import check_temporary, need_room
+from dcgan_jax.system.signals import HeldSignals
+from dcgan_jax.system.xla import usual_numbers
+
+
+@usual_numbers()
+def fit(
+    config: Config,
+    workdir: str | Path,
+    *,
+    generator: nn.Module | str | None = None,
+    discriminator: nn.Module | str | None = None,
+    objective: Objective | str | None = None,
+    on_log: OnLog | None = None,
+) -> GANState:
+    """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps are taken.
+
+    Uses all devices of all joined processes. In the main thread, SIGINT, SIGTERM and SIGHUP are held until a
+    step is finished and saved; SIGTERM and SIGHUP end the process at once while there is nothing to save: until the
+    first step is taken, in evaluations, and while the report is written.
+
+    Args:
+      config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was.
+      workdir: folder of the run; made if it does not exist. Only the first process writes there.
+      generator: a network of your own, as for ``create_state``. Its name, "package.module:Name", is stored with the
+        run, as ``Config.generator``, and found again. The object itself is not: give it again to all that takes a run.
+      discriminator: likewise.
+      objective: losses of your own in place of ``config.loss``, likewise; another one at resume is not noticed.
+      on_log: ``on_log(step, metrics, images)`` is called for each line of metrics.jsonl and each grid in samples/, of
+        the first process. ``metrics`` is the line without its step, empty if only a grid is due; ``images`` is the
+        grid, uint8 (H, W, C), or None. It is called from another thread, one call at a time, while training goes on.
+        What it raises ends the run, which resumes from its last checkpoint; then steps may come a second time.
+
+    Returns:
+      The final state.
+
+    Raises:
+      InputError: bad data or folder, and nothing was written to the run folder; or no space on the
+        disk, and the last checkpoint is complete.
+      NonFiniteError: training diverged, with ``config.retries`` other noise streams too.
+      Stopped: a signal came; the step is saved. Several processes can only end after this or an error.
+    """
+    networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
+    check_kinds(config, **networks)
+    config, networks = with_names(config, networks)
+    size = _size(jax.eval_shape(lambda: create_state(config, **networks)))  # bad networks are refused before images
+    if on_log is not None and not callable(on_log):
+        raise InputError(f"on_log must be a function of step, metrics and images, not {repr(on_log)[:40]}")
+    check_temporary()
+    feeder(config)  # or none
+    _check_devices(config)
+    cache_compilations()
+    folder = RunFolder(workdir)
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(HeldSignals(forward=cluster.joined()))
+        first = jax.process_index() == 0
+        taken = stack.enter_context(held(folder, config)) if first else None
+        store = _opened(config)
+        stack.callback(store.close)
+        cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
+        stack.enter_context(cluster.ending_together())
+        writer = NoWriter()
+        if taken:
+            need_room(folder.path, size, "a checkpoint")
+            writer = Writer(folder, config, store, run=taken.begin(store), signals=signals, on_log=on_log)
+        stack.enter_context(writer)
+        return _with_retries(config, networks, store=store, writer=writer, signals=signals)
+
+
+def _with_retries(config, networks, *, store, writer, signals):
+    """Train; after a divergence go back to the newest checkpoint, and try other noise."""
+    signals.hold()
+    with signals.nothing_to_save():
+        state, attempt, unlogged = _newest(config, networks, len(store), writer)
+    if signals.received and not cluster.joined():
+        raise KeyboardInterrupt(signals.received)
+    while True:
+        try:
+            return train_from(state, attempt, unlogged, config=config, store=store, writer=writer, signals=signals)
+        except NonFiniteError as error:
+            diverged = NonFiniteError(error.step, error.names)  # without the frames, which hold the state
+        state, before, unlogged = _newest(config, networks, len(store), writer)
+        if attempt - before >= config.retries:
+            raise NonFiniteError(diverged.step, diverged.names, _evidence(diverged, config))
+        attempt += 1
+        print(
+            f"{diverged}: going back to step {int(cluster.local(state.step))} to try other noise "
+            f"(retry {attempt - before} of {config.retries})",
+            file=sys.stderr,
+        )
+
+
+def _newest(config, networks, images, writer):
+    """The newest complete checkpoint, as the first process reads it, on all devices of all; else a new state.
+
+    Also how often the run was rolled back, and the metrics of the step, if the log has no line of them.
+    """
+    state, attempt, unlogged = writer.newest(create_state(config, images=images, **networks))
+    state, attempt = cluster.from_first((state, attempt))
+    return cluster.replicated(state), int(attempt), unlogged
+
+
+def _size(tree: Any) -> int:
+    """The bytes of a tree of arrays."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _opened(config: Config) -> Store:
+    store = open_store(config)
+    _check_count(config, store)
+    if config.device_data:
+        _check_memory(store)
+    return store
+
+
+def _check_count(config, store):
+    if len(store) - store.copies < 2:
+        only = "one picture" if len(store) == 1 else f"{len(store)} copies of one picture"
+        raise InputError(
+            f"{config.data} holds {only}, but a network learns what many pictures have in common: give some hundred"
+        )
+
+
+def _check_memory(store):
+    """Half of a device's memory is for training. CPUs do not say how much they have."""
+    size, device = math.prod(store.shape), jax.local_devices()[0]
+    room = (device.memory_stats() or {}).get("bytes_limit", math.inf) / 2
+    if size > room:
+        raise InputError(
+            f"the {size / 1e6:.0f} MB of images do not fit into {room / 1e6:.0f} MB, half the memory of {device}: "
+            "give --no-device-data"
+        )
+
+
+def _check_devices(config):
+    """NVIDIA GPUs support bfloat16 from compute capability 8.0; CPUs and TPUs all do."""
+    devices = jax.devices()
+    first = devices[0]
+    if config.precision == "bf16" and first.platform == "gpu" and float(first.compute_capability) < 8:
+        raise InputError(
+            f"precision bf16 is not supported by {first.device_kind}: start a new run with --precision float32"
+        )
+    if config.batch_size % len(devices):
+        raise InputError(
+            f"batch_size {config.batch_size} cannot be shared equally by {len(devices)} devices: "
+            f"use a multiple of {len(devices)}, or fewer devices"
+        )
+
+
+def _evidence(error: NonFiniteError, config: Config) -> str:
+    """Why a run is given up, and what to try."""
+    return (
+        f"{error}; gave up after {config.retries} retries with other noise\n"
+        f"  learning rate {config.learning_rate:g}, beta1 {config.beta1:g}, precision {config.precision}\n"
+        "  the saved checkpoints are finite; try a lower --learning-rate in another --workdir"
+    )

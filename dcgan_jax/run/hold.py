@@ -1,0 +1,113 @@
+"""Taking the folder of a run: one process at a time, with the settings and the images that it was started with."""
+
+import contextlib
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from dcgan_jax.config import Config
+from dcgan_jax.data.sources import BY_NAME
+from dcgan_jax.data.store import Store
+from dcgan_jax.recipes import check_meant
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import locked, user_path, write_text, writing
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A folder that this process has for itself.
+
+    Attributes:
+      config: the settings that it is to be trained with.
+      before: those of the run in it, if there is one.
+    """
+
+    folder: RunFolder
+    config: Config
+    before: Config | None
+
+    def begin(self, store: Store) -> str:
+        """Write down the settings and which images they are.
+
+        Returns:
+          The name of the run, which its checkpoints carry.
+
+        Raises:
+          InputError: the run was trained on other images, or the folder cannot be written.
+        """
+        folder, config, then = self.folder, self.config, self.folder.images_then()
+        images = {"count": len(store), "sha256": store.digest, "run": folder.run() or uuid.uuid4().hex}
+        if self.before and then and then["sha256"] != store.digest:
+            raise InputError(
+                f"{config.data} has other images than when {folder.path} was started ({len(store)} now, "
+                f"{then['count']} then): restore those, give another --workdir, or delete {folder.images} to continue "
+                "with these"
+            )
+        with writing(folder.path):
+            if store.skipped:
+                write_text(folder.skipped, "".join(f"{line}\n" for line in store.skipped))
+            write_text(folder.images, json.dumps(images) + "\n")
+            steps = max(config.steps, self.before.steps if self.before else 0)
+            data = user_path(config.data)  # found again from any folder that the run is resumed in
+            data = str(data.resolve()) if config.data not in BY_NAME and data.exists() else config.data
+            write_text(folder.settings, dataclasses.replace(config, steps=steps, data=data).to_json())
+        return images["run"]
+
+
+@contextlib.contextmanager
+def held(folder: RunFolder, config: Config) -> Iterator[Held]:
+    """Lock the folder, created if it does not exist.
+
+    If the block ends before ``begin``, what was created is removed.
+
+    Raises:
+      InputError: it is in use, not a run's, or holds a run with other settings. A run may differ in the fields of
+        ``config.MAY_CHANGE``; more ``steps`` extend it.
+    """
+    folder.check()
+    new = [path for path in (folder.lock, folder.path, *folder.path.absolute().parents) if not path.exists()]
+    in_use = f"{folder.path} is in use by another process: wait until it ends, or give another --workdir"
+    with locked(folder.lock, refusal=in_use):
+        try:
+            yield Held(folder, config, _settings_before(folder, config))
+        finally:
+            if not folder.settings.exists():
+                for path in new:
+                    with contextlib.suppress(OSError):  # something else has been put there
+                        path.unlink() if path == folder.lock else path.rmdir()
+
+
+def _settings_before(folder: RunFolder, config: Config) -> Config | None:
+    _check_outside(folder.path, config.data)
+    if not folder.settings.exists():
+        for path in (folder.checkpoints, folder.metrics, folder.samples, folder.progress):
+            if path.exists():
+                raise InputError(f"{path} exists, but no config.json beside it: give another --workdir")
+        check_meant(config)
+        return None
+    before = Config.load(folder.settings)
+    if different := config.differences(before):
+        raise InputError(
+            f"{folder.path} holds a run with another configuration: {', '.join(different)}; "
+            "leave these flags out, or give another --workdir"
+        )
+    saved = 2 * min(before.checkpoint_every, before.keep_every)  # what comes later waits until one is complete
+    lines = folder.read_metrics()
+    if lines and not folder.complete_steps() and (lines[-1]["step"] > saved or not folder.checkpoints.is_dir()):
+        raise InputError(
+            f"{folder.metrics} is there, but no checkpoint of the run: bring {folder.checkpoints} back, or delete "
+            f"{folder.metrics} to start the run anew"
+        )
+    return before
+
+
+def _check_outside(path: Path, data: str) -> None:
+    images = user_path(data)
+    if data not in BY_NAME and images.is_dir() and path.resolve().is_relative_to(images.resolve()):
+        raise InputError(
+            f"{path} is inside the image folder {images}, and its pictures would be used for training: "
+            "give another --workdir"
+        )

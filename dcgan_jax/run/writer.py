@@ -1,0 +1,194 @@
+"""All that a run writes and says. The first process of a run has a ``Writer``, the others a ``NoWriter``."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from dcgan_jax.config import Config
+from dcgan_jax.data.store import Store
+from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.state import GANState, count_parameters
+from dcgan_jax.metrics.monitor import Monitor
+from dcgan_jax.run.checkpoints import Checkpoints
+from dcgan_jax.run.doctor import score
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.history import last_step
+from dcgan_jax.run.schedule import Due
+from dcgan_jax.system import cluster
+from dcgan_jax.system.errors import extra
+from dcgan_jax.system.signals import HeldSignals
+
+OnLog = Callable[[int, dict[str, float], np.ndarray | None], None]
+"""``on_log(step, metrics, images)``: see ``fit``."""
+
+
+class NoWriter:
+    """Writes nothing: what ``Writer`` is to the processes of a run but the first."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def newest(self, state: GANState) -> tuple[GANState, int, dict[str, float]]:
+        """The newest complete checkpoint, else ``state``: see ``Checkpoints.newest``."""
+        return state, 0, {}
+
+    @contextlib.contextmanager
+    def log(self, start: int, state: GANState) -> Iterator[None]:
+        """Open the log of steps after ``start``, and say what is trained."""
+        yield
+
+    def lacks_pictures(self, step: int) -> bool:
+        """Whether those of the step, which are due, were not drawn before the run was interrupted."""
+        return False
+
+    def advance(self, step: int) -> None:
+        """Show that the step is taken."""
+
+    def checkpoint(
+        self, step: int, state: GANState, attempt: int, values: dict[str, float], images_per_second: float | None
+    ) -> None:
+        """Begin a checkpoint of the state, which is one of NumPy arrays: see ``Checkpoints.save``."""
+
+    def wait(self) -> None:
+        """Wait until the checkpoint is on the disk."""
+
+    def record(
+        self,
+        step: int,
+        state: GANState | None,
+        due: Due,
+        values: dict[str, float],
+        images: jax.Array | None,
+        images_per_second: float | None,
+    ) -> None:
+        """Measure the state, if that is due, write the line of the step and its pictures, and hand them on.
+
+        Evaluations and pictures are extras: when one fails, this is said, and the run goes on.
+        """
+
+    def show(self, step: int, images: jax.Array) -> None:
+        """Draw the newest samples (N, H, W, C) in [-1, 1] below the curves."""
+
+    def end(self, state: GANState, values: dict[str, float], images_per_second: float | None) -> None:
+        """Say how the run ended, and write its report if there is none of this state."""
+
+
+class Writer(NoWriter):
+    """Writes the folder of a run: log, pictures, checkpoints, evaluations and report."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        store: Store,
+        *,
+        run: str,
+        signals: HeldSignals,
+        on_log: OnLog | None = None,
+    ):
+        self._folder, self._config, self._store = folder, config, store
+        self._signals, self._on_log = signals, on_log
+        self._checkpoints = Checkpoints(folder, config, run)
+        self._log: Any = None
+        self._monitor = None
+
+    def __enter__(self):
+        self._checkpoints.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._checkpoints.__exit__(*error)
+
+    def newest(self, state):
+        return self._checkpoints.newest(state, logged=last_step(self._folder.metrics))
+
+    @contextlib.contextmanager
+    def log(self, start, state):
+        from dcgan_jax.run.log import RunLog, say  # matplotlib takes a while to load: only after all checks
+
+        with RunLog(self._folder, self._config, start=start, images=len(self._store)) as self._log:
+            for line in self._greeting(start, state):
+                say(line)
+            with extra("samples/reals.png"):
+                self._log.reals(self._store.take(range(min(20, len(self._store)))))
+            yield
+
+    def _greeting(self, start, state):
+        height, width, channels = self._store.shape[1:]
+        yield (
+            f"{len(self._store):,} images of {height}x{width}x{channels} from {self._config.data}; "
+            f"{count_parameters(state.generator.params):,} + {count_parameters(state.discriminator.params):,} "
+            f"parameters on {_devices()}"
+        )
+        if start:
+            yield f"resuming from step {start} of {self._folder.path}"
+        if start >= self._config.steps:
+            yield f"nothing left to do: the run is at step {start}; a larger --steps extends it"
+
+    def lacks_pictures(self, step):
+        return step == 0 or not self._folder.grid(step).exists() or not self._folder.progress.exists()
+
+    def advance(self, step):
+        self._log.advance(step)
+
+    def checkpoint(self, step, state, attempt, values, images_per_second):
+        self._log.sync()
+        self._log.timing(step, images_per_second)
+        self._checkpoints.save(step, state, attempt, values)
+
+    def wait(self):
+        self._checkpoints.wait()
+
+    def record(self, step, state, due, values, images, images_per_second):
+        line = {}
+        if due.line:
+            line = {**values, **(self._measured(step, state) if due.evaluation else {})}
+            self._log.metrics(step, line, images_per_second)
+        sheet = None
+        if images is not None:
+            with extra(f"samples/{self._folder.grid(step).name} or progress.png"):
+                sheet = self._log.samples(step, images)
+        if self._on_log and (line or sheet is not None):
+            self._on_log(step, line, sheet)
+
+    def _measured(self, step, state):
+        quality = {}
+        with extra(f"the evaluation of step {step}"), self._signals.nothing_to_save():
+            if not self._folder.try_measuring(step):
+                raise RuntimeError("it has ended the run several times, and is left out")
+            try:
+                self._monitor = self._monitor or Monitor(self._store, held_out_images=self._config.held_out)
+                quality = self._monitor(cluster.local(state))
+            finally:  # only when the process ends in it, it stays
+                self._folder.measured()
+            if "kid" in quality:
+                self._checkpoints.scored(step, score(quality))
+        return quality
+
+    def show(self, step, images):
+        with extra("progress.png"):
+            self._log.progress(step, images)
+
+    def end(self, state, values, images_per_second):
+        for line in self._log.summary():
+            print(line)
+        with extra("report.html"), self._signals.nothing_to_save():
+            if not self._folder.is_reported():
+                from dcgan_jax.run.report import write_report
+
+                write_report(self._folder, generator_params(cluster.local(state), num=1024))
+        if values:
+            speed = f"{images_per_second:.1f} examples/sec " if images_per_second else ""
+            print(f"loss_D {values['loss_D']:.3f}, loss_G {values['loss_G']:.3f}, {speed}on {_devices()}", flush=True)
+
+
+def _devices() -> str:
+    devices = jax.devices()
+    name = f"{devices[0].platform}:{devices[0].id}"
+    return name if len(devices) == 1 else f"{name} and {len(devices) - 1} more"
