@@ -88,8 +88,8 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
     if space == "RGB":
         steps = np.append(np.arange(0, 256, 24), 255).astype(np.uint8)
         colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
-        found = np.asarray(transform.apply(Image.fromarray(colours)))
-        if abs(found.astype(int) - colours).max() <= 1:
+        converted = np.asarray(transform.apply(Image.fromarray(colours)))
+        if abs(converted.astype(int) - colours).max() <= 1:
             return space, None
     return space, transform
 

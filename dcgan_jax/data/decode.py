@@ -143,10 +143,10 @@ def _memory(image, content: bytes, config: Config) -> int:
 def _scans(content: bytes) -> int:
     """How many scans a JPEG holds before its end marker."""
     at, scans = 2, 0
-    while (found := _MARKER.search(content, at)) and found[1] != b"\xd9":
-        scans += found[1] == b"\xda"
-        at = found.end()
-        if found[1] > b"\xbf" and found[1] != b"\xd8":  # a segment, which begins with its length
+    while (marker := _MARKER.search(content, at)) and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        at = marker.end()
+        if marker[1] > b"\xbf" and marker[1] != b"\xd8":  # a segment, which begins with its length
             at += int.from_bytes(content[at : at + 2], "big")
     return scans
 

@@ -58,14 +58,14 @@ def stretched(values: np.ndarray, black: float, white: float) -> np.ndarray:
     Raises:
       ValueError: a value is not finite.
     """
-    found = np.empty(values.shape, np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), _STRIP):
         part = values[start : start + _STRIP].astype(np.float64)
         if not np.isfinite(part).all():
             raise ValueError("a pixel is infinite or not a number")
         part = (part - black) * (255 / (white - black))
-        found[start : start + _STRIP] = np.clip(np.rint(part, out=part), 0, 255, out=part)
-    return found
+        scaled[start : start + _STRIP] = np.clip(np.rint(part, out=part), 0, 255, out=part)
+    return scaled
 
 
 def _tile(image):
@@ -140,12 +140,12 @@ def _checked(array, full, stated):
 def _gray(image, key, full, stated):
     array = np.asarray(image)
     values = _checked(array, full, stated)
-    found = Image.fromarray(stretched(array, *(stated or full)))
+    gray = Image.fromarray(stretched(array, *(stated or full)))
     if key is not None:
-        found.putalpha(Image.fromarray(np.where(array == key, 0, 255).astype(np.uint8)))
+        gray.putalpha(Image.fromarray(np.where(array == key, 0, 255).astype(np.uint8)))
     if profile := image.info.get("icc_profile"):
-        found.info["icc_profile"] = profile
-    return found, values
+        gray.info["icc_profile"] = profile
+    return gray, values
 
 
 def _wide(image, raw, key, stated, again):
@@ -163,12 +163,12 @@ def _wide(image, raw, key, stated, again):
         clear = pixels[..., 3] if kind == "RGBA" else None
         if key is not None:
             clear = np.where((colours == np.asarray(key)).all(-1), 0, 255).astype(np.uint8)
-    found = Image.fromarray(stretched(colours, *stated))
+    narrow = Image.fromarray(stretched(colours, *stated))
     if clear is not None:
-        found.putalpha(Image.fromarray(clear))
+        narrow.putalpha(Image.fromarray(clear))
     if profile := image.info.get("icc_profile"):
-        found.info["icc_profile"] = profile
-    return found
+        narrow.info["icc_profile"] = profile
+    return narrow
 
 
 def _read(again, raw):

@@ -38,9 +38,9 @@ def choose(root: Path, names: list[str]) -> Path | None:
     Raises:
       InputError: there are several.
     """
-    found = [root / name for name in sorted(names, reverse=True) if is_images(name) and (root / name).is_file()]
-    found = [path for path in found if labels_of(path).is_file()] or found
-    images = {str(path).removesuffix(".gz"): path for path in found}  # the unpacked file rather than the same as .gz
+    files = [root / name for name in sorted(names, reverse=True) if is_images(name) and (root / name).is_file()]
+    files = [path for path in files if labels_of(path).is_file()] or files
+    images = {str(path).removesuffix(".gz"): path for path in files}  # the unpacked file rather than the same as .gz
     images = {name: path for name, path in images.items() if "train" in Path(name).name} or images
     if len(images) > 1:
         several = ", ".join(sorted(map(str, images.values())))
@@ -61,22 +61,22 @@ def read(path: Path) -> Iterator:
       InputError: the files are incomplete, or not IDX files.
     """
     labels = labels_of(path)
-    known = labels.exists()
+    labelled = labels.exists()
     try:
-        with _opened(path) as images, _opened(labels if known else path) as names:
+        with _opened(path) as images, _opened(labels if labelled else path) as names:
             kind, count, *shape = struct.unpack(">4I", images.read(16))
             size = shape[0] * shape[1]
             if kind != 0x803 or not 0 < size < 2**24:
                 raise EOFError("wrong headers")
-            if known and struct.unpack(">2I", names.read(8)) != (0x801, count):
+            if labelled and struct.unpack(">2I", names.read(8)) != (0x801, count):
                 raise EOFError("wrong headers, or different numbers of images and labels")
             yield count
             lying = path.name.startswith("emnist")  # these are stored by columns
             for _ in range(count):
                 pixels = np.frombuffer(images.read(size), np.uint8).reshape(shape)
-                yield pixels.T if lying else pixels, str(names.read(1)[0]) if known else ""
-            if images.read(1) or (known and names.read(1)):
+                yield pixels.T if lying else pixels, str(names.read(1)[0]) if labelled else ""
+            if images.read(1) or (labelled and names.read(1)):
                 raise EOFError(f"more than {count} images or labels")
     except (EOFError, IndexError, OSError, ValueError, struct.error, zlib.error) as error:
-        what, remedy = ("with its labels ", "both files") if known else ("", "the file")
+        what, remedy = ("with its labels ", "both files") if labelled else ("", "the file")
         raise InputError(f"{path} cannot be read {what}({first_line(error)}): get {remedy} again") from None

@@ -109,7 +109,7 @@ def pictures(names: Iterable[str], where: Path, *, read_as: Callable[[str], str]
     Raises:
       InputError: there are none; the message says what there is.
     """
-    found, ignored, names = [], Counter(), list(names)
+    chosen, ignored, names = [], Counter(), list(names)
     runs = _runs(map(read_as, names))
     for name in names:
         path = PurePosixPath(read_as(name))
@@ -118,24 +118,24 @@ def pictures(names: Iterable[str], where: Path, *, read_as: Callable[[str], str]
         elif side := _side(path):
             ignored[side] += 1
         elif path.suffix.lower() in ENDINGS:
-            found.append(name)
+            chosen.append(name)
         else:
             ignored[path.suffix.lower() or "without an extension"] += 1
-    small = {name: folder for name in found if (folder := _thumbnails(PurePosixPath(read_as(name))))}
-    if len(small) < len(found):  # else they are what is to be learned
+    small = {name: folder for name in chosen if (folder := _thumbnails(PurePosixPath(read_as(name))))}
+    if len(small) < len(chosen):  # else they are what is to be learned
         ignored.update(f"in {folder}" for folder in small.values())
-        found = [name for name in found if name not in small]
+        chosen = [name for name in chosen if name not in small]
     commonest = sorted(ignored.items(), key=lambda kind: (-kind[1], kind[0]))
     said = ", ".join(f"{count:,} {kind}" for kind, count in commonest[:_SHOWN]) + ", …" * (len(ignored) > _SHOWN)
     hints = "".join(f"; {hint}" for kinds, hint in _HINTS.items() if any(kind in ignored for kind in kinds.split()))
-    if not found:
+    if not chosen:
         if any(map(idx.is_images, map(read_as, names))):
             hints = "; to learn from IDX files unpack the archive, and give the folder as --data"
         wanted = "wanted files like .png, .jpg or .webp"
         raise InputError(f"{where} holds no images: found {said or 'nothing'}; {wanted}{hints}")
     if ignored:
         print(printable(f"ignored {said} in {where}{hints}"), file=sys.stderr)
-    return sorted(found)
+    return sorted(chosen)
 
 
 def _runs(names: Iterable[str]) -> set[PurePosixPath]:
@@ -164,8 +164,8 @@ def _side(path: PurePosixPath) -> str | None:
         return name
     if low.startswith("."):
         return "hidden"
-    if found := _SIDE_NAME.match(low):
-        return f"{name[: found.end()]}*"
+    if match := _SIDE_NAME.match(low):
+        return f"{name[: match.end()]}*"
     return path.suffix.lower() if path.suffix.lower() in _SIDE_ENDINGS else None
 
 

@@ -46,10 +46,10 @@ def feeder(config: Config) -> Literal["tf", "numpy"]:
     Raises:
       InputError: ``config`` asks for tf, and TensorFlow is not installed.
     """
-    there = importlib.util.find_spec("tensorflow") is not None
-    if config.input == "tf" and not there:
+    installed = importlib.util.find_spec("tensorflow") is not None
+    if config.input == "tf" and not installed:
         raise InputError("--input tf needs TensorFlow: python -m pip install tensorflow, or --input auto")
-    return config.input if config.input != "auto" else "tf" if there else "numpy"
+    return config.input if config.input != "auto" else "tf" if installed else "numpy"
 
 
 def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":

@@ -35,10 +35,10 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
             try:
                 print(f"downloading {url}", file=sys.stderr)
                 pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60)(url, str(partial), None)
-                if (found := _hash(partial, "sha1")) == sha1:
+                if (actual := _hash(partial, "sha1")) == sha1:
                     partial.rename(target)
                     break
-                failure = f"{url} has SHA-1 {found}, not {sha1}"
+                failure = f"{url} has SHA-1 {actual}, not {sha1}"
             except requests.RequestException as error:
                 failure = f"{url} could not be downloaded ({first_line(error)})"
             finally:
@@ -48,8 +48,8 @@ def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
                 raise InputError(f"{failure}: try again, or put the file at {target} yourself")
         # SHA-1 can be forged. What has passed it once, over https, is recognised by SHA-256 from then on.
         learned, sha256 = target.with_name(f"{target.name}.sha256"), _hash(target, "sha256")
-        if (found := _hash(target, "sha1")) != sha1 or (learned.exists() and read_bytes(learned) != sha256.encode()):
-            raise InputError(f"{target} has SHA-1 {found}, not {sha1}, or was changed: delete it and {learned}")
+        if (actual := _hash(target, "sha1")) != sha1 or (learned.exists() and read_bytes(learned) != sha256.encode()):
+            raise InputError(f"{target} has SHA-1 {actual}, not {sha1}, or was changed: delete it and {learned}")
         if not learned.exists():
             write_text(learned, sha256)
     return target

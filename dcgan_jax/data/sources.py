@@ -76,7 +76,7 @@ def open_source(config: Config, cache: Path) -> Source:
     if path.is_dir():
         names = walk(path)
         here = [name for name in names if "/" not in name or not any(map(is_picture, names))]
-        return _idx(found) if (found := idx.choose(path, here)) else _folder(path, names)
+        return _idx(images) if (images := idx.choose(path, here)) else _folder(path, names)
     if path.is_file():
         return _idx(path) if idx.is_images(path.name) else _zip(_checked_archive(path))
     meant = f"did you mean --data {near}? " if (near := _near(data)) else ""

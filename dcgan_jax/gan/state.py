@@ -194,16 +194,16 @@ def _named(config: Config, kind: str) -> Any:
     Raises:
       InputError: it cannot be imported, or is something else.
     """
-    there = config.imported(kind)
+    value = config.imported(kind)
     if kind == "objective":
-        wanted, fits = "an Objective", isinstance(there, Objective)
-    elif isinstance(there, type) and issubclass(there, nn.Module):
-        return build(there, config)
+        wanted, fits = "an Objective", isinstance(value, Objective)
+    elif isinstance(value, type) and issubclass(value, nn.Module):
+        return build(value, config)
     else:
-        wanted, fits = "a Flax module or its class", isinstance(there, nn.Module)
-    if there is not None and not fits:
-        raise InputError(f"{kind} {getattr(config, kind)} must be {wanted}, not {repr(there)[:40]}")
-    return there
+        wanted, fits = "a Flax module or its class", isinstance(value, nn.Module)
+    if value is not None and not fits:
+        raise InputError(f"{kind} {getattr(config, kind)} must be {wanted}, not {repr(value)[:40]}")
+    return value
 
 
 @usual_numbers()

@@ -95,14 +95,14 @@ def compare(classifier: Classifier, vectors: np.ndarray, sets: Sequence[Sorted])
     low, high = share_interval(confusion, np.sum(counts, axis=0))
     real = confusion.sum(1) / confusion.sum()
     everything = _figures([some.junk.mean() for some in sets], classifier.junk.mean(), len(sets[0].named))
-    found = []
+    results = []
     labels, of_train = classifier.labels[classifier.train], vectors[classifier.train]
     spread = np.sqrt(np.mean([of_train[labels == label].var(0).mean() for label in range(len(confusion))]))
     for label in range(len(confusion)):
         value = float(np.mean([estimate[label] for estimate in estimates]))
         share = Figures(value, float(real[label]), float(low[label]), float(high[label]), len(sets[0].named))
-        found.append(ClassFigures(label, {"share": share, **_of_class(classifier, vectors, spread, sets, label)}))
-    return everything, sorted(found, key=ClassFigures.excess)
+        results.append(ClassFigures(label, {"share": share, **_of_class(classifier, vectors, spread, sets, label)}))
+    return everything, sorted(results, key=ClassFigures.excess)
 
 
 def _of_class(classifier, vectors, spread, sets, label):

@@ -103,8 +103,8 @@ class Reals:
         self.images, self._vectors = take(part), vectors[part]
         self._take, self._all, self._seed = take, vectors, seed
         self._first, self._second = vectors[first], vectors[second]
-        fresh, kept = self._second[::2], self._second[1::2]
-        self.floor = self._compared(take(other), vectors[other], fresh, kept, self._far(kept))
+        fresh, rest = self._second[::2], self._second[1::2]
+        self.floor = self._compared(take(other), vectors[other], fresh, rest, self._far(rest))
         self._second_far = self._far(self._second)
 
     def compare(self, images: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
@@ -117,12 +117,12 @@ class Reals:
 
     def figures(self, sets: Sequence[dict[str, float]]) -> dict[str, Figures]:
         """What ``compare`` says of several sets of samples of one generator, each metric beside its floor."""
-        found = {}
+        figures = {}
         for name, floor in self.floor.items():
             if values := [values[name] for values in sets if name in values]:
                 n = min(self.n, _SWD_IMAGES) if name == "swd" else self.n
-                found[name] = Figures(float(np.mean(values)), floor, min(values), max(values), n)
-        return found
+                figures[name] = Figures(float(np.mean(values)), floor, min(values), max(values), n)
+        return figures
 
     def closest(self, images: np.ndarray, vectors: np.ndarray, *, num: int) -> np.ndarray:
         """The ``num`` generated images that are most like one of all the real ones, each beside it.
@@ -134,8 +134,8 @@ class Reals:
         """
         both = np.stack([images, images[:, :, ::-1]])
         both_vectors = np.concatenate([vectors, self.features.vectors(both[1])])
-        found = nearest(self._all, self._reduced(both_vectors))
-        distances, indices = (part.reshape(2, len(images)) for part in found)
+        closest = nearest(self._all, self._reduced(both_vectors))
+        distances, indices = (part.reshape(2, len(images)) for part in closest)
         order = distances.min(0).argsort()[:num]
         side = distances.argmin(0)[order]
         return np.stack([both[side, order], self._take(indices[side, order])], axis=1)
@@ -150,7 +150,7 @@ class Reals:
         some = slice(min(self.n, len(images), _SWD_IMAGES))
         with np.errstate(divide="ignore", invalid="ignore"):
             means, deviations = channel_ratios(self.images, images)
-            found = {
+            values = {
                 "fd": frechet_distance(self._vectors, vectors),
                 "kid": kernel_distance(self._vectors, vectors, seed=self._seed),
                 **prdc(self._vectors, vectors)._asdict(),
@@ -161,7 +161,7 @@ class Reals:
                 "nearest": float(self._far(fresh) / held_out_far),
                 "c_t": self._copying(held_out, fresh),
             }
-        return {name: found[name] for name in LABELS if math.isfinite(found[name])}
+        return {name: values[name] for name in LABELS if math.isfinite(values[name])}
 
     def _copying(self, held_out, fresh):
         for cells in (5, 1):  # the global test where there are too few images for each cell

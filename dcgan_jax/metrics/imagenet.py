@@ -61,11 +61,11 @@ def read_tensors(file: BinaryIO) -> dict[str, np.ndarray]:
     numbers: dict[str, np.ndarray] = {}
     for _ in range(3):  # a magic number, the version, sizes of the types
         _Tensors(file, numbers).load()
-    found = _Tensors(file, numbers).load()
+    tensors = _Tensors(file, numbers).load()
     for key in _Tensors(file, numbers).load():
         count = int.from_bytes(file.read(8), "little")
         numbers[key][:] = np.frombuffer(file.read(count * numbers[key].itemsize), numbers[key].dtype)
-    return found
+    return tensors
 
 
 class _Tensors(pickle.Unpickler):
@@ -76,15 +76,15 @@ class _Tensors(pickle.Unpickler):
         self._numbers = numbers
 
     def find_class(self, module, name):
-        known = {
+        allowed = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("torch", "FloatStorage"): "<f4",
             ("torch", "LongStorage"): "<i8",
         }
-        if (module, name) not in known:
+        if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is no tensor")
-        return known[module, name]
+        return allowed[module, name]
 
     def persistent_load(self, pid):
         _, dtype, key, _, count, _ = pid

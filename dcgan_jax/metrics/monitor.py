@@ -41,9 +41,9 @@ class Monitor:
         self._n = min(_FAKES, len(other))
         floor = self._compared(features(store.take(other[: self._n])))
         self.floor = {f"{name}_floor": value for name, value in floor.items()}
-        train, kept = held_out(store, held_out_images)
-        pick = np.random.default_rng(0).choice(len(train), min(len(kept), len(train)), replace=False)
-        self._trained, self._kept = store.take(train[pick]), store.take(kept)
+        train, others = held_out(store, held_out_images)
+        pick = np.random.default_rng(0).choice(len(train), min(len(others), len(train)), replace=False)
+        self._trained, self._held_out = store.take(train[pick]), store.take(others)
 
     def __call__(self, state: GANState) -> dict[str, float]:
         """``kid``, ``fd``, ``precision``, ``recall``, ``coverage`` and ``diversity`` of the averaged weights.
@@ -54,25 +54,25 @@ class Monitor:
         """
         images = sample(generator_params(state, num=_FAKES), random_key(0), self._n)
         values = {**self._compared(features(to_uint8(images))), **self.floor}
-        if len(self._kept):
-            values["memory"] = self._memory(state, np.asarray(images[: len(self._kept)]))
+        if len(self._held_out):
+            values["memory"] = self._memory(state, np.asarray(images[: len(self._held_out)]))
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _compared(self, fakes):
-        found = prdc(self._reals, fakes)
+        near = prdc(self._reals, fakes)
         return {
             "kid": kernel_distance(self._reals, fakes, subsets=20),
             "fd": frechet_distance(self._reals, fakes),
-            "precision": found.precision,
-            "recall": found.recall,
-            "coverage": found.coverage,
+            "precision": near.precision,
+            "recall": near.recall,
+            "coverage": near.coverage,
             "diversity": diversity_ratio(self._reals, fakes),
         }
 
     def _memory(self, state, fakes):
-        sets = (from_uint8(self._trained), from_uint8(self._kept), fakes)
-        trained, kept, fake = (float(_judge(state.discriminator, images)) for images in sets)
-        return (trained - kept) / (trained - fake) if trained > fake else math.nan
+        sets = (from_uint8(self._trained), from_uint8(self._held_out), fakes)
+        trained, unseen, fake = (float(_judge(state.discriminator, images)) for images in sets)
+        return (trained - unseen) / (trained - fake) if trained > fake else math.nan
 
 
 @jax.jit

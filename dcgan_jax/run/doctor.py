@@ -26,9 +26,9 @@ def findings(lines: list[dict], *, images: int) -> list[Finding]:
     """
     evaluated = [line for line in lines if "kid" in line]
     recent = lines[-LINES:]
-    found = [_collapse(evaluated), _worse(evaluated), _won(recent, evaluated), _memory(evaluated)]
-    found += [_gradients(recent), _plateau(evaluated), _few(evaluated, images)]
-    return sorted((finding for finding in found if finding), key=lambda finding: not finding.alarm)
+    everything = [_collapse(evaluated), _worse(evaluated), _won(recent, evaluated), _memory(evaluated)]
+    everything += [_gradients(recent), _plateau(evaluated), _few(evaluated, images)]
+    return sorted((finding for finding in everything if finding), key=lambda finding: not finding.alarm)
 
 
 def score(line: dict) -> tuple[float, float]:
@@ -97,8 +97,8 @@ def _won(recent, evaluated):
 
 def _memory(evaluated):
     """The mean of three, because a few held-out images make each one rough."""
-    known = [line["memory"] for line in evaluated[-3:] if "memory" in line]
-    if len(known) < 3 or (share := float(np.mean(known))) < 1 / 3:
+    shares = [line["memory"] for line in evaluated[-3:] if "memory" in line]
+    if len(shares) < 3 or (share := float(np.mean(shares))) < 1 / 3:
         return None
     what = f"the discriminator knows its images by heart: others are {share:.0%} of the way to generated ones for it"
     remedy = "Use more images, --augment full if it is not on, or stop at the best step"

@@ -36,8 +36,8 @@ def health_lines(folder: RunFolder, evaluations: Sequence[Evaluation]) -> Iterat
     lines, images = folder.read_metrics(), (folder.images_then() or {}).get("count", 0)
     for finding in findings(lines, images=images):
         yield finding.text
-    known = at_best(lines, list(evaluations)) or [of_evaluation(evaluations[-1])]
-    if text := advice(lines, folder.config(), images=images, known=known):
+    measured = at_best(lines, list(evaluations)) or [of_evaluation(evaluations[-1])]
+    if text := advice(lines, folder.config(), images=images, measured=measured):
         yield f"what to do next: {text}"
 
 

@@ -67,10 +67,10 @@ def of_training(line: Mapping[str, float]) -> Measured:
     return Measured(int(line["step"]), CIFAR.name, figures, None)
 
 
-def of_evaluation(found: Evaluation) -> Measured:
+def of_evaluation(evaluation: Evaluation) -> Measured:
     """The figures of an evaluation by ``evaluate``."""
-    figures = {name: (figure.value, figure.floor) for name, figure in found.figures.items()}
-    return Measured(found.step, found.features, figures, found.n)
+    figures = {name: (figure.value, figure.floor) for name, figure in evaluation.figures.items()}
+    return Measured(evaluation.step, evaluation.features, figures, evaluation.n)
 
 
 def at_best(lines: Sequence[Mapping[str, float]], evaluations: Sequence[Evaluation]) -> list[Measured]:
@@ -84,17 +84,17 @@ def at_best(lines: Sequence[Mapping[str, float]], evaluations: Sequence[Evaluati
         [x for x in evaluations if x.ema is not False],
     )
     step = best(evaluated)["step"] if evaluated else max((one.step for one in averaged), default=None)
-    known = [of_evaluation(one) for one in averaged if one.step == step]
-    known = known or [of_training(line) for line in evaluated if line["step"] == step][-1:]
-    known = [one for one in known if _shares(one) or not math.isnan(_times(one))]
-    return sorted(known, key=lambda one: (LEVELS.index(level(one)), one.features == CIFAR.name))
+    measured = [of_evaluation(one) for one in averaged if one.step == step]
+    measured = measured or [of_training(line) for line in evaluated if line["step"] == step][-1:]
+    measured = [one for one in measured if _shares(one) or not math.isnan(_times(one))]
+    return sorted(measured, key=lambda one: (LEVELS.index(level(one)), one.features == CIFAR.name))
 
 
 def _shares(measured):
     """Value over floor of the three figures that are shares of images, the worst first."""
     names = ("coverage", "recall", "precision")
-    known = {name: measured.figures[name] for name in names if name in measured.figures}
-    return sorted((value / floor, name) for name, (value, floor) in known.items() if floor > 0)
+    pairs = {name: measured.figures[name] for name in names if name in measured.figures}
+    return sorted((value / floor, name) for name, (value, floor) in pairs.items() if floor > 0)
 
 
 def _times(measured):
@@ -112,9 +112,9 @@ def level(measured: Measured) -> str:
     times = _times(measured)
     by_share = sum(worst >= least for least in SHARES)
     by_times = 3 if math.isnan(times) else sum(times <= most for most in TIMES)
-    found = min(by_share, by_times)
+    number = min(by_share, by_times)
     fair = measured.features != CIFAR.name and (measured.n or 0) >= _ENOUGH and not unusual(measured)
-    return LEVELS[found if fair else min(found, 2)]
+    return LEVELS[number if fair else min(number, 2)]
 
 
 def judge(measured: Measured) -> Verdict:
@@ -162,48 +162,48 @@ def _ruler(measured):
 def unusual(measured: Measured) -> list[str]:
     """What a figure says that is neither near its floor nor a question of how far: a sentence for each."""
     figures = {name: value for name, (value, _) in measured.figures.items()}
-    found = []
+    sentences = []
     c_t, nearest = figures.get("c_t", 0.0), figures.get("nearest", 1.0)
     if c_t > 3:
-        found.append(
+        sentences.append(
             f"C_T {c_t:.3g}, far above 0: samples lie farther from the training images than other real images do. "
             "They are no copies, but not like the images either"
         )
     if c_t < -3:
-        found.append(
+        sentences.append(
             f"C_T {c_t:.3g}, far below 0: samples lie nearer to training images than other real images do. They are "
             "copies, or only the plainest kinds: look at the pairs in evaluation.png"
         )
     if nearest > 1.25:
-        found.append(
+        sentences.append(
             f"distance to the nearest real image {nearest:.3g}, where 1 is usual: a typical sample lies {nearest:.3g} "
             "times as far from all real images as another real image does, outside of what they look like"
         )
     if nearest < 0.8:
-        found.append(
+        sentences.append(
             f"distance to the nearest real image {nearest:.3g}, where 1 is usual: samples lie nearer to real images "
             "than other real images do, as copies and plain pictures do"
         )
     if (diversity := figures.get("diversity", 1.0)) < 0.8:
-        found.append(f"diversity {diversity:.3g}, where 1 is usual: samples are more alike than real images are")
+        sentences.append(f"diversity {diversity:.3g}, where 1 is usual: samples are more alike than real images are")
     if diversity > 1.25:
-        found.append(f"diversity {diversity:.3g}, where 1 is usual: samples differ more than real images do")
+        sentences.append(f"diversity {diversity:.3g}, where 1 is usual: samples differ more than real images do")
     for name, what in (("mean", "brightness of a colour"), ("deviation", "contrast of a colour")):
         if abs((ratio := figures.get(name, 1.0)) - 1) > 0.1:
-            found.append(f"the {what} is {ratio:.3g} times that of real images")
-    return found
+            sentences.append(f"the {what} is {ratio:.3g} times that of real images")
+    return sentences
 
 
-def advice(lines: Sequence[Mapping[str, float]], config: Config, *, images: int, known: Sequence[Measured]) -> str:
+def advice(lines: Sequence[Mapping[str, float]], config: Config, *, images: int, measured: Sequence[Measured]) -> str:
     """What to do next, and why, in words; empty for a good run.
 
     Args:
       lines: of metrics.jsonl, oldest first.
       config: of the run.
       images: how many it is trained on; 0 if that is not known.
-      known: what ``at_best`` returns.
+      measured: what ``at_best`` returns.
     """
-    if not known or level(known[0]) == "good":
+    if not measured or level(measured[0]) == "good":
         return ""
     ill = {finding.name for finding in findings([dict(line) for line in lines], images=images)}
     evaluated = [dict(line) for line in lines if "kid" in line]
@@ -243,10 +243,14 @@ def summary(lines: Sequence[Mapping[str, float]], config: Config, *, images: int
       images: how many it is trained on.
       evaluations: how many there were; of a long run not all are among the lines.
     """
-    known = at_best(lines, [])
-    if not known:
+    measured = at_best(lines, [])
+    if not measured:
         return []
     wrong = [finding.text for finding in findings([dict(line) for line in lines], images=images)]
-    said = [f"best of {evaluations:,} evaluations, by coverage: step {known[0].step}", str(judge(known[0])), *wrong]
-    text = advice(lines, config, images=images, known=known)
+    said = [
+        f"best of {evaluations:,} evaluations, by coverage: step {measured[0].step}",
+        str(judge(measured[0])),
+        *wrong,
+    ]
+    text = advice(lines, config, images=images, measured=measured)
     return [*said, f"what to do next: {text}"] if text else said

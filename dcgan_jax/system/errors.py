@@ -66,7 +66,7 @@ def printable(text: str) -> str:
 
 def encodable(text: str) -> str:
     r"""Escape what has no place in UTF-8, such as the bytes of a file name in another encoding: ``caf\xe9``."""
-    return re.sub("[\ud800-\udfff]", lambda found: _escaped(ord(found[0])), text)
+    return re.sub("[\ud800-\udfff]", lambda match: _escaped(ord(match[0])), text)
 
 
 def shell_word(path: str | os.PathLike[str]) -> str:

@@ -54,5 +54,5 @@ def progress(
         if (now := time.monotonic()) - said >= SECONDS:
             said, done = now, number * size if total is None else min(number * size, total)
             left = None if total is None else total - done
-            of = "" if total is None else f" of {total:,}"
-            say_progress(f"{what}: {done:,}{of}", left=left, per_second=done / (now - began), unit=unit)
+            whole = "" if total is None else f" of {total:,}"
+            say_progress(f"{what}: {done:,}{whole}", left=left, per_second=done / (now - began), unit=unit)

@@ -20,7 +20,7 @@ def checked(kind: Any, value: Any, name: str = "it") -> Any:
     Raises:
       ValueError: it is of another type; says where.
     """
-    of = typing.get_args(kind)
+    arguments = typing.get_args(kind)
     match typing.get_origin(kind):
         case None if dataclasses.is_dataclass(kind) or hasattr(kind, "_field_defaults"):
             return _record(kind, _of(dict, value, name), name)
@@ -29,15 +29,15 @@ def checked(kind: Any, value: Any, name: str = "it") -> Any:
         case None:
             return _of(type(None) if kind is None else kind, value, name)
         case origin if origin is Literal:
-            if type(value) is not str or value not in of:
-                raise ValueError(f"{name} is {_shown(value)}, not {' or '.join(map(str, of))}")
+            if type(value) is not str or value not in arguments:
+                raise ValueError(f"{name} is {_shown(value)}, not {' or '.join(map(str, arguments))}")
             return value
         case origin if origin in (typing.Union, types.UnionType):
-            return None if value is None and type(None) in of else checked(of[0], value, name)
+            return None if value is None and type(None) in arguments else checked(arguments[0], value, name)
         case origin if origin is list:
-            return [checked(of[0], one, f"{name}[{i}]") for i, one in enumerate(_of(list, value, name))]
+            return [checked(arguments[0], one, f"{name}[{i}]") for i, one in enumerate(_of(list, value, name))]
         case _:
-            return {key: checked(of[1], one, f"{name} {key}") for key, one in _of(dict, value, name).items()}
+            return {key: checked(arguments[1], one, f"{name} {key}") for key, one in _of(dict, value, name).items()}
 
 
 def _record(kind, values, name):

@@ -19,8 +19,8 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-    known = np.isfinite(curves["kid"])
-    panels = 3 if known.any() else 2
+    evaluated = np.isfinite(curves["kid"])
+    panels = 3 if evaluated.any() else 2
     figure = Figure(figsize=(7, 3 * panels + 2), layout="constrained")
     above, *between, below = figure.subplots(panels, 1, height_ratios=(1, *[0.7] * (panels - 2), 1.2))
     above.plot(curves["step"], curves["loss_D"], label="discriminator")
@@ -29,7 +29,7 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
     above.legend()
     above.grid(alpha=0.3)
     for axes in between:
-        steps, kid, floor = (np.array(curves[name])[known] for name in ("step", "kid", "kid_floor"))
+        steps, kid, floor = (np.array(curves[name])[evaluated] for name in ("step", "kid", "kid_floor"))
         axes.plot(steps, kid, "o-", markersize=3, color="C2", label=f"samples, best at step {best} (by coverage)")
         axes.plot(steps[steps == best], kid[steps == best], "o", color="C2")
         axes.plot(steps, floor, ":", color="C7", label="real images")

@@ -176,7 +176,7 @@ def test_what_to_do_next_depends_on_what_the_run_lacks():
     config = Config(steps=300)
 
     def next_of(run, config=config, images=9000, evaluations=()):
-        return advice(run, config, images=images, known=at_best(run, evaluations))
+        return advice(run, config, images=images, measured=at_best(run, evaluations))
 
     rising = lines(0.2, 0.3, 0.4)
     assert next_of(rising).startswith("go on with --steps 600, as the run was still getting better")
@@ -191,7 +191,7 @@ def test_what_to_do_next_depends_on_what_the_run_lacks():
     for line in plateau:
         line["kid"] = 0.5
     assert "--steps" not in next_of(plateau)
-    assert advice(rising, config, images=9000, known=[measured()]) == "" == advice([], config, images=0, known=[])
+    assert advice(rising, config, images=9000, measured=[measured()]) == "" == advice([], config, images=0, measured=[])
 
 
 def test_the_last_lines_of_training_have_the_words_of_the_report():
