@@ -89,7 +89,7 @@ def endings() -> Iterator[None]:
             _leave(error)
 
 
-def run(command: Callable, arguments) -> None:
+def run(command: Callable, arguments: Any) -> None:
     """Call ``command(arguments)`` within ``endings``.
 
     Until training holds the signals, Ctrl-C and SIGTERM end the command at once.

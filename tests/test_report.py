@@ -17,7 +17,7 @@ from PIL import Image
 
 from dcgan_jax import InputError, fit, report
 from dcgan_jax.config import Config
-from dcgan_jax.run import report as gathering
+from dcgan_jax.run import sections
 from dcgan_jax.run.doctor import Finding
 from dcgan_jax.views.grid import grid, save_png, tiles
 
@@ -102,7 +102,7 @@ def test_the_pictures_are_those_of_the_run(trained):
 def test_the_verdict_comes_first_and_names_the_best_step(run, monkeypatch):
     told = [Finding("fine", False, 2, "G is fine"), Finding("collapse", True, 5, "D won: try --width 8")]
     seen = {}
-    monkeypatch.setattr(gathering, "findings", lambda lines, images: seen.update(n=len(lines), images=images) or told)
+    monkeypatch.setattr(sections, "findings", lambda lines, images: seen.update(n=len(lines), images=images) or told)
     report(run)
     text = text_of((run / "report.html").read_text())
     assert seen == {"n": 6, "images": 12}

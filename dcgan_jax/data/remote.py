@@ -98,17 +98,39 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
     Raises:
       InputError: there is no such data set or split, it has no images, or it cannot be prepared.
     """
+    parts = re.fullmatch(r"([^:]+(?::[\d.*]+)?)(?::(.+))?", spec)
+    if not parts:
+        raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
+    builder, split = _prepared(spec, parts[1], cache), parts[2] or "train"
+    features = builder.info.features
+    if "image" not in features:
+        raise InputError(f"--data tfds:{spec} has no feature 'image', only {', '.join(features)}")
+    try:
+        dataset = builder.as_dataset(split=split)
+    except (KeyError, ValueError):
+        splits = ", ".join(builder.info.splits)
+        raise InputError(f"--data tfds:{spec}: there is no split {split!r}; there are {splits}") from None
+    count = int(dataset.cardinality())
+    to_name = getattr(features["label"] if "label" in features else None, "int2str", str)  # noqa: SIM401 - it has no get
+
+    def examples():
+        for example in dataset.as_numpy_iterator():
+            pixels = example["image"]
+            label = to_name(example["label"]) if "label" in example else ""
+            yield np.squeeze(pixels, -1) if pixels.shape[-1] == 1 else pixels, label
+
+    full_name = f"{builder.info.full_name}-{split}"
+    return f"tfds-{full_name}", [full_name, str(count), str(builder.data_dir)], count, examples
+
+
+def _prepared(spec: str, name: str, cache: Path) -> Any:
+    """The builder of a data set, all of whose files are there."""
     if missing := [name for name in ("tensorflow", "tensorflow_datasets") if not importlib.util.find_spec(name)]:
         install = "python -m pip install tensorflow tensorflow-datasets"
         raise InputError(f"--data tfds:{spec} needs {' and '.join(missing)}: {install}")
     import tensorflow_datasets as tfds
 
     builder: Any
-
-    parts = re.fullmatch(r"([^:]+(?::[\d.*]+)?)(?::(.+))?", spec)
-    if not parts:
-        raise InputError(f"--data tfds:{spec} is not of the form tfds:NAME[/CONFIG][:VERSION][:SPLIT]")
-    name, split = parts[1], parts[2] or "train"
     try:
         with locked(cache / "locks" / f"tfds-{re.sub(r'[^A-Za-z0-9]+', '-', name)[:80]}.lock"):  # tfds has no lock
             folder = None if "TFDS_DATA_DIR" in os.environ else str(cache / "tfds")
@@ -122,22 +144,4 @@ def tensorflow_dataset(spec: str, cache: Path) -> tuple[str, list[str], int, Cal
         raise InputError(
             f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first_line(error)}"
         ) from None
-    features = builder.info.features
-    if "image" not in features:
-        raise InputError(f"--data tfds:{spec} has no feature 'image', only {', '.join(features)}")
-    try:
-        dataset = builder.as_dataset(split=split)
-    except (KeyError, ValueError):
-        known = ", ".join(builder.info.splits)
-        raise InputError(f"--data tfds:{spec}: there is no split {split!r}; there are {known}") from None
-    count = int(dataset.cardinality())
-    to_name = getattr(features["label"] if "label" in features else None, "int2str", str)  # noqa: SIM401 - it has no get
-
-    def examples():
-        for example in dataset.as_numpy_iterator():
-            pixels = example["image"]
-            label = to_name(example["label"]) if "label" in example else ""
-            yield np.squeeze(pixels, -1) if pixels.shape[-1] == 1 else pixels, label
-
-    full_name = f"{builder.info.full_name}-{split}"
-    return f"tfds-{full_name}", [full_name, str(count), str(builder.data_dir)], count, examples
+    return builder

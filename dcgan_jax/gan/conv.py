@@ -38,6 +38,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 _MIN_CHANNELS = 16  # with fewer (RGB), the additions cost more than the products they save
 
@@ -52,7 +53,7 @@ _OUTPUT = ((1, 1, 0), (0, -1, 1))
 # Throughout, x is (B, H, W, C), g is (B, H/2, W/2, O) and a kernel is (4, 4, C, O).
 
 
-def conv_reference(x, kernel, dtype=jnp.float32):
+def conv_reference(x: jax.Array, kernel: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """XLA's own convolution."""
     dimensions = ("NHWC", "HWIO", "NHWC")
     y = lax.conv_general_dilated(
@@ -234,7 +235,7 @@ _define_gradients(_input_gradient, lambda g, k, x, t: _conv(x, k, t), lambda g, 
 _define_gradients(_kernel_gradient, lambda x, g, k, t: _input_gradient(g, k, t), lambda x, g, k, t: _conv(x, k, t))
 
 
-def conv(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Halve height and width: (B, H, W, in), (4, 4, in, out) -> (B, H/2, W/2, out).
 
     Products are taken in ``dtype`` and summed in float32; the result has the dtype of ``x``.
@@ -242,7 +243,7 @@ def conv(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
     return _conv(x, kernel, dtype)
 
 
-def conv_transpose(x: jax.Array, kernel: jax.Array, dtype=jnp.float32) -> jax.Array:
+def conv_transpose(x: jax.Array, kernel: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """Double height and width: (B, H, W, in), (4, 4, out, in) -> (B, 2H, 2W, out).
 
     Products are taken in ``dtype`` and summed in float32; the result has the dtype of ``x``.

@@ -115,7 +115,8 @@ class ConvTranspose(nn.Module):
 def _spectral_norm(module: nn.Module, kernel, train: bool):
     """The largest singular value of a kernel, read as a matrix (-1, out) (Miyato et al. 2018).
 
-    One power iteration in each pass with ``train``. Its vector ``u`` is kept among the running statistics.
+    It is approximated by power iteration: each call with ``train`` adds one iteration. Its vector ``u`` is in
+    ``batch_stats``.
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])
     product = functools.partial(jnp.matmul, precision="highest")

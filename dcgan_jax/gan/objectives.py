@@ -33,8 +33,9 @@ class Objective:
 
     Attributes:
       discriminator: of the logits of the real images and of the generated ones.
-      generator: of the logits of the generated images; if ``paired``, of those and of the logits of the real ones.
-      paired: whether the generator's loss takes the logits of real images too, which costs one more pass of them.
+      generator: of the logits of the generated images; with ``paired`` its second argument is those of the real ones.
+      paired: the generator's loss also takes the logits of the real images. For them the discriminator is called once
+        more in each step.
     """
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array] = discriminator_loss
@@ -73,7 +74,7 @@ OBJECTIVES = {"bce": BCE, "hinge": HINGE, "lsgan": LSGAN, "relativistic": RELATI
 class Penalty:
     """On which images the discriminator's gradient is punished: R1 at the real, R2 at the generated ones.
 
-    Only every so many steps, and then so many times as strong (Karras et al. 2020).
+    It is taken in every ``every``-th step, and is then ``every`` times as strong (Karras et al. 2020).
     """
 
     real: bool = False
@@ -93,18 +94,19 @@ def squared_gradient(
     due: jax.Array | bool = True,
     homogeneous: bool = False,
 ) -> tuple[jax.Array, Any, jax.Array]:
-    """Judge images, and say how steep the judgement is (Mescheder et al. 2018).
+    """The discriminator's logits of images, and the squared norm of their gradients (Mescheder et al. 2018).
 
     Args:
       judge: maps images to their logits and to anything else. No logit may depend on another image.
       images: (B, H, W, C).
       augment: what is done to the images before they are judged. The gradient is that at the images themselves.
       due: whether the gradient is wanted: without it, it is 0 and costs nothing.
-      homogeneous: whether the logits are multiplied by k when the images and all biases are, for any k > 0. Networks
-        of convolutions and LeakyReLU do that. ``judge`` then also takes ``bias_scale``, a factor of all biases,
-        (B, 1, 1, 1). Such logits are the products of images and biases with their own gradients (Euler's theorem on
-        homogeneous functions). So one backward pass gives logits and penalty, and both are differentiated together:
-        14 passes a step instead of 18; a step without penalty has 11.
+      homogeneous: whether k times the images and k times all biases give k times the logits, for any k > 0. This holds
+        for networks of convolutions and LeakyReLU without normalisation. ``judge`` must then also take
+        ``bias_scale`` (B, 1, 1, 1), by which all biases are multiplied. One backward pass gives both the gradients and,
+        by Euler's theorem on homogeneous functions, the logits: they are the sum of the images times their gradients,
+        and of the biases times theirs. A step then takes 14 passes through the network instead of 18. Without a
+        penalty it takes 11.
 
     Returns:
       The logits, the other thing, and the squared Euclidean norm of each image's gradient, averaged over the batch.

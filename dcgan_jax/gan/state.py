@@ -165,7 +165,9 @@ def check_key(key: jax.Array) -> None:
         raise InputError(f"the key's random numbers are {kind}: make it by jax.random.key(0, impl={RANDOM!r})")
 
 
-def check_kinds(config, *, images=None, generator=None, discriminator=None, objective=None) -> None:
+def check_kinds(
+    config: Any, *, images: Any = None, generator: Any = None, discriminator: Any = None, objective: Any = None
+) -> None:
     """Refuse arguments of another type than those of ``create_state``.
 
     Raises:
@@ -236,6 +238,26 @@ def create_state(
     config, networks = with_names(config, networks)
     own = {kind: networks.get(kind) or _named(config, kind) for kind in OWN}
     p = probability(config.augment, images)
+    state = _create(
+        random_key(config.seed),
+        jax.tree.map(np.float32, _annealing(config, p)),
+        generator=own["generator"] or build(Generator, config),
+        discriminator=own["discriminator"] or build(Discriminator, config),
+        latent=Latent(config.latent_dim, config.latent),
+        objective=own["objective"] or OBJECTIVES[config.loss],
+        penalty=Penalty(config.penalty in ("r1", "both"), config.penalty in ("r2", "both"), config.penalty_every),
+        augments=p > 0,
+        flips=config.flip,
+        image_shape=(config.image_size, config.image_size, config.channels),
+        batch_size=config.batch_size,
+        ema_half_life=config.ema_half_life,
+        optimizer=Adam(config.beta1, config.clip_norm),
+    )
+    _check_penalty(config, state.discriminator.batch_stats)
+    return state
+
+
+def _annealing(config: Config, p: float) -> Annealing:
     gamma = config.gamma or config.image_size / config.batch_size
     start = Hyperparameters(
         learning_rate_G=config.learning_rate,
@@ -250,29 +272,17 @@ def create_state(
         beta2=1 - (1 - config.beta2) * config.beta2_final,
         gamma=gamma * config.gamma_final,
     )
-    state = _create(
-        random_key(config.seed),
-        jax.tree.map(np.float32, Annealing(start, end, config.anneal_images)),
-        generator=own["generator"] or build(Generator, config),
-        discriminator=own["discriminator"] or build(Discriminator, config),
-        latent=Latent(config.latent_dim, config.latent),
-        objective=own["objective"] or OBJECTIVES[config.loss],
-        penalty=Penalty(config.penalty in ("r1", "both"), config.penalty in ("r2", "both"), config.penalty_every),
-        augments=p > 0,
-        flips=config.flip,
-        image_shape=(config.image_size, config.image_size, config.channels),
-        batch_size=config.batch_size,
-        ema_half_life=config.ema_half_life,
-        optimizer=Adam(config.beta1, config.clip_norm),
-    )
-    statistics = {path[-1] for path in flatten_dict(state.discriminator.batch_stats)}
-    if config.penalty != "none" and statistics & {"mean", "var"}:  # spectral norm has others
+    return Annealing(start, end, config.anneal_images)
+
+
+def _check_penalty(config: Config, batch_stats: Any) -> None:
+    names = {path[-1] for path in flatten_dict(batch_stats)}
+    if config.penalty != "none" and names & {"mean", "var"}:  # spectral norm has others
         raise InputError(
             f"penalty {config.penalty} needs a discriminator without BatchNorm: --discriminator-norm none or spectral, "
             "or one of your own; with BatchNorm each logit depends on all images of the batch, so that none has a "
             "gradient of its own"
         )
-    return state
 
 
 # The seed and what is annealed are arrays here and in the state: new values need no new compilation.

@@ -1,7 +1,7 @@
 """One training step: the discriminator, then the generator through the updated discriminator."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +58,9 @@ def train_steps(
 ) -> tuple[GANState, dict[str, jax.Array]]:
     """Several steps, sent to the device at once: ``train_step`` with each of ``batches``, up to rounding.
 
-    It pays where a step takes less time than sending it: small batches on GPUs. It always computes ``at_most`` steps
-    and throws away those beyond the batches, so that how steps are grouped changes no bit.
+    It pays where a step takes less time than sending it: small batches on GPUs. Each call runs the same program, of
+    ``at_most`` steps; the results of those beyond ``batches`` are thrown away. So it changes no bit how steps are
+    grouped.
 
     Returns:
       The new state, and metrics of the shape (at_most,), of which the first ``len(batches)`` count.
@@ -101,7 +102,7 @@ def _check_images(images, state):
 
 
 @functools.cache
-def compiled_step(*, several: bool = False, **options: bool | int | str):
+def compiled_step(*, several: bool = False, **options: bool | int | str) -> Callable:
     """``train_step``, or ``train_steps``, without checks, as a jitted function that is compiled with these options."""
     return jax.jit(_steps if several else step, donate_argnames="state", compiler_options=options)
 

@@ -57,18 +57,19 @@ class Figures(NamedTuple):
 
 
 class Reals:
-    """Real images in two disjoint halves. Generated ones are compared with the first; for the floor so is the second.
+    """Real images in two disjoint halves. Generated images are compared with the first half.
 
-    The second also stands for images that were held out when it is asked whether samples lie nearer to the first
-    than they should. A generator that was trained on both halves and copies is seen so too, if less clearly.
+    The floor is what the second half gets in their place. The second half also serves as held-out images: samples that
+    lie nearer to the first half than it does are copies. This works, less clearly, for a generator that was trained on
+    both halves, too.
 
     Args:
       take: from indices to images, uint8 (n, H, W, C), such as ``Store.take``.
       vectors: (N, D), the features of all N images.
       features: which features they are.
       num: how many images of each half are compared at most.
-      groups: (N,) labels; variants of one thing do not sit on both sides (see ``disjoint_halves``).
-      seed: of the halves and of whatever else is drawn: the same images give the same numbers.
+      groups: (N,) labels. Where there are many, no label is in both halves (see ``disjoint_halves``).
+      seed: of all that is random here. The same images and seed give the same numbers.
 
     Attributes:
       features: which features the images are compared by.

@@ -22,10 +22,10 @@ LEAST = 12
 
 
 class Monitor:
-    """Compares a generator with the half of the real images that ``Reals`` does not compare with.
+    """Compares a generator with one half of the real images. ``Reals`` compares with the other half.
 
-    So a checkpoint that was chosen by these numbers is judged by others. The noise is always the same: two steps
-    differ by their weights alone.
+    These numbers choose the best checkpoint; ``evaluate`` then measures it with images that had no part in the choice.
+    The noise is the same at every step, so that two steps differ by their weights alone.
 
     Args:
       store: the images, at least ``LEAST``.
@@ -48,9 +48,9 @@ class Monitor:
     def __call__(self, state: GANState) -> dict[str, float]:
         """``kid``, ``fd``, ``precision``, ``recall``, ``coverage`` and ``diversity`` of the averaged weights.
 
-        Also each one's floor, and ``memory`` where images are held out: how far the discriminator tells them from
-        those that it was trained on, as a share of how far it tells generated ones from these. 0 is healthy, at 1
-        it takes held-out images for generated ones.
+        Also the floor of each, and, where images are held out, ``memory``: (t - h) / (t - g), where t, h and g are the
+        mean logits of images that the discriminator was trained on, of those held out, and of generated ones. 0 is
+        healthy. At 1 it takes held-out images for generated ones.
         """
         images = sample(generator_params(state, num=_FAKES), random_key(0), self._n)
         values = {**self._compared(features(to_uint8(images))), **self.floor}

@@ -96,6 +96,23 @@ def write_page(path: Path, runs: list[Run]) -> None:
         write_text(path, page(runs, sections.settings(Config())))
 
 
+class _Extra:
+    """Reads what a page can be without. If not ``strict``, ``damaged`` gets a sentence for each damaged file."""
+
+    def __init__(self, *, strict: bool):
+        self.damaged: list[str] = []
+        self._strict = strict
+
+    def __call__(self, read: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return read()
+        except InputError as error:
+            if self._strict:
+                raise
+            self.damaged.append(str(error))
+            return otherwise
+
+
 def describe(
     folder: RunFolder, params: GeneratorParams | None, *, why: str = "", damaged: list[str] | None = None
 ) -> Run:
@@ -108,17 +125,7 @@ def describe(
     Raises:
       InputError: it is no run, or something in it is damaged.
     """
-    named: list[str] = []
-
-    def extra(read, otherwise):
-        try:
-            return read()
-        except InputError as error:
-            if damaged is None:
-                raise
-            named.append(str(error))
-            return otherwise
-
+    extra = _Extra(strict=damaged is None)
     config, lines = folder.config(), folder.read_metrics()
     count = (folder.images_then() or {}).get("count", 0)
     evaluations = extra(lambda: load_evaluations(folder.evaluation), [])
@@ -127,16 +134,14 @@ def describe(
     machine = extra(lambda: sections.machine(folder.timings()), {})
     last = max([*(line["step"] for line in lines), *folder.grids()], default=0)
     measured = at_best(lines, evaluations)
+    notes = [("note", "Note", classes.finding)] if classes else []
+    notes += [("note", "Left out", text) for text in extra.damaged]
     if damaged is not None:
-        damaged += named
+        damaged += extra.damaged
     return Run(
         name=printable(folder.path.resolve().name),
         summary=sections.summary(config, count, last),
-        verdict=[
-            *sections.verdict(folder, config, lines, count, measured),
-            *([("note", "Note", classes.finding)] if classes else []),
-            *(("note", "Left out", text) for text in named),
-        ],
+        verdict=[*sections.verdict(folder, config, lines, count, measured), *notes],
         numbers=sections.numbers(measured),
         source=sections.source(measured, lines),
         lines=lines,
@@ -153,7 +158,7 @@ def describe(
     )
 
 
-def _pictures(folder: RunFolder, config: Config, extra: Callable) -> dict[str, Any]:
+def _pictures(folder: RunFolder, config: Config, extra: _Extra) -> dict[str, Any]:
     """The pictures of a report; None where a file is missing or ``extra`` takes it as damaged."""
     grids = folder.grids()
     steps = list(grids)

@@ -78,14 +78,14 @@ def model_card(
     shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
     settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
     rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
-    about = {
+    descriptions = {
         "samples.png": "![Samples](samples.png)",
         "explorer.html": "`explorer.html`: download and open it. It draws images in your browser.",
         "report.html": "`report.html`: how training went.",
         "generator.onnx": "`generator.onnx`: `z` (N, latent_dim) -> `images` (N, H, W, C) in [-1, 1].",
     }
     given = f", generator={own}(...)" if own else ""
-    there = "\n\n".join(text for name, text in about.items() if name in names)
+    present = "\n\n".join(text for name, text in descriptions.items() if name in names)
     return f"""---
 library_name: dcgan_jax
 pipeline_tag: unconditional-image-generation
@@ -96,7 +96,7 @@ tags: [dcgan, gan, jax, flax]
 
 A DCGAN generator, trained with dcgan_jax.
 
-{there}
+{present}
 
 ```python
 import jax

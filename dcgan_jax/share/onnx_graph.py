@@ -8,12 +8,12 @@ from onnx import TensorProto, helper, numpy_helper
 from dcgan_jax.share.folding import Layer
 
 
-def onnx_graph(layers: list[Layer], about: dict[str, str]) -> bytes:
+def onnx_graph(layers: list[Layer], metadata: dict[str, str]) -> bytes:
     """The content of an ONNX file: ``z`` (N, latent_dim) -> ``images`` (N, H, W, C) in [-1, 1], float32, for any N.
 
     Args:
       layers: what ``folded`` returns.
-      about: goes to its metadata.
+      metadata: what is written into the file beside the graph.
     """
     side = 4 * 2 ** (len(layers) - 1)
     nodes = [helper.make_node("Unsqueeze", ["z", "axes"], ["x0"])]
@@ -33,6 +33,6 @@ def onnx_graph(layers: list[Layer], about: dict[str, str]) -> bytes:
     # An operator set and a file version that runtimes of 2022 already read.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     model.producer_name = "dcgan_jax"
-    helper.set_model_props(model, about)
+    helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()

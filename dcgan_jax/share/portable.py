@@ -42,14 +42,14 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
     """
     from safetensors.numpy import save
 
-    about = {
+    metadata = {
         "generator": _described(params.generator),
         "latent": dataclasses.asdict(params.latent),
         "step": None if params.step is None else int(params.step),
         "metrics": metrics,
     }
     tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _leaves(params).items()}
-    return save(tensors, {_KEY: json.dumps(about)})
+    return save(tensors, {_KEY: json.dumps(metadata)})
 
 
 def _described(network: nn.Module) -> dict[str, Any]:
@@ -111,50 +111,50 @@ def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], in
         raise ValueError(f"a header of {size} bytes")
     header = parse_json(read_bytes(path, start=8 + size)[8:])
     values = parse_json(header.pop("__metadata__")[_KEY])
-    about = checked(_OfOwn if "own" in values["generator"] else _About, values)
-    sizes = [about.latent.dim]
-    if isinstance(network := about.generator, _Network):
+    metadata = checked(_OfOwn if "own" in values["generator"] else _About, values)
+    sizes = [metadata.latent.dim]
+    if isinstance(network := metadata.generator, _Network):
         sizes += [network.latent_dim, network.width]
         if network.channels not in (1, 3):
             raise ValueError(f"a network of {network.channels} channels")
-        if about.latent.dim != network.latent_dim:
-            raise ValueError(f"latent vectors of {about.latent.dim} numbers for a network that takes another")
+        if metadata.latent.dim != network.latent_dim:
+            raise ValueError(f"latent vectors of {metadata.latent.dim} numbers for a network that takes another")
     if min(sizes) < 1 or max(sizes) > _WIDEST:
         raise ValueError("a network of an impossible size")
-    if about.step is not None and not 0 <= about.step < 2**31:
-        raise ValueError(f"step is {about.step}")
+    if metadata.step is not None and not 0 <= metadata.step < 2**31:
+        raise ValueError(f"step is {metadata.step}")
     for name, tensor in header.items():
         if tensor["dtype"] != "F32":
             raise ValueError(f"{name} is of type {tensor['dtype']}, not F32")
-    return about, {name: tuple(tensor["shape"]) for name, tensor in header.items()}, 8 + size
+    return metadata, {name: tuple(tensor["shape"]) for name, tensor in header.items()}, 8 + size
 
 
-def _network(about: _About | _OfOwn, path: Path, own: nn.Module | None) -> nn.Module:
+def _network(metadata: _About | _OfOwn, path: Path, own: nn.Module | None) -> nn.Module:
     """The network that the file describes; or ``own``, where the file has no code of it.
 
     Raises:
       _OwnError: ``own`` is missing, or there is no use for it.
     """
-    if isinstance(about, _OfOwn):
+    if isinstance(metadata, _OfOwn):
         if own is None:
-            made = printable(about.generator.own[:_LONGEST])
+            made = printable(metadata.generator.own[:_LONGEST])
             raise _OwnError(f"{path} holds the weights of {made}, not its code: give restore this generator=")
         return own
     if own is not None:
         raise _OwnError(f"{path} holds its own network: leave out generator=")
-    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[about.generator.dtype]
-    return Generator(**{**dataclasses.asdict(about.generator), "dtype": dtype})
+    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[metadata.generator.dtype]
+    return Generator(**{**dataclasses.asdict(metadata.generator), "dtype": dtype})
 
 
 class _OwnError(InputError):
     """The file is fine, but not the network that was given."""
 
 
-def _shapes(network: nn.Module, about: _About | _OfOwn) -> GeneratorParams:
+def _shapes(network: nn.Module, metadata: _About | _OfOwn) -> GeneratorParams:
     """The generator with the shapes of its weights in their place."""
-    z = jax.ShapeDtypeStruct((1, about.latent.dim), jnp.float32)
+    z = jax.ShapeDtypeStruct((1, metadata.latent.dim), jnp.float32)
     shapes: Any = jax.eval_shape(lambda z: network.init(random_key(0), z, train=False), z)
-    return GeneratorParams(shapes["params"], shapes.get("batch_stats", {}), generator=network, latent=about.latent)
+    return GeneratorParams(shapes["params"], shapes.get("batch_stats", {}), generator=network, latent=metadata.latent)
 
 
 def _leaves(params: GeneratorParams) -> dict[str, Any]:
@@ -185,8 +185,8 @@ def load(place: str | Path, step: Any = None, *, generator: nn.Module | None = N
         raise InputError(f"{path} does not exist: give a file that export wrote, or the folder of a run")
     try:
         with reading(path):
-            about, shapes, size = _header(path)
-            params = _shapes(_network(about, path, generator), about)
+            metadata, shapes, size = _header(path)
+            params = _shapes(_network(metadata, path, generator), metadata)
             wanted = {name: leaf.shape for name, leaf in _leaves(params).items()}
             if shapes != wanted and generator is not None:
                 raise _OwnError(f"{path} holds the weights of another network: give restore the generator= of its run")
@@ -201,7 +201,7 @@ def load(place: str | Path, step: Any = None, *, generator: nn.Module | None = N
         raise InputError(f"{path} is not a generator that export wrote: {first_line(error)}") from None
     if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
         raise InputError(f"{path} holds weights that are not finite ({bad[0]}): export the run again")
-    if isinstance(step, int) and step != about.step:
-        raise InputError(f"{path} is of step {about.step}, not {step}: leave the step out")
+    if isinstance(step, int) and step != metadata.step:
+        raise InputError(f"{path} is of step {metadata.step}, not {step}: leave the step out")
     trees = unflatten_dict({name: jnp.asarray(tensor) for name, tensor in tensors.items()}, sep="/")
-    return params.replace(**trees, step=about.step)
+    return params.replace(**trees, step=metadata.step)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from dcgan_jax.system.errors import (
     Stopped,
     first_line,
 )
+
+if TYPE_CHECKING:
+    from jax.sharding import NamedSharding
 
 HEARTBEAT_SECONDS = 30
 """After so long without a sign of one process, the others end."""
@@ -206,7 +209,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def shardings():
+def shardings() -> tuple["NamedSharding", "NamedSharding"]:
     """The shardings ``(replicated, split)`` on all devices: copied to each, or split along the first axis."""
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -62,7 +63,7 @@ def tiles(sheet: np.ndarray, size: int, padding: int = 2) -> np.ndarray:
     return cut.reshape(rows, cell, columns, cell, -1)[:, :size, :, :size].swapaxes(1, 2)
 
 
-def show(images, *, columns: int | None = None) -> Image.Image:
+def show(images: ArrayLike, *, columns: int | None = None) -> Image.Image:
     """Lay images out as one picture, which a notebook displays when it is the last line of a cell.
 
     Args:

@@ -1,0 +1,60 @@
+"""Rules of style that a formatter does not know."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dcgan_jax
+
+ROOT = Path(dcgan_jax.__file__).parent
+FILES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
+LINES = 40
+LONGER = {"gan/step.py step", "run/loop.py fit", "share/hub.py model_card"}
+"""Functions of more lines. It may become shorter."""
+SAY_NOTHING = {"found", "about", "of", "kept", "there", "known"}
+NOT_YET = {f"run/{name}.py" for name in ("checkpoints", "folder", "log", "loop")}
+"""Files that do not keep to this yet. It may become shorter."""
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def lines(function):
+    """How many lines a function has, without its docstring."""
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def test_functions_are_short():
+    longer = {f"{name} {node.name}" for name, tree in FILES.items() for node in functions(tree) if lines(node) > LINES}
+    assert longer <= LONGER
+
+
+def public(body):
+    """The functions that others may call, and methods of classes that others may use."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public(node.body)
+
+
+@pytest.mark.parametrize("name", sorted(FILES.keys() - NOT_YET))
+def test_public_functions_say_their_types(name):
+    for node in public(FILES[name].body):
+        a = node.args
+        arguments = [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs) if x.annotation is None]
+        untyped = [x for x in arguments if x not in ("self", "cls")]
+        assert not untyped and node.returns is not None, f"{name}, line {node.lineno}: {node.name} {untyped}"
+
+
+@pytest.mark.parametrize("name", sorted(FILES.keys() - NOT_YET))
+def test_variables_say_what_they_hold(name):
+    for node in ast.walk(FILES[name]):
+        stored = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id
+        word = stored or (isinstance(node, ast.arg) and node.arg)
+        assert word not in SAY_NOTHING, f"{name}, line {node.lineno}: what does {word!r} hold?"
