@@ -11,6 +11,7 @@ import re
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -170,7 +171,7 @@ class RunLog:
         with writing(self._folder.reals):
             save_png(self._folder.reals, grid(images[:20], columns=5))
 
-    def samples(self, step: int, images) -> np.ndarray:
+    def samples(self, step: int, images: jax.Array) -> np.ndarray:
         """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7.
 
         Returns:
@@ -188,15 +189,15 @@ class RunLog:
         return sheet
 
     def _thin_grids(self):
-        there = self._folder.grids()
-        steps = list(there)
+        grids = self._folder.grids()
+        steps = list(grids)
         if len(steps) > _GRIDS:
             stay = {*steps[:5], steps[-1], *thinned(steps, every=self._config.sample_every, most=_GRIDS // 2)}
-            for step, path in there.items():
+            for step, path in grids.items():
                 if step not in stay:
                     path.unlink()
 
-    def progress(self, step: int, images) -> None:
+    def progress(self, step: int, images: jax.Array) -> None:
         """Save the curves so far above a grid of generated images (N, H, W, C) in [-1, 1]."""
         names = ("step", "loss_D", "loss_G", "kid", "kid_floor")
         curves = {name: [line.get(name, math.nan) for line in self._history.lines] for name in names}
@@ -206,7 +207,7 @@ class RunLog:
         self._live.show(self._folder.progress)
 
 
-def machine():
+def machine() -> dict[str, Any]:
     """The hardware and the versions that a run uses."""
     names = Path("/proc/cpuinfo")  # elsewhere Python knows the name
     models = (
