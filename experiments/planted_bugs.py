@@ -215,7 +215,7 @@ BUGS = [
     Bug("system/errors.py", "test_train.py::test_bad_input_is_one_line_and_leaves_nothing", "    exit_code = 2", "    exit_code = 1"),
     Bug("system/cluster.py", "system/test_cluster.py::test_bad_cluster_flags_are_refused", "not 0 <= self.process_id < self.num_processes", "not 0 <= self.process_id <= self.num_processes"),
     Bug("system/cluster.py", "system/test_cluster.py::test_two_processes_join_add_up_and_find_out_that_they_differ", "multihost_utils.broadcast_one_to_all(tree)", "tree"),
-    Bug("system/files.py", "data/test_store.py::test_no_room_in_the_cache_is_said_before_anything_is_decoded", "if free < size:", "if free > size:"),
+    Bug("system/disk.py", "data/test_store.py::test_no_room_in_the_cache_is_said_before_anything_is_decoded", "if free < size:", "if free > size:"),
     Bug("config.py", "test_config.py", "(step == self.steps or seen % every < self.batch_size)", "(step == self.steps or seen % every == 0)"),
     Bug("config.py", "test_config.py", "(1 - self.beta2) * self.beta2_final > 1", "(1 - self.beta2) * self.beta2_final > 2"),
     Bug("config.py", "test_config.py", "if a != b and name not in MAY_CHANGE]", "if a != b and name in MAY_CHANGE]"),

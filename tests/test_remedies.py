@@ -31,7 +31,8 @@ from dcgan_jax.share.folding import folded
 from dcgan_jax.share.portable import to_safetensors
 from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.cluster import Cluster
-from dcgan_jax.system.files import check_new_folder, locked, write_text, writing
+from dcgan_jax.system.disk import writing
+from dcgan_jax.system.files import check_new_folder, locked, write_text
 from dcgan_jax.views.grid import grid, read_tiles, save_png
 
 TINY = Config(image_size=16, width=4, latent_dim=8, batch_size=4, steps=6)

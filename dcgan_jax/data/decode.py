@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dcgan_jax.config import Config
 from dcgan_jax.data import depth
 from dcgan_jax.data.colour import to_srgb
-from dcgan_jax.system.files import mib
+from dcgan_jax.system.disk import mib
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
 """The formats that are decoded, whatever the file is called: Pillow would run Ghostscript on an EPS file named .png."""

@@ -16,8 +16,9 @@ import numpy as np
 import pooch
 import requests
 
+from dcgan_jax.system.disk import writing
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import locked, open_regular, read_bytes, write_text, writing
+from dcgan_jax.system.files import locked, open_regular, read_bytes, write_text
 
 
 def download(urls: Sequence[str], sha1: str, target: Path) -> Path:

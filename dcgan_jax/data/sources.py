@@ -17,8 +17,9 @@ from dcgan_jax.config import Config
 from dcgan_jax.data import bodies, idx, remote, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
+from dcgan_jax.system.disk import mib, user_path
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import mib, open_regular, user_path
+from dcgan_jax.system.files import open_regular
 
 POKEMON_URLS = [f"{kind}://d2l-data.s3-accelerate.amazonaws.com/pokemon.zip" for kind in ("https", "http")]
 POKEMON_SHA1 = "c065c0e2593b8b161a2d7873e42418bf6a21106c"  # d2l, section DCGAN

@@ -27,8 +27,9 @@ from dcgan_jax.data.build import FILES, SUMS, Manifest, build, sums
 from dcgan_jax.data.remarks import remarks
 from dcgan_jax.data.sources import Source, open_source
 from dcgan_jax.system.cache import writable_cache
+from dcgan_jax.system.disk import need_room, reading, writing
 from dcgan_jax.system.errors import InputError, printable
-from dcgan_jax.system.files import locked, need_room, open_regular, parse_json, read_bytes, reading, write_text, writing
+from dcgan_jax.system.files import locked, open_regular, parse_json, read_bytes, write_text
 from dcgan_jax.system.schema import checked
 
 _FORMAT = 7

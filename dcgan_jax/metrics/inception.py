@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from dcgan_jax.metrics.features import FeatureSet, of_images
+from dcgan_jax.system.disk import reading, user_path
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import read_bytes, reading, user_path
+from dcgan_jax.system.files import read_bytes
 
 INPUT, OUTPUT = "ExpandDims", "pool_3"
 """The tensors of the graph: float32 (N, H, W, 3) from 0 to 255, which it resizes itself, and (N, 1, 1, 2048)."""

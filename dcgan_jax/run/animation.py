@@ -16,8 +16,8 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import generator_of
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import reading, writing
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import grid, read_tiles

@@ -11,7 +11,8 @@ from tensorboardX import RecordWriter  # pyright: ignore[reportMissingImports]
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore  # made when imported
 from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore  # made when imported
 
-from dcgan_jax.system.files import read_bytes, writing
+from dcgan_jax.system.disk import writing
+from dcgan_jax.system.files import read_bytes
 
 _OURS = ".dcgan_jax"  # the end of the name of our files: others may lie beside them
 _GRIDS = 10  # from earlier starts: TensorBoard shows no more unless told otherwise

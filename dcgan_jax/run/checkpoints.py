@@ -19,8 +19,9 @@ from dcgan_jax.run.manifest import Manifest, checksums, read_whole
 from dcgan_jax.run.restore import filled, first_whole
 from dcgan_jax.run.trees import DamagedError, named_leaves, write_tree
 from dcgan_jax.system.background import Background
+from dcgan_jax.system.disk import reserve, writing
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import reserve, sync, write_text, writing
+from dcgan_jax.system.files import sync, write_text
 
 _KEPT = 10  # how many checkpoints at multiples of keep_every stay
 

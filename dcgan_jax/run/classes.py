@@ -22,8 +22,9 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.measure import SETS, check_samples, feature_set, images_of, pieces, restored
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.disk import writing
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import write_text, writing
+from dcgan_jax.system.files import write_text
 from dcgan_jax.system.schema import checked
 from dcgan_jax.views.classes import REALS, SAMPLES, Row, save_classes
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from dcgan_jax.metrics.evaluate import LABELS, Figures
 from dcgan_jax.metrics.features import CIFAR
+from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, read_text, reading, write_text, writing
+from dcgan_jax.system.files import parse_json, read_text, write_text
 from dcgan_jax.system.schema import checked
 
 FEATURES = ("CIFAR", "ImageNet", "Inception")

@@ -19,8 +19,9 @@ from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.share import hub, portable
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import folded
+from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, printable
-from dcgan_jax.system.files import read_bytes, reading, write_bytes, writing
+from dcgan_jax.system.files import read_bytes, write_bytes
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import show
 

@@ -21,8 +21,8 @@ from dcgan_jax.run.loop import train_from
 from dcgan_jax.run.writer import NoWriter, OnLog, Writer
 from dcgan_jax.system import cluster
 from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.disk import check_temporary, need_room
 from dcgan_jax.system.errors import InputError, NonFiniteError
-from dcgan_jax.system.files import check_temporary, need_room
 from dcgan_jax.system.signals import HeldSignals
 from dcgan_jax.system.xla import usual_numbers
 

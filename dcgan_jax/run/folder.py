@@ -9,8 +9,9 @@ from typing import Any
 from dcgan_jax.config import Config
 from dcgan_jax.run.history import History
 from dcgan_jax.run.manifest import Manifest
+from dcgan_jax.system.disk import reading, user_path
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, read_bytes, reading, user_path, write_text
+from dcgan_jax.system.files import parse_json, read_bytes, write_text
 from dcgan_jax.system.schema import checked
 
 _TRIES = 3  # of an evaluation that ends the process

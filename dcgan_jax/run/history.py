@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dcgan_jax.run.doctor import LINES, score
+from dcgan_jax.system.disk import mib, reading, writing
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import mib, open_regular, parse_json, reading, sync, writing
+from dcgan_jax.system.files import open_regular, parse_json, sync
 
 Line = dict[str, float]
 

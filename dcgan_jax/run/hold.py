@@ -12,8 +12,9 @@ from dcgan_jax.data.sources import BY_NAME
 from dcgan_jax.data.store import Store
 from dcgan_jax.recipes import check_meant
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.system.disk import user_path, writing
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import locked, user_path, write_text, writing
+from dcgan_jax.system.files import locked, write_text
 
 
 @dataclasses.dataclass(frozen=True)

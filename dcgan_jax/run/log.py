@@ -25,8 +25,9 @@ from dcgan_jax.run.doctor import Finding, best, findings
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.run.history import cut
 from dcgan_jax.run.verdict import in_short, summary
+from dcgan_jax.system.disk import writing
 from dcgan_jax.system.errors import printable
-from dcgan_jax.system.files import read_bytes, write_text, writing
+from dcgan_jax.system.files import read_bytes, write_text
 from dcgan_jax.system.progress import SECONDS, kernel, say_progress, watched
 from dcgan_jax.views.curves import save_progress
 from dcgan_jax.views.grid import grid, save_png

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dcgan_jax.run.trees import DamagedError, named_leaves
+from dcgan_jax.system.disk import reading
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import parse_json, read_bytes, reading, write_bytes
+from dcgan_jax.system.files import parse_json, read_bytes, write_bytes
 from dcgan_jax.system.schema import checked
 
 _MOST = 16 << 20  # bytes of a manifest

@@ -23,8 +23,8 @@ from dcgan_jax.run.evaluation import FID, Evaluation, load_evaluations, save_eva
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.system.cache import cache_compilations, cache_folder
+from dcgan_jax.system.disk import writing
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import writing
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key

@@ -17,8 +17,9 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import generator_of
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import parse_json, read_bytes, reading, sync, write_text, writing
+from dcgan_jax.system.files import parse_json, read_bytes, sync, write_text
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key

@@ -18,8 +18,9 @@ from dcgan_jax.metrics.projection import project_images
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.disk import reading, user_path, writing
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, reading, replacing, user_path, writing
+from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, replacing
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import grid, save_png

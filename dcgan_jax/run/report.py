@@ -21,8 +21,9 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.restore import restore
 from dcgan_jax.run.verdict import at_best
 from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, first_line, printable
-from dcgan_jax.system.files import reading, write_text, writing
+from dcgan_jax.system.files import write_text
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import read_tiles
 from dcgan_jax.views.report import Run, page

@@ -26,8 +26,8 @@ from dcgan_jax.run.manifest import Manifest, read_whole
 from dcgan_jax.run.trees import DamagedError, read_tree
 from dcgan_jax.share import portable
 from dcgan_jax.system.cache import cache_folder, kept
+from dcgan_jax.system.disk import check_temporary, reading
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import check_temporary, reading
 from dcgan_jax.system.xla import usual_numbers
 
 Step = int | Literal["best", "newest"]

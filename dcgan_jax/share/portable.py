@@ -15,8 +15,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.share import hub
+from dcgan_jax.system.disk import mib, reading, user_path
 from dcgan_jax.system.errors import InputError, first_line, printable
-from dcgan_jax.system.files import mib, parse_json, read_bytes, reading, user_path
+from dcgan_jax.system.files import parse_json, read_bytes
 from dcgan_jax.system.schema import checked
 from dcgan_jax.system.xla import random_key, usual_numbers
 

@@ -10,12 +10,14 @@ import sys
 
 import pytest
 
+from dcgan_jax.system.disk import need_room, reserve, writing
 from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import need_room, reserve, writing
 
 WRITE = """
 import os, resource, sys
 from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.disk import *
+from dcgan_jax.system.disk import *
 from dcgan_jax.system.files import *
 
 def write(path, size=0):
