@@ -9,25 +9,21 @@ import sys
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from dcgan_jax import (
     Config,
     InputError,
     create_state,
     evaluate,
+    export,
     fit,
-    report,
     restore,
     restore_state,
     sample,
+    to_uint8,
     train_step,
 )
-from dcgan_jax.animate import Arguments as Animation
-from dcgan_jax.animate import run as animate
-from dcgan_jax.export import Arguments as Export
-from dcgan_jax.export import run as export
-from dcgan_jax.generate import Arguments as Pictures
-from dcgan_jax.generate import run as generate
 
 MODULE = """
 import flax.linen as nn
@@ -116,8 +112,32 @@ def train(workdir, path, *flags):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+def python(code, path, *arguments):
+    """A new process with ``path`` as PYTHONPATH."""
+    environment = {**os.environ, "PYTHONPATH": str(path)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+COMMANDS = """
+import importlib, sys
+run, out, photo = sys.argv[1:]
+for name, flags in (
+    ("evaluate", ["--num", "6"]),
+    ("generate", ["--num", "3", "--out", f"{out}/pictures"]),
+    ("animate", ["--seconds", "0.2", "--out", f"{out}/walk.gif"]),
+    ("project", ["--image", photo, "--iterations", "1", "--out", f"{out}/projected"]),
+    ("report", []),
+    ("export", ["--out", f"{out}/shared"]),
+):
+    sys.argv = [name, "--workdir", run, *flags]
+    importlib.import_module(f"dcgan_jax.{name}").main()
+"""
+
+
 @pytest.mark.slow
 def test_named_networks_are_found_by_every_command(code, own, photos, tmp_path):
+    """A ResNet and a critic without BatchNorm that is penalised: trained, resumed and used, each in a new process."""
     run, out = tmp_path / "run", tmp_path / "out"
     out.mkdir()
     size = ["--image-size", 16, "--width", 4, "--latent-dim", 8, "--batch-size", 4, "--log-every", 2]
@@ -128,21 +148,37 @@ def test_named_networks_are_found_by_every_command(code, own, photos, tmp_path):
     assert json.loads((run / "config.json").read_text())["generator"] == "own_nets:Residual"
     resumed = train(run, code, "--steps", 4)
     assert resumed.returncode == 0 and "resuming from step 2" in resumed.stdout, resumed.stderr
+    used = python(COMMANDS, code, run, out, next(photos.rglob("*.png")))
+    assert used.returncode == 0, used.stderr
+    assert "left out: html, onnx (they hold the built-in Generator only)" in used.stdout
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    pictures = {f"pictures/{name}.png" for name in ("00000", "00001", "00002", "grid")}
+    assert files == pictures | {
+        "walk.gif",
+        "projected/projection.png",
+        "projected/z.npy",
+        "shared/generator.safetensors",
+    }
+    assert json.loads((run / "evaluation.json").read_text())[-1]["step"] == 4
+    assert "No generator to draw with" not in (run / "report.html").read_text()
 
-    state = restore_state(run)
-    assert state.generator.module == own.Residual(width=4, image_size=16, channels=3)
+    state, G = restore_state(run), own.Residual(width=4, image_size=16, channels=3)
+    assert state.generator.module == G
     assert state.discriminator.module == own.critic and state.objective is own.wasserstein
     images = np.zeros((4, 16, 16, 3), np.uint8)
     assert train_step(state, images, jax.random.key(0))[0].step == 5
-    assert evaluate(run, "newest", num=6).step == 4
-    assert "No generator to draw with" not in report(run).read_text()
-    generate(Pictures(run, out / "pictures", num=3))
-    assert len(list((out / "pictures").glob("0*.png"))) == 3
-    animate(Animation(run, out / "walk.gif", seconds=0.2))
-    assert (out / "walk.gif").stat().st_size
+    drawn = to_uint8(sample(restore(out / "shared" / "generator.safetensors", generator=G), jax.random.key(0), 3))
+    np.testing.assert_array_equal(drawn[2], np.asarray(Image.open(out / "pictures" / "00002.png")))
+    with pytest.raises(
+        InputError, match=r"holds the weights of Residual\(width=4, image_size=16, channels=3, sharpness"
+    ):
+        restore(out / "shared" / "generator.safetensors")
+    with pytest.raises(InputError, match="holds the weights of another network"):
+        restore(out / "shared" / "generator.safetensors", generator=G.copy(width=5))
     for kind in ("html", "onnx"):
         with pytest.raises(InputError, match="html and onnx hold the built-in Generator only, not Residual"):
-            export(Export(run, out / "shared", formats=(kind,)))
+            export(run, out / "none", formats=(kind,))
+    assert not (out / "none").exists()
 
 
 @pytest.mark.slow
@@ -163,18 +199,43 @@ def test_a_network_that_is_not_found(code, own, photos, tiny, tmp_path):
     np.testing.assert_array_equal(sample(restore(tmp_path, generator="own_nets:Residual"), jax.random.key(0), 2), drawn)
 
 
-def test_networks_as_objects(own, photos, tiny, tmp_path):
+FACE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import own_nets
+from dcgan_jax import Config, animate, evaluate, export, fit, generate, project, report, restore, restore_state
+run, out, photo = map(Path, sys.argv[1:])
+G, D = own_nets.Residual(width=2, image_size=16, channels=3, sharpness=2.0), own_nets.Critic()
+config = Config(**{**json.loads((run / "config.json").read_text()), "steps": 4})
+state = fit(config, run, generator=G, discriminator=D, objective=own_nets.wasserstein)
+again = restore_state(run, generator=G, discriminator=D, objective=own_nets.wasserstein)
+assert state.step == again.step == 4
+np.testing.assert_array_equal(state.ema["Dense_0"]["kernel"], again.ema["Dense_0"]["kernel"])
+assert evaluate(run, num=6, generator=G).step == 4
+first = generate(run, out / "pictures", num=2, generator=G)
+same = generate(restore(run, generator=G), out / "again", num=2)
+assert [path.read_bytes() for path in first.files] == [path.read_bytes() for path in same.files]
+assert animate(run, out / "walk.gif", seconds=0.2, generator=G).exists()
+assert project(run, [photo], out / "projected", iterations=1, generator=G).z.shape == (1, 8)
+assert [path.name for path in export(run, out / "shared", generator=G)] == ["generator.safetensors"]
+restore(out / "shared" / "generator.safetensors", generator=G)
+assert "No generator to draw with" not in report(run, generator=G).read_text()
+"""
+
+
+@pytest.mark.slow
+def test_networks_as_objects(code, own, photos, tiny, tmp_path):
+    """Trained here, resumed and used by the face in a new process."""
     G, D = own.Residual(width=2, image_size=16, channels=3, sharpness=2.0), own.Critic()
     config = dataclasses.replace(tiny, data=str(photos), steps=2, penalty="r2")
-    fit(config, tmp_path, generator=G, discriminator=D, objective=own.wasserstein)
-    config = dataclasses.replace(config, steps=4)
-    state = fit(config, tmp_path, generator=G, discriminator=D, objective=own.wasserstein)
-    again = restore_state(tmp_path, generator=G, discriminator=D, objective=own.wasserstein)
-    assert jax.tree.all(jax.tree.map(np.array_equal, state, again))
-    assert evaluate(tmp_path, num=6, generator=G).step == 4
-    assert "No generator to draw with" not in report(tmp_path, generator=G).read_text()
-    with pytest.raises(InputError, match=r"holds other networks: .* Give the generator="):
-        restore(tmp_path)
+    fit(config, tmp_path / "run", generator=G, discriminator=D, objective=own.wasserstein)
+    (tmp_path / "out").mkdir()
+    done = python(FACE, code, tmp_path / "run", tmp_path / "out", next(photos.rglob("*.png")))
+    assert done.returncode == 0, done.stderr
+    for take in (restore, evaluate):
+        with pytest.raises(InputError, match=r"holds other networks: .* Give the generator="):
+            take(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,3 @@ def _read(batches, store):
     except tf.errors.OpError as error:
         problem = f"{store.path} cannot be read any more ({first_line(error)})"
         raise InputError(f"{problem}: run the same command again") from error
-
-
-device_batches = batches

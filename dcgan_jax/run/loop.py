@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 
 from dcgan_jax.config import Config
-from dcgan_jax.data.pipeline import device_batches
+from dcgan_jax.data.pipeline import batches
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.state import GANState
 from dcgan_jax.gan.step import train_step, train_steps
@@ -54,7 +54,7 @@ def train_from(
         with signals.nothing_to_save():
             results.begin(step, state, unlogged)
         if step < config.steps:
-            images = device_batches(store, config, start=step, sharding=cluster.shardings()[1])
+            images = batches(store, config, start=step, sharding=cluster.shardings()[1])
             state = _train(state, step, images, noise_key, config, results, signals)
         writer.wait()
     results.end(state)

@@ -47,7 +47,8 @@ def restore(
         was evaluated. If it is not the newest, this is said on stderr, and so is a damaged one that is passed over.
       ema: the running average of the weights, with BatchNorm's statistics computed for it from 16,384 latents. The
         cache folder keeps them: the second time is faster. False restores the weights of that step.
-      generator: the network of your own that was given to ``fit``, if it was not its name: that is stored.
+      generator: the network of your own that was given to ``fit``, if it was not its name: that is stored. An exported
+        file holds only its weights, and needs it.
 
     Raises:
       InputError: ``workdir`` is not a run, the checkpoint does not exist or is damaged, or an argument has the wrong
@@ -59,11 +60,11 @@ def restore(
     if portable.is_portable(workdir):
         if not ema:
             raise InputError(f"{workdir} holds the averaged weights alone: leave out ema=False (--no-ema)")
-        if generator is not None:
-            raise InputError(f"{workdir} holds its own network: leave out generator=")
+        if isinstance(generator, str):
+            raise InputError(f"{workdir} holds no settings to make {generator} of: give generator= the module itself")
         if step == "newest":
             raise InputError(f"{workdir} holds one step alone: leave out the step")
-        return portable.load(workdir, step)
+        return portable.load(workdir, step, generator=generator)
     state, manifest = _restored(workdir, step, ("step", "generator", "ema"), {"generator": generator})
     raw = generator_params(state, ema=False)
     if not ema:

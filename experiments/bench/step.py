@@ -368,17 +368,17 @@ from dcgan_jax.config import Config
 from dcgan_jax.run import loop
 from dcgan_jax.run.fit import fit
 
-device_batches, starts, waits = loop.device_batches, [], []
+batches, starts, waits = loop.batches, [], []
 
 def timed(*args, **kwargs):
-    batches = device_batches(*args, **kwargs)
+    stream = batches(*args, **kwargs)
     while True:
         starts.append(time.perf_counter())
-        batch = next(batches)
+        batch = next(stream)
         waits.append(time.perf_counter() - starts[-1])
         yield batch
 
-loop.device_batches = timed
+loop.batches = timed
 steps = int(sys.argv[2])
 config = Config(
     batch_size=int(sys.argv[1]), steps=steps, sample_every=10**6, checkpoint_every=10**6, evaluate_every=0,
