@@ -188,7 +188,7 @@ def test_other_images_are_refused(run, found, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     about = json.loads((run / "images.json").read_text())
     (tmp_path / "run" / "images.json").write_text(json.dumps({**about, "count": 7, "sha256": about["sha256"][::-1]}))
-    with pytest.raises(InputError, match=r"other images than .* was trained on \(240 now, 7 then\)"):
+    with pytest.raises(InputError, match=r"other images than when .* was started \(240 now, 7 then\)"):
         command(Arguments(tmp_path / "run"))
     assert (tmp_path / "run" / "evaluation.json").read_text() == (run / "evaluation.json").read_text()
 

@@ -1,6 +1,7 @@
 """Rules of style that a formatter does not know."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,16 @@ def test_variables_say_what_they_hold(name):
         stored = isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id
         word = stored or (isinstance(node, ast.arg) and node.arg)
         assert word not in SAY_NOTHING, f"{name}, line {node.lineno}: what does {word!r} hold?"
+
+
+def test_the_tree_in_the_readme_names_each_file():
+    readme = (ROOT.parent / "README.md").read_text()
+    tree = readme.partition("```\ndcgan_jax/\n")[2].partition("```")[0]
+    parts = re.split(r"^  (\w+/|\w+\.py(?: \w+\.py)*) ", tree, flags=re.MULTILINE)
+    named = set()
+    for folder, text in zip(parts[1::2], parts[2::2], strict=True):
+        files = re.findall(r"\w+\.py", text if folder.endswith("/") else folder)
+        named |= {f"{folder}{file}" if folder.endswith("/") else file for file in files}
+    rooms = {name for name in FILES if "/" in name and not name.endswith("__init__.py")}
+    assert {name for name in named if "/" in name} == rooms
+    assert named - rooms <= FILES.keys()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dcgan_jax.config import Config
+from dcgan_jax.data.store import Store
 from dcgan_jax.run.history import History
 from dcgan_jax.run.manifest import Manifest
 from dcgan_jax.system.disk import reading, user_path
@@ -246,6 +247,21 @@ class RunFolder:
         with contextlib.suppress(InputError, OSError, ValueError, IndexError):
             return Manifest.read(self.manifest(self.complete_steps()[0])).run
         return None
+
+    def check_images(self, store: Store, data: str, *, remedy: str) -> None:
+        """Refuse other images than those that the run was trained on.
+
+        Args:
+          data: where they are from, for the message.
+          remedy: what to do.
+
+        Raises:
+          InputError: these are others; or ``images.json`` is damaged.
+        """
+        then = self.images_then()
+        if then and then["sha256"] != store.digest:
+            count = f"{len(store)} now, {then['count']} then"
+            raise InputError(f"{data} has other images than when {self.path} was started ({count}): {remedy}")
 
     def images_then(self) -> dict | None:
         """``count`` and ``sha256`` of the images that the run was trained on, and its name; None if it is not known.

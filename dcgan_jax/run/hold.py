@@ -39,14 +39,11 @@ class Held:
         Raises:
           InputError: the run was trained on other images, or the folder cannot be written.
         """
-        folder, config, then = self.folder, self.config, self.folder.images_then()
+        folder, config = self.folder, self.config
         images = {"count": len(store), "sha256": store.digest, "run": folder.run() or uuid.uuid4().hex}
-        if self.before and then and then["sha256"] != store.digest:
-            raise InputError(
-                f"{config.data} has other images than when {folder.path} was started ({len(store)} now, "
-                f"{then['count']} then): restore those, give another --workdir, or delete {folder.images} to continue "
-                "with these"
-            )
+        if self.before:
+            others = f"give another --workdir, or delete {folder.images} to continue with these"
+            folder.check_images(store, config.data, remedy=f"restore those, {others}")
         with writing(folder.path):
             if store.skipped:
                 write_text(folder.skipped, "".join(f"{line}\n" for line in store.skipped))

@@ -178,13 +178,9 @@ def images_of(folder: RunFolder) -> Store:
     Raises:
       InputError: they cannot be read, or are others now.
     """
-    config, then = folder.config(), folder.images_then()
+    config = folder.config()
     store = open_store(config)
-    if then and store.digest != then["sha256"]:
-        raise InputError(
-            f"{config.data} has other images than {folder.path} was trained on ({len(store)} now, {then['count']} "
-            "then): restore those to evaluate the run"
-        )
+    folder.check_images(store, config.data, remedy="restore those to evaluate the run")
     return store
 
 
