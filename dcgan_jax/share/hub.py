@@ -60,6 +60,15 @@ def _plain(text: str) -> str:
     return re.sub(r"[\\`*\[\]{}<>#|!~&]", r"\\\g<0>", printable(text))
 
 
+_DESCRIPTIONS = {
+    "samples.png": "![Samples](samples.png)",
+    "explorer.html": "`explorer.html`: download and open it. It draws images in your browser.",
+    "report.html": "`report.html`: how training went.",
+    "generator.onnx": "`generator.onnx`: `z` (N, latent_dim) -> `images` (N, H, W, C) in [-1, 1].",
+}
+"""What each file of a repository is, for its README."""
+
+
 def model_card(
     repository: str,
     title: str,
@@ -78,14 +87,8 @@ def model_card(
     shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
     settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
     rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
-    descriptions = {
-        "samples.png": "![Samples](samples.png)",
-        "explorer.html": "`explorer.html`: download and open it. It draws images in your browser.",
-        "report.html": "`report.html`: how training went.",
-        "generator.onnx": "`generator.onnx`: `z` (N, latent_dim) -> `images` (N, H, W, C) in [-1, 1].",
-    }
     given = f", generator={own}(...)" if own else ""
-    present = "\n\n".join(text for name, text in descriptions.items() if name in names)
+    present = "\n\n".join(text for name, text in _DESCRIPTIONS.items() if name in names)
     return f"""---
 library_name: dcgan_jax
 pipeline_tag: unconditional-image-generation
