@@ -149,7 +149,7 @@ BUGS = [
     Bug("metrics/evaluate.py", f"{EVALUATE}::test_every_number_is_that_of_its_function", "min(self.n, _SWD_IMAGES) if name", "self.n if name"),
     Bug("metrics/evaluate.py", f"{EVALUATE}::test_several_sets_give_a_mean_and_a_range", "Figures(float(np.mean(values)), floor, min(values), max(values), n)", "Figures(float(np.mean(values)), floor, max(values), min(values), n)"),
     Bug("metrics/features.py", FEATURES, 'jax.image.resize(x, shape, "linear")', 'jax.image.resize(x, shape, "nearest")'),
-    Bug("metrics/features.py", FEATURES, "_apply(_weights(), (images + 1) * 127.5)[0]", "_apply(_weights(), images * 127.5)[0]"),
+    Bug("metrics/features.py", FEATURES, "_apply(_weights(), to_levels(images))[0]", "_apply(_weights(), images * 127.5)[0]"),
     Bug("metrics/features.py", FEATURES, 'pooled - weights["projection"]["mean"][None]', 'pooled + weights["projection"]["mean"][None]'),
     Bug("metrics/features.py", FEATURES, "depth2 = x + block(second)", "depth2 = block(second)"),
     Bug("metrics/imagenet.py", "metrics/test_imagenet.py", "_EPSILON = 1e-3", "_EPSILON = 1e-5"),
