@@ -2,7 +2,7 @@
 
 Results are those of ``python -m dcgan_jax.train --recipe NAME --data BOXES --steps 4000`` with 5,127 game sprites
 (128,000 images at 64x64, seed 0) at the best step, by the run's own evaluation; real images have KID -.008, recall .94,
-coverage .86. More: experiments/RESULTS.md, "Recipes on real images".
+coverage .86. More: docs/results/recipes.md.
 """
 
 import dataclasses

@@ -50,12 +50,12 @@ PUBLISHED = {
     },
     # Miyato et al. 2018, table 1, setting C, one step of D; Lim & Ye 2017
     "sn": {"loss": "hinge", "discriminator_norm": "spectral", "learning_rate": 2e-4, "beta1": 0.0, "beta2": 0.9, "penalty": "none"},
-    # Huang et al. 2024 and experiments/RESULTS.md, "Recipes on real images"
+    # Huang et al. 2024 and docs/results/recipes.md
     "robust": {
         "loss": "relativistic", "penalty": "both", "penalty_every": 1, "gamma": 0.0, "gamma_final": 0.4, "augment": "off", "clip_norm": 10.0,
         "discriminator_norm": "none", "learning_rate": 2e-3, "discriminator_rate": 0.5, "beta1": 0.5, "beta2": 0.99,
     },
-    # README and experiments/RESULTS.md: the default
+    # README and docs/results/default-recipe.md: the default
     "classic": {
         "loss": "bce", "penalty": "none", "batch_size": 32, "learning_rate": 4e-4, "discriminator_rate": 1.0, "beta1": 0.5, "beta2": 0.999,
         "ema_half_life": 8192.0, "augment": "auto", "discriminator_norm": "batch", "steps": 5000, "image_size": 64, "width": 64, "flip": False,

@@ -14,7 +14,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next allocation, in huge pages. Call it before anything starts threads.
 
     XLA:CPU allocates its scratch memory anew in every step. glibc returns blocks of that size to the kernel, which has
-    to clear and map every page again. When it keeps them, a step takes a fifth less time (experiments/RESULTS.md).
+    to clear and map every page again. When it keeps them, a step takes a fifth less time (docs/results/speed.md).
 
     Does nothing with another C library, or where ``GLIBC_TUNABLES`` is set: the user's own settings, or none with "".
     """

@@ -4,7 +4,7 @@
 
 Each run is one that ``python -m dcgan_jax.train`` has made; all its checkpoints are looked at. Prints a Markdown table:
 FD, KID, precision, recall and coverage in the features of the CIFAR-10 classifier, as ``evaluate`` defines them, of one
-set of samples from the same noise. Result: RESULTS.md, "The average of the weights".
+set of samples from the same noise. Result: docs/results/average.md.
 """
 
 import argparse

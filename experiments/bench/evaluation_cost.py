@@ -3,7 +3,7 @@
     python experiments/bench/evaluation_cost.py [--rounds 15]
 
 The default run's step with and without the average, in turns; and one evaluation, as a share of the time in which
-``evaluate_every`` images are trained on. Results: RESULTS.md, "The best checkpoint".
+``evaluate_every`` images are trained on. Results: docs/results/average.md.
 """
 
 import argparse

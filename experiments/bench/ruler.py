@@ -3,7 +3,7 @@
     python experiments/bench/ruler.py [--data tfds:cifar10 sprites] [--sizes 1000 2000 5000 10000] [--agreement-only]
 
 Half of the images stand for the reals, damaged images of the other half for samples. Six kinds of damage, four
-strengths each. For each data set it prints two Markdown tables, and draws ruler.png beside RESULTS.md:
+strengths each. For each data set it prints two Markdown tables, and draws docs/images/ruler.png:
 
 1. Spearman's rank correlation of each metric in the classifier's features with the same in ImageNet features, over
    the 24 damaged sets and the undamaged one, n = 1,000; also for other features from the same weights: depths, with
@@ -12,7 +12,7 @@ strengths each. For each data set it prints two Markdown tables, and draws ruler
    (other halves) by three of their deviations, and so is every stronger one. A star: it does not grow at every step.
 
 KID takes 20 subsets here. SWD looks at 500 images, at the smallest n only. What was measured is kept in the cache.
-Two cores, shared: about ten minutes of CPU time for each data set. Result: RESULTS.md, "The ruler".
+Two cores, shared: about ten minutes of CPU time for each data set. Result: docs/results/metrics.md.
 """
 
 import argparse
@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[1000, 2000, 5000, 10000])
     parser.add_argument("--weights", type=Path, default=ours._WEIGHTS, help="a features.npz")
     parser.add_argument("--agreement-only", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "ruler.png")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "docs" / "images" / "ruler.png")
     args = parser.parse_args()
     with np.load(args.weights, allow_pickle=False) as file:
         weights = unflatten_dict({name: file[name].astype(np.float32) for name in file.files}, sep="/")

@@ -4,7 +4,7 @@
     python experiments/bench/store_memory.py 2000
 
 Writes a store of that size, reads it through the tf.data pipeline for one epoch, and prints the peak
-resident memory of the process and the images per second. Figures in RESULTS.md.
+resident memory of the process and the images per second. Figures in docs/results/start-and-data.md.
 """
 
 import json

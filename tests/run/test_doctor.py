@@ -64,7 +64,7 @@ def evaluations(kid, fd, coverage):
 
 
 def test_a_shift_of_colours_is_not_worse_while_coverage_holds():
-    """Three seeds of a recipe with penalties (RESULTS.md): ImageNet features and the eye see shapes get better."""
+    """Three seeds of a recipe with penalties (docs/results/robust.md): ImageNet features and the eye see shapes get better."""
     kid = [0.69, 0.47, 0.40, 0.24, 0.21, 0.231, 0.317, 0.404]
     fd = [11.6, 8.47, 7.14, 6.43, 6.04, 6.05, 6.3, 6.88]
     coverage = [0.183, 0.321, 0.392, 0.482, 0.529, 0.562, 0.570, 0.569]
@@ -83,7 +83,7 @@ def test_the_best_has_the_highest_coverage_and_among_equals_the_lowest_kid(cover
 
 
 def test_worse_looks_at_fd_too():
-    """KID and FD of a run of 128,000 images (RESULTS.md, "The best checkpoint"), which lost its variety from step 2,500."""
+    """KID and FD of a run of 128,000 images (docs/results/best-checkpoint.md), which lost its variety from step 2,500."""
     kid = [6.93, 1.58, 0.72, 0.81, 0.68, 0.83, 0.82, 0.82]
     fd = [47.4, 17.9, 9.66, 10.6, 9.73, 11.5, 11.6, 12.4]
     coverage = [0.00, 0.08, 0.24, 0.23, 0.23, 0.17, 0.18, 0.13]

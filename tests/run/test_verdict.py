@@ -1,4 +1,4 @@
-"""The verdict on synthetic figures of each level, and on those of runs whose pictures somebody looked at (RESULTS.md)."""
+"""The verdict on synthetic figures of each level, and on those of runs whose pictures somebody looked at (docs/results)."""
 
 import re
 
@@ -98,7 +98,7 @@ def of_results(features, n, **pairs):
 
 
 def test_runs_whose_pictures_nobody_recognises_are_far_or_on_the_way():
-    """The sprites of RESULTS.md: "its shapes are no animals yet" after 256,000 images, and half of that."""
+    """The sprites of docs/results/robust.md: "its shapes are no animals yet" after 256,000 images, and half of that."""
     later = {"coverage": (0.63, 0.86), "recall": (0.79, 0.94), "precision": (0.79, 0.94), "fd": (3.4, 0.34)}
     sooner = {"coverage": (0.56, 0.86), "recall": (0.74, 0.94), "precision": (0.77, 0.94), "fd": (4.0, 0.34)}
     strict = {"coverage": (0.55, 0.97), "recall": (0.29, 0.94), "precision": (0.82, 0.94), "fd": (59.0, 4.5)}
