@@ -21,6 +21,7 @@ from dcgan_jax.run.evaluation import FID, Evaluation, load_evaluations, save_eva
 from dcgan_jax.run.figures import figures_of_step
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import cut, last_step
+from dcgan_jax.run.hold import held
 from dcgan_jax.run.log import RunLog
 from dcgan_jax.run.report import describe, write_page
 from dcgan_jax.share.hub import model_card
@@ -99,8 +100,8 @@ def card(folder):
 
 def resume(folder, config, state):
     """What a resumed run reads before its first step."""
-    with folder.held(config) as there, contextlib.closing(prepared(config.data, folder.path / "cache")) as store:
-        folder.begin(config, there, store)
+    with held(folder, config) as taken, contextlib.closing(prepared(config.data, folder.path / "cache")) as store:
+        taken.begin(store)
         with Checkpoints(folder, config, folder.run() or "") as checkpoints:
             checkpoints.newest(state, logged=last_step(folder.metrics))
         cut(folder.metrics, 4)

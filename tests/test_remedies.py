@@ -27,6 +27,7 @@ from dcgan_jax.gan.networks import Generator, build
 from dcgan_jax.recipes import RECIPES, check_meant, recipe
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import History
+from dcgan_jax.run.hold import held
 from dcgan_jax.share.folding import folded
 from dcgan_jax.share.portable import to_safetensors
 from dcgan_jax.system.cache import writable_cache
@@ -53,10 +54,10 @@ def begun(config):
 
 def hold(folder, config, store=None):
     """What ``fit`` does before it trains; returns the settings of the run that is there."""
-    with RunFolder(folder).held(config) as there:
+    with held(RunFolder(folder), config) as taken:
         if store is not None:
-            RunFolder(folder).begin(config, there, store)
-    return there
+            taken.begin(store)
+    return taken.before
 
 
 class Own(nn.Module):
@@ -302,7 +303,7 @@ def test_a_folder_that_is_no_run(tmp_path, message, there):
 
 
 def test_a_folder_in_use_or_among_the_images(run, tmp_path):
-    with RunFolder(run.path).held(run.config()):
+    with held(run, run.config()):
         refused("in use by another process: wait until it ends, or give another --workdir", hold, run.path, TINY)
         assert hold(tmp_path / "another", TINY) is None
     assert hold(run.path, run.config()) == run.config()
