@@ -1,3 +1,14 @@
+import os
+from pathlib import Path
+
+os.environ |= {  # of this process and of those that it starts
+    # Kept for the next test run, and shared with the other workers of this one.
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "xla"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 << 30),  # with a limit JAX locks the folder
+}
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # compiles in half the time
+
 import jax
 import pytest
 from PIL import Image
@@ -8,15 +19,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory, pytestconfig):
-    """A cache folder of the test run's own, for this process and those it starts.
-
-    What this process compiles is kept for the next test run too, and shared with the other workers of this one.
-    """
+def cache(tmp_path_factory):
+    """A cache folder of the test run's own, for this process and those it starts."""
     folder = tmp_path_factory.mktemp("cache")
-    jax.config.update("jax_compilation_cache_dir", str(pytestconfig.rootpath / ".pytest_cache" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_compilation_cache_max_size", 4 << 30)  # with a limit JAX locks the folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DCGAN_JAX_CACHE", str(folder))
         patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))

@@ -1,7 +1,12 @@
 """What several test files share."""
 
+import os
+import subprocess
+import sys
+
 import flax.linen as nn
 import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,6 +15,40 @@ from dcgan_jax.data.store import open_store
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
+
+
+def start(*arguments, variables=None, **options):
+    """A Python of its own, with the arguments of ``python`` and some more environment variables, as a ``Popen``."""
+    command, environment = [sys.executable, *map(str, arguments)], {**os.environ, **(variables or {})}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, **{"env": environment, "stdout": pipe, "stderr": pipe, "text": True, **options})
+
+
+def python(*arguments, **options):
+    """The same, as a ``CompletedProcess``: at its end, with what it said."""
+    with start(*arguments, **options) as process:
+        try:
+            said, errors = process.communicate(timeout=300)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(arguments, process.returncode, said, errors)
+
+
+def on_devices(number):
+    """The environment variables that make ``number`` devices of the CPU."""
+    return {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={number}"}
+
+
+_compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, **__: _compiled.append(1) if event == "/jax/core/compile/backend_compile_duration" else None
+)
+
+
+def compilations():
+    """How many programs JAX has compiled in this process, or taken from its cache on disk."""
+    return len(_compiled)
 
 
 def prepared(data, cache, **changes):

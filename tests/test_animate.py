@@ -4,11 +4,11 @@ import dataclasses
 import re
 import shutil
 import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
+from helpers import python
 from PIL import Image, ImageSequence
 
 from dcgan_jax import InputError, animate, decode, fit, restore, to_uint8
@@ -152,6 +152,6 @@ assert not {{"jax", "PIL"}} & set(sys.modules)
 main()
 assert "tensorflow" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r".*t\.gif: 120 frames, 0\.\d MB\n", done.stdout), done.stdout

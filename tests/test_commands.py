@@ -10,18 +10,17 @@ import types
 from pathlib import Path
 
 import pytest
-from helpers import equal, metrics_of
+from helpers import equal, metrics_of, python
 from PIL import Image
 
 from dcgan_jax import InputError, fit, restore_state
 from dcgan_jax.config import Config
 
-TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2".split()
+TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy".split()
 
 
 def dcgan_jax(*arguments, **options):
-    command = [sys.executable, "-m", "dcgan_jax", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    return python("-m", "dcgan_jax", *arguments, **options)
 
 
 def test_the_commands_are_listed_and_called():

@@ -3,11 +3,10 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers import python
 from pictures import SHAPES, write_shapes
 from PIL import Image
 
@@ -36,8 +35,8 @@ def run(tmp_path_factory):
 
 
 def test_the_command_answers_which_class_works_best(run):
-    command = [sys.executable, "-m", "dcgan_jax.evaluate", "--workdir", str(run), "--classes", "--num", "300"]
-    done = subprocess.run([*command, "--class-names", *SHAPES], capture_output=True, text=True)
+    classes = "--classes", "--num", 300, "--class-names", *SHAPES
+    done = python("-m", "dcgan_jax.evaluate", "--workdir", run, *classes)
     assert done.returncode == 0, done.stderr
     found = json.loads((run / "classes.json").read_text())
     assert (found["step"], found["n"]) == (2, 300)

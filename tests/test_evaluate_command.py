@@ -4,11 +4,10 @@ import dataclasses
 import json
 import math
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers import python
 from PIL import Image
 
 from dcgan_jax import Config, InputError, evaluate, fit
@@ -97,7 +96,7 @@ assert not {{"jax", "matplotlib"}} & set(sys.modules)
 main()
 assert "tensorflow" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     title, head, *rows = done.stdout.splitlines()
     assert title == "step 2: 3 sets of 30 samples against 30 real images"

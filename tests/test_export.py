@@ -5,11 +5,8 @@ import dataclasses
 import http.server
 import importlib.util
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 
 import flax.linen as nn
@@ -17,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import equal, some_generator
+from helpers import equal, python, some_generator
 from PIL import Image
 
 from dcgan_jax import Config, InputError, decode, export, fit, restore, sample, to_uint8
@@ -171,7 +168,7 @@ try:
 except SystemExit:
     assert not {"jax", "onnx", "safetensors", "huggingface_hub"} & set(sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0 and "--formats" in done.stdout, done.stderr
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file: give --out a folder"):
@@ -261,8 +258,7 @@ def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
     address = f"http://127.0.0.1:{server.server_port}"
     settings = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_mine", "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
     (run / "report.html").write_text("how it went")
-    command = [sys.executable, "-c", PUSH, run, tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings})
+    done = python("-c", PUSH, run, tmp_path / "out", variables=settings)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert f"{address}/me/things" in lines

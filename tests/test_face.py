@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import subprocess
 import sys
 import types
 
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import equal
+from helpers import compilations, equal, python
 
 import dcgan_jax
 from dcgan_jax import (
@@ -37,12 +36,8 @@ from dcgan_jax import (
     to_uint8,
     train_step,
 )
-from dcgan_jax.gan.state import _create
-from dcgan_jax.gan.step import compiled_step
-from dcgan_jax.system.xla import compiler_options
 
 KEY = jax.random.key(0)
-STEP = compiled_step(**compiler_options("cpu"))
 
 
 @pytest.fixture
@@ -66,7 +61,7 @@ assert "jax" not in sys.modules
 dcgan_jax.slerp
 assert "orbax" not in sys.modules and "matplotlib" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert dcgan_jax.__all__ == sorted(set(dcgan_jax.__all__)) and len(dcgan_jax.__all__) > 25
 
@@ -84,7 +79,7 @@ def test_batches_of_ones_own_images_from_any_step(photos):
 
 def test_train_is_the_module_before_and_after_it_is_imported():
     code = "from dcgan_jax import train; import dcgan_jax.train as t; import dcgan_jax; assert dcgan_jax.train is t is train, train"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    assert python("-c", code).returncode == 0
     from dcgan_jax import train
 
     assert isinstance(train, types.ModuleType)
@@ -104,7 +99,7 @@ assert dcgan_jax.evaluate is evaluate and dcgan_jax.report is report
 dcgan_jax.evaluate = 3  # as monkeypatch does
 assert dcgan_jax.evaluate == 3
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
 
 
@@ -169,15 +164,15 @@ def test_a_generator_and_a_loss_of_ones_own(tiny, photos, tmp_path):
 
 def test_seeds_and_rates_compile_once(tiny, images):
     config = dataclasses.replace(tiny, width=6)  # which no other test has compiled
-    before = _create._cache_size(), STEP._cache_size()
-    losses = set()
+    losses, compiled = set(), [compilations()]
     for i in range(10):
         state = create_state(dataclasses.replace(config, seed=i, learning_rate=1e-4 * (i + 1)))
         for _ in range(3):
             state, metrics = train_step(state, images, KEY)
         losses.add(float(metrics["loss_D"]))
+        compiled.append(compilations())
     assert len(losses) == 10
-    assert (_create._cache_size(), STEP._cache_size()) == (before[0] + 1, before[1] + 1)
+    assert compiled[1] >= compiled[0] + 2 and compiled[1:] == [compiled[1]] * 10
 
 
 def test_the_learning_rate_of_the_configuration_is_used(tiny, images):
@@ -200,7 +195,7 @@ cache_compilations()
 print(jax.config.jax_compilation_cache_dir)
 """
     environment = {"DCGAN_JAX_CACHE": str(tmp_path), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = python("-c", code, env=environment)
     assert done.stdout.startswith(str(tmp_path / "xla")), done.stderr
 
 

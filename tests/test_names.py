@@ -6,11 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from helpers import some_generator
+from helpers import python, some_generator
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -58,7 +57,7 @@ def test_a_run_on_a_folder_in_another_encoding_is_reported_and_exported(tmp_path
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"] == data
     out = os.fsdecode(b"shared\xe9")
     command = ["export", "--workdir", "run", "--out", out, "--formats", "html"]
-    done = subprocess.run([sys.executable, "-m", "dcgan_jax", *command], capture_output=True, cwd=tmp_path)
+    done = python("-m", "dcgan_jax", *command, cwd=tmp_path, text=False)
     assert done.returncode == 0 and rb"shared\xe9/explorer.html" in done.stdout, done.stderr
     page = (tmp_path / out / "explorer.html").read_text()
     assert json.loads(model(page))["title"] == r"caf\xe9, step 3"

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
+from helpers import python
 from PIL import Image
 
 from dcgan_jax import (
@@ -107,16 +106,7 @@ def own(code, monkeypatch):
 
 def train(workdir, path, *flags):
     """``python -m dcgan_jax.train``, with ``path`` as PYTHONPATH."""
-    environment = {**os.environ, "PYTHONPATH": str(path)}
-    command = [sys.executable, "-m", "dcgan_jax.train", "--workdir", str(workdir), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-
-def python(code, path, *arguments):
-    """A new process with ``path`` as PYTHONPATH."""
-    environment = {**os.environ, "PYTHONPATH": str(path)}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return python("-m", "dcgan_jax.train", "--workdir", workdir, *flags, variables={"PYTHONPATH": str(path)})
 
 
 COMMANDS = """
@@ -148,7 +138,7 @@ def test_named_networks_are_found_by_every_command(code, own, photos, tmp_path):
     assert json.loads((run / "config.json").read_text())["generator"] == "own_nets:Residual"
     resumed = train(run, code, "--steps", 4)
     assert resumed.returncode == 0 and "resuming from step 2" in resumed.stdout, resumed.stderr
-    used = python(COMMANDS, code, run, out, next(photos.rglob("*.png")))
+    used = python("-c", COMMANDS, run, out, next(photos.rglob("*.png")), variables={"PYTHONPATH": str(code)})
     assert used.returncode == 0, used.stderr
     assert "left out: html, onnx (they hold the built-in Generator only)" in used.stdout
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -231,7 +221,9 @@ def test_networks_as_objects(code, own, photos, tiny, tmp_path):
     config = dataclasses.replace(tiny, data=str(photos), steps=2, penalty="r2")
     fit(config, tmp_path / "run", generator=G, discriminator=D, objective=own.wasserstein)
     (tmp_path / "out").mkdir()
-    done = python(FACE, code, tmp_path / "run", tmp_path / "out", next(photos.rglob("*.png")))
+    done = python(
+        "-c", FACE, tmp_path / "run", tmp_path / "out", next(photos.rglob("*.png")), variables={"PYTHONPATH": str(code)}
+    )
     assert done.returncode == 0, done.stderr
     for take in (restore, evaluate):
         with pytest.raises(InputError, match=r"holds other networks: .* Give the generator="):

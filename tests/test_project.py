@@ -1,13 +1,12 @@
 """``python -m dcgan_jax.project``: a picture that the generator drew is found again; what it writes and refuses."""
 
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import python
 from PIL import Image
 
 from dcgan_jax import Config, InputError, decode, fit, project_images, restore, sample, show, slerp, to_uint8
@@ -80,8 +79,7 @@ def test_the_command_writes_pictures_and_z(run, tmp_path):
     Image.fromarray(drawn).save(tmp_path / "drawn.png")
     Image.new("RGBA", (40, 30), (255, 0, 0, 0)).save(tmp_path / "clear.png")  # shows the background, white
     images = [flag for name in ("drawn", "clear") for flag in ("--image", tmp_path / f"{name}.png")]
-    command = [sys.executable, "-m", "dcgan_jax.project", "--workdir", run, *images, "--out", tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = python("-m", "dcgan_jax.project", "--workdir", run, *images, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     z = np.load(tmp_path / "out" / "z.npy")
     found = to_uint8(decode(params, z))

@@ -6,13 +6,12 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import chromium
 import numpy as np
 import pytest
+from helpers import python
 from PIL import Image
 
 from dcgan_jax import InputError, fit, report
@@ -332,6 +331,6 @@ assert not {{"jax", "matplotlib", "PIL"}} & set(sys.modules)
 main()
 assert not {{"tensorflow", "matplotlib"}} & set(sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r".*report\.html: 0\.\d MB; open it in a browser\n", done.stdout)

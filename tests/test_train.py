@@ -4,15 +4,13 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from helpers import metrics_of
+from helpers import metrics_of, python
 from PIL import Image
 
 from dcgan_jax import restore, sample
@@ -20,13 +18,11 @@ from dcgan_jax.config import Config
 from dcgan_jax.run.fit import fit
 from dcgan_jax.system.errors import InputError
 
-TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 3 --checkpoint-every 3".split()
+TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy --sample-every 3 --checkpoint-every 3".split()
 
 
 def command(module, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"dcgan_jax.{module}", *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
+    return python("-m", f"dcgan_jax.{module}", *arguments)
 
 
 def refused(done, message):
@@ -142,7 +138,7 @@ from dcgan_jax.generate import main
 main()
 assert not {{"tensorflow", "matplotlib"}} & set(sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
 
 
@@ -159,8 +155,9 @@ def test_a_precision_the_device_lacks_is_refused_by_name(photos, tiny, tmp_path,
 def test_compiled_programs_are_kept_in_the_cache_folder_or_where_the_user_says(tmp_path):
     code = "import jax; from dcgan_jax.system import cache; cache.cache_compilations(); print(jax.config.jax_compilation_cache_dir)"
     ours = {**os.environ, "DCGAN_JAX_CACHE": str(tmp_path)}
+    del ours["JAX_COMPILATION_CACHE_DIR"]
     for environment, folder in ((ours, tmp_path / "xla"), ({**ours, "JAX_COMPILATION_CACHE_DIR": "mine"}, "mine")):
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        done = python("-c", code, env=environment)
         assert done.stdout.strip().startswith(str(folder)), done.stderr
 
 
@@ -169,7 +166,7 @@ def test_compiled_programs_are_kept_in_the_cache_folder_or_where_the_user_says(t
 def test_a_recipe_runs_and_its_knobs_can_be_overridden(photos, tmp_path, recipe):
     script = Path(__file__).parents[1] / "experiments" / "recipes" / f"{recipe}.py"
     arguments = ["--workdir", tmp_path / "run", "--data", photos, "--steps", 2, *TINY]
-    done = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
+    done = python(script, *arguments)
     assert done.returncode == 0, done.stderr
     config = Config.load(tmp_path / "run" / "config.json")
     assert (config.steps, config.width) == (2, 4)

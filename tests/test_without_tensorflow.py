@@ -1,11 +1,8 @@
 """All but ``tfds:`` and ``--inception`` works where TensorFlow, its data sets and TensorBoard are not installed."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from helpers import equal, metrics_of
+from helpers import equal, metrics_of, python
 from PIL import Image
 
 from dcgan_jax import fit, restore_state
@@ -39,7 +36,7 @@ def call(command, *arguments):
 
 def bare(code):
     """stdout and the lines of stderr of a Python that has no TensorFlow, nor what Windows has not."""
-    done = subprocess.run([sys.executable, "-c", BARE + code], capture_output=True, text=True)
+    done = python("-c", BARE + code)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, done.stderr.splitlines()
 

@@ -5,7 +5,6 @@ import io
 import os
 import re
 import struct
-import subprocess
 import sys
 import time
 import tracemalloc
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import prepared
+from helpers import prepared, python
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -278,8 +277,7 @@ def test_names_cannot_write_to_the_terminal(tmp_path, capfd):
     assert [line.split(" ")[0] for line in made.skipped] == [
         r"a\x1b[2J\x1b]0;title\x07.png", r"b\nb\r.png", r"c\xff\xfe.png", r"d\u202egnp.exe.png",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "dcgan_jax.train", "--workdir", "run", "--data", "no\x1b[2Jthing"]
-    refused = subprocess.run(command, capture_output=True, text=True)
+    refused = python("-m", "dcgan_jax.train", "--workdir", "run", "--data", "no\x1b[2Jthing")
     assert refused.returncode == 2 and r"no\x1b[2Jthing" in refused.stderr and "\x1b" not in refused.stderr
 
 

@@ -1,13 +1,10 @@
 """The convolution pair against XLA's own convolutions and their autodiff."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import on_devices, python
 from jax import lax
 from jax.test_util import check_grads
 
@@ -125,10 +122,5 @@ for channels in (3, 16):
     for a, b in zip(jax.tree.leaves(loss(split, kernel)), jax.tree.leaves(loss(x, kernel))):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
-    )
+    done = python("-c", code, variables=on_devices(4))
     assert done.returncode == 0, done.stderr

@@ -1,9 +1,6 @@
 """Losses, penalties and the robust recipe against what PyTorch computed (golden/make_recipes.py)."""
 
 import functools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -11,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import Even, Sum
+from helpers import Even, Sum, on_devices, python
 
 from dcgan_jax import Config, InputError, Objective, create_state, train_step
 from dcgan_jax.gan.augment import augment
@@ -257,8 +254,7 @@ assert not np.array_equal(rough, one)
 spectral = dataclasses.replace(robust, discriminator_norm="spectral", penalty_every=2)
 np.testing.assert_allclose(trace(spectral, True), trace(spectral, False), rtol=1e-3)
 """
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = python("-c", code, variables=on_devices(2))
     assert done.returncode == 0, done.stderr
 
 

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import compilations
 from numpy.testing import assert_allclose
 from PIL import Image
 
 from dcgan_jax.data import sprites
 from dcgan_jax.gan.pixels import from_uint8
-from dcgan_jax.metrics import features as module
 from dcgan_jax.metrics.distances import frechet_distance
 from dcgan_jax.metrics.features import features, features_of_floats, logits
 
@@ -53,10 +53,10 @@ def test_gray_is_the_same_in_one_channel_and_in_three(images):
 def test_compiled_once_for_each_size(images):
     part = smaller(images[:80], 40)
     features(part)
-    before = module._apply._cache_size()
+    before = compilations()
     features(part[:7])
     logits(part[:64])
-    assert module._apply._cache_size() == before
+    assert compilations() == before
 
 
 def test_what_is_no_set_of_images_is_refused(images):

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from helpers import equal
+from helpers import equal, python
 
 from dcgan_jax import Config, InputError, create_state, fit, restore, restore_state
 from dcgan_jax.run.checkpoints import Checkpoints
@@ -137,7 +135,7 @@ def test_a_run_that_an_older_version_wrote_to_such_a_path_is_brought_back(settin
     with pytest.raises(InputError, match=r"step 6 \(.* never merged .*mend_checkpoints\.py does\); step 3 "):
         restore(workdir)
     copy = tmp_path / "copy"
-    done = subprocess.run([sys.executable, SCRIPT, workdir, copy], capture_output=True, text=True)
+    done = python(SCRIPT, workdir, copy)
     assert done.stdout == "step 6 is whole\nstep 3 is whole\n", done.stderr
     longer = dataclasses.replace(settings, steps=8)
     assert equal(restore_state(copy), whole[1]) and fit(longer, copy).step == 8

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,7 @@ from dcgan_jax.run.fit import fit
 from dcgan_jax.run.schedule import steps_until_due
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
 
-SMALL = "--image-size 16 --width 8 --latent-dim 8 --batch-size 4 --log-every 2 --sample-every 6 --checkpoint-every 3".split()
+SMALL = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy --sample-every 6 --checkpoint-every 3".split()
 
 
 def logged(workdir):
@@ -94,9 +95,7 @@ def whole(photos, tmp_path_factory):
     return config, folder, fit(config, folder)
 
 
-@pytest.mark.parametrize(
-    "cut", [1, 2, 3, 4, 6]
-)  # within, at and after the end of an epoch; with and without a checkpoint
+@pytest.mark.parametrize("cut", [1, 3, 4])  # within, at and after the end of an epoch; with and without a checkpoint
 def test_an_interrupted_run_is_bit_identical_to_one_that_never_stopped(whole, tmp_path, monkeypatch, cut):
     config, folder, state = whole
 
@@ -214,11 +213,8 @@ loop.train_step = train_step
 from dcgan_jax.train import main
 main()
 """
-    command = [sys.executable, "-c", code, "--workdir", workdir, "--data", photos, *SMALL, *arguments]
-    environment = {**os.environ, "GLIBC_TUNABLES": ""}
-    return subprocess.Popen(
-        list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    flags = "--workdir", workdir, "--data", photos, *SMALL, *arguments
+    return helpers.start("-c", code, *flags, variables={"GLIBC_TUNABLES": ""}, stderr=subprocess.STDOUT)
 
 
 def wait_for(condition, process, seconds=120):

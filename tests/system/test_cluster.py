@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import helpers
 import jax
 import numpy as np
 import pytest
 import yaml
-from helpers import equal, metrics_of
+from helpers import equal, metrics_of, on_devices
 
 from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
@@ -26,12 +27,8 @@ from dcgan_jax.system.errors import InputError
 
 
 def python(code, *arguments, devices=1, **variables):
-    devices = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": devices, "GLIBC_TUNABLES": "", **variables}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    variables = {**on_devices(devices), "GLIBC_TUNABLES": "", **variables}
+    return helpers.start("-c", code, *arguments, variables=variables, stderr=subprocess.STDOUT)
 
 
 @pytest.fixture(scope="module")

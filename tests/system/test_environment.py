@@ -2,9 +2,8 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 
+import helpers
 import pytest
 
 from dcgan_jax import fit
@@ -32,15 +31,18 @@ print(sums.hexdigest())
 """
 
 
+# Compiled programs are shared with the other tests where this is given.
+SHARED = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
+
+
 def python(code, *arguments, **variables):
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, env={**plain, **variables}, capture_output=True, text=True, timeout=300)
+    return helpers.python("-c", code, *arguments, env={**plain, **variables})
 
 
 @pytest.fixture(scope="module")
 def usual():
-    done = python(PROGRAM)
+    done = python(PROGRAM, **SHARED)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -55,7 +57,7 @@ def usual():
     ids=["types", "random", "precision"],
 )
 def test_settings_of_jax_change_no_bit(usual, variables):
-    done = python(PROGRAM, **variables)
+    done = python(PROGRAM, **SHARED | variables)
     assert done.returncode == 0, done.stderr
     assert done.stdout == usual
 

@@ -2,12 +2,11 @@
 
 import os
 import stat
-import subprocess
-import sys
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
+from helpers import python
 
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import new_folder, parse_json, read_bytes, replacing, write_text
@@ -79,17 +78,17 @@ def test_of_two_writers_at_once_one_wins_whole(tmp_path):
 def test_what_killed_writers_left_is_deleted_later(tmp_path):
     write = "import os, sys; from pathlib import Path; from dcgan_jax.system.files import *"
     killed = "\nwith new_folder(Path('folder')) as new, replacing(Path('a')), replacing(new / 'b'): os._exit(9)"
-    assert subprocess.run([sys.executable, "-c", write + killed], cwd=tmp_path).returncode == 9
+    assert python("-c", write + killed, cwd=tmp_path).returncode == 9
     left = sorted(tmp_path.iterdir())
     assert len(left) == 2 and all(path.name.startswith(".dcgan_jax-") for path in left)
     (tmp_path / ".dcgan_jax-notes").touch()
     os.utime(tmp_path / ".dcgan_jax-notes", (0, 0))
     os.utime(left[0], (0, 0))
-    next_one = [sys.executable, "-c", f"{write}; write_text(Path('a'), '')"]
-    subprocess.run(next_one, cwd=tmp_path, check=True)
+    next_one = f"{write}; write_text(Path('a'), '')"
+    assert python("-c", next_one, cwd=tmp_path).returncode == 0
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / ".dcgan_jax-notes", left[1], tmp_path / "a"])
     os.utime(left[1], (0, 0))
-    subprocess.run(next_one, cwd=tmp_path, check=True)
+    assert python("-c", next_one, cwd=tmp_path).returncode == 0
     assert sorted(tmp_path.iterdir()) == [tmp_path / ".dcgan_jax-notes", tmp_path / "a"]
 
 

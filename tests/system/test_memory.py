@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import helpers
 import pytest
 
 PLAIN = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
@@ -14,8 +15,7 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the alloca
 
 
 def python(*arguments, environment=PLAIN, **options):
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)
+    return helpers.python(*arguments, env=environment, **options)
 
 
 FAULTS = """
