@@ -19,9 +19,7 @@ from helpers import prepared, some_generator
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax import Config, InputError, create_state, decode, restore, sample, slerp, train
-from dcgan_jax import animate as animate_command
-from dcgan_jax import generate as generate_command
+from dcgan_jax import Config, InputError, create_state, decode, restore, slerp, train
 from dcgan_jax.data.sources import open_source
 from dcgan_jax.gan.networks import Generator, build
 from dcgan_jax.recipes import RECIPES, check_meant, recipe
@@ -198,11 +196,6 @@ def test_flags_of_a_cluster(message, wrong, right):
 @pytest.mark.parametrize(
     ("message", "command", "wrong", "remedies"),
     [
-        ("leave them out with --what training", "animate", {"what": "training", "seed": 3}, [{"seed": 0}, {"what": "walk"}]),
-        ("at least 2 frames, at most", "animate", {"seconds": 1e4}, [{"seconds": 100.0}]),
-        ("give --image once or twice", "project", {"image": 3 * (Path("a"),)}, [{"image": 2 * (Path("a"),)}]),
-        ("needs safetensors among", "export", {"push": "a/b", "formats": ("html",)}, [{"formats": ("html", "safetensors")}]),
-        ("is not USER/NAME", "export", {"push": "b"}, [{"push": "a/b"}]),
         ("must come with --classes", "evaluate", {"class_names": ("a",)}, [{"classes": True}, {"class_names": ()}]),
         ("one step with --classes", "evaluate", {"classes": True, "step": (1, 2)}, [{"step": (1,)}, {"classes": False}]),
         (
@@ -363,11 +356,27 @@ def test_the_cache(tmp_path, monkeypatch):
     assert writable_cache() == tmp_path / "cache"
 
 
+def test_what_is_uploaded(run, tmp_path):
+    share = functools.partial(dcgan_jax.export, run.path, tmp_path / "out")
+    refused("is not USER/NAME", share, push="b")
+    refused("needs safetensors among", share, push="a/b", formats=("html",))
+    refused("has no checkpoint yet", share, push="a/b", formats=("html", "safetensors"))  # the next that is wrong
+
+
+def test_pictures_that_are_projected(run, tmp_path):
+    picture = tmp_path / "data" / "0.png"
+    refused("give --image once or twice", dcgan_jax.project, run.path, 3 * [picture], tmp_path / "out")
+    for pictures in ([picture], 2 * [picture]):
+        refused("has no checkpoint yet", dcgan_jax.project, run.path, pictures, tmp_path / "out")
+
+
 def test_an_animation_of_the_training(run, tmp_path):
-    def draw(name="a.gif", **flags):
-        animate_command.animate(animate_command.Arguments(run.path, tmp_path / name, what="training", **flags))
+    def draw(name="a.gif", **options):
+        dcgan_jax.animate(run.path, tmp_path / name, what="training", **options)
 
     short = {"seconds": 0.2, "size": (2, 1)}
+    refused("leave them out with --what training", draw, seed=3, **short)
+    refused("at least 2 frames, at most 10,000", draw, seconds=1e4)
     refused("holds no sample grids: train the run first", draw, **short)
     run.samples.mkdir()
     save_png(run.grid(3), grid(np.zeros((4, 16, 16, 3), np.uint8), 2))
@@ -414,13 +423,13 @@ def test_arguments_of_functions():
 
 def test_a_network_that_cannot_be_exported():
     params = dataclasses.replace(some_generator(width=4, image_size=16), generator=Own())
-    refused(r"not Own: call sample\(params, key\) with it", folded, params)
-    assert jax.eval_shape(lambda: sample(params, jax.random.key(0), 3)).shape == (3, 16, 16, 3)
+    refused("hold the built-in Generator only, not Own: export safetensors", folded, params)
+    assert len(to_safetensors(params, {})) > 0
 
 
 def test_pictures_are_drawn_where_there_is_room(portable, tmp_path):
     def draw(out):
-        generate_command.generate(generate_command.Arguments(portable, tmp_path / out, num=1))
+        dcgan_jax.generate(portable, tmp_path / out, num=1)
 
     for folder, name in (("pictures", "a.png"), ("notes", "a.txt")):
         (tmp_path / folder).mkdir()
