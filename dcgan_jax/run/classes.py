@@ -142,7 +142,7 @@ def evaluate_classes(
     Also writes ``classes.json`` and ``classes.png`` of the run.
 
     Args:
-      workdir, step, features, ema, seed, generator: as for ``evaluate``.
+      workdir: as for ``evaluate``, like ``step``, ``features``, ``ema``, ``seed`` and ``generator``.
       num: samples in each of three sets, at least 6.
       names: what the labels 0, 1, ... are called; empty where the labels are names already.
 
