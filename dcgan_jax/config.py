@@ -34,7 +34,7 @@ MAY_CHANGE = (
 The images that ``data`` names are compared by content, not by path."""
 OWN = ("generator", "discriminator", "objective")
 """Fields that may name something of the user's own."""
-ADDED: tuple[str, ...] = ()
+ADDED = ("features", "features_weight", "features_gamma", "features_size")
 """Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before."""
 _AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
 _BELOW_1 = Range(least=0, below=1, words="must lie in [0, 1)")
@@ -53,6 +53,11 @@ def check_image_size(size: int) -> None:
 
 def _size(_: str, size: int) -> None:
     check_image_size(size)
+
+
+def _features_size(name: str, size: int) -> None:
+    if size not in (0, *IMAGE_SIZES[1:]):
+        raise InputError(f"{name} {size} must be 32, 64, 128 or 256, or 0 for a size that fits the images")
 
 
 def _channels(name: str, value: int) -> None:
@@ -95,7 +100,7 @@ class Config:
     ``dcgan_jax.recipe`` makes those of other recipes than classic.
     """
 
-    recipe: Literal["classic", "robust", "sn", "paper", "chapter"] = "classic"
+    recipe: Literal["classic", "robust", "projected", "sn", "paper", "chapter"] = "classic"
     """The settings that all others change: see above."""
     data: Annotated[str, _not_empty] = "sprites"
     """The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a
@@ -156,6 +161,16 @@ class Config:
     """BatchNorm in the discriminator's first block too, as in the chapter's code (the paper has none)."""
     batchnorm_scale_mean: Annotated[float, Range(words="must be finite")] = 1.0
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
+    features: Literal["none", "efficientnet-lite0"] = "none"
+    """A second discriminator that sees features of this network, which was trained on ImageNet and stays as it is; it
+    has the losses and penalties of the first. Needs the extra imagenet."""
+    features_weight: Annotated[float, Range(above=0, words="must be a positive number, such as 1")] = 1.0
+    """Weight of its loss in the generator's."""
+    features_gamma: Annotated[float, _AT_LEAST_0] = 1.0
+    """Weight of its penalty, whose gradient is that with respect to the features; it changes as gamma does."""
+    features_size: Annotated[int, _features_size] = 0
+    """Side to which images are enlarged or reduced for it: 32, 64, 128 or 256; 0 for the images' own, between 32 and
+    64."""
     generator: Annotated[str, _importable] = ""
     """A network of your own in place of the built-in one, as package.module:Name: a Flax module, or its class, of which
     each field with the name of a setting gets its value."""

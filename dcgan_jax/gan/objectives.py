@@ -5,6 +5,8 @@ discriminator can do better than the same logit for all images.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -88,9 +90,9 @@ class Penalty:
 
 def squared_gradient(
     judge: Callable[..., tuple[jax.Array, Any]],
-    images: jax.Array,
+    images: Any,
     *,
-    augment: Callable[[jax.Array], jax.Array] = lambda images: images,
+    augment: Callable[[Any], Any] = lambda images: images,
     due: jax.Array | bool = True,
     homogeneous: bool = False,
 ) -> tuple[jax.Array, Any, jax.Array]:
@@ -98,7 +100,7 @@ def squared_gradient(
 
     Args:
       judge: maps images to their logits and to anything else. No logit may depend on another image.
-      images: (B, H, W, C).
+      images: (B, H, W, C), or a tuple of such maps.
       augment: what is done to the images before they are judged. The gradient is that at the images themselves.
       due: whether the gradient is wanted: without it, it is 0 and costs nothing.
       homogeneous: whether k times the images and k times all biases give k times the logits, for any k > 0. This holds
@@ -109,21 +111,28 @@ def squared_gradient(
         penalty it takes 11.
 
     Returns:
-      The logits, the other thing, and the squared Euclidean norm of each image's gradient, averaged over the batch.
+      The logits, the other thing, and the squared Euclidean norm of each image's gradient, averaged over the batch:
+      the gradient of its logit, or of the mean over the positions of logits (B, H, W, N), summed over N.
     """
     if due is False:
         return *judge(augment(images)), jnp.zeros(())
     seen, pull_images = jax.vjp(augment, images)
+
+    def squared(to_seen):
+        squares = jax.tree.map(lambda gradient: jnp.square(gradient).sum(), pull_images(to_seen)[0])
+        return functools.reduce(jnp.add, jax.tree.leaves(squares)) / len(jax.tree.leaves(images)[0])
+
     if homogeneous and due is True:
         ones = jnp.ones((images.shape[0], 1, 1, 1))
         logits, pull, other = jax.vjp(lambda x, scale: judge(x, bias_scale=scale), seen, ones, has_aux=True)
         to_seen, to_scale = pull(jnp.ones_like(logits))  # of the sum over the batch: each image's own
         logits = ((seen * to_seen).sum((1, 2, 3), keepdims=True) + to_scale).reshape(logits.shape)
-        return logits, other, jnp.square(pull_images(to_seen)[0]).sum() / images.shape[0]
+        return logits, other, squared(to_seen)
 
     logits, pull, other = jax.vjp(judge, seen, has_aux=True)
+    positions = math.prod(logits.shape[1:3])
 
     def norm():
-        return jnp.square(pull_images(pull(jnp.ones_like(logits))[0])[0]).sum() / images.shape[0]
+        return squared(pull(jnp.full_like(logits, 1 / positions))[0])
 
     return logits, other, norm() if due is True else jax.lax.cond(due, norm, lambda: jnp.zeros(()))

@@ -16,6 +16,7 @@ from dcgan_jax.config import OWN, Config
 from dcgan_jax.gan.augment import probability
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, apply, build
 from dcgan_jax.gan.objectives import OBJECTIVES, Objective, Penalty
+from dcgan_jax.gan.projected import Heads, ProjectedFeatures
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.xla import RANDOM, random_key, usual_numbers
 
@@ -126,8 +127,32 @@ class GANState(struct.PyTreeNode):
     batch_size: int = struct.field(pytree_node=False)
     ema_half_life: float = struct.field(pytree_node=False)
 
+    @property
+    def networks(self) -> dict[str, TrainState]:
+        """Those in training, by their names here: the generator, then the discriminators."""
+        return {"generator": self.generator, "discriminator": self.discriminator}
+
     def __repr__(self):
-        return f"GANState(step={self.step}, generator={self.generator!r}, discriminator={self.discriminator!r})"
+        networks = ", ".join(f"{name}={network!r}" for name, network in self.networks.items())
+        return f"{type(self).__name__}(step={self.step}, {networks})"
+
+
+class ProjectedState(GANState):
+    """A state with a second discriminator, ``heads``, which sees ``features`` of the images.
+
+    ``heads_weight`` is that of its loss in the generator's, ``heads_gamma`` its penalty's, as a multiple of gamma.
+    """
+
+    heads: TrainState
+    features: ProjectedFeatures = struct.field(pytree_node=False)
+    heads_weight: float = struct.field(pytree_node=False)
+    heads_gamma: float = struct.field(pytree_node=False)
+
+    @property
+    def networks(self) -> dict[str, TrainState]:
+        return {**super().networks, "heads": self.heads}
+
+    __repr__ = GANState.__repr__
 
 
 class GeneratorParams(struct.PyTreeNode):
@@ -252,13 +277,18 @@ def create_state(
         batch_size=config.batch_size,
         ema_half_life=config.ema_half_life,
         optimizer=Adam(config.beta1, config.clip_norm),
+        **_second(config),
     )
     _check_penalty(config, state.discriminator.batch_stats)
     return state
 
 
+def _gamma(config: Config) -> float:
+    return config.gamma or config.image_size / config.batch_size
+
+
 def _annealing(config: Config, p: float) -> Annealing:
-    gamma = config.gamma or config.image_size / config.batch_size
+    gamma = _gamma(config)
     start = Hyperparameters(
         learning_rate_G=config.learning_rate,
         learning_rate_D=config.learning_rate * config.discriminator_rate,
@@ -285,15 +315,27 @@ def _check_penalty(config: Config, batch_stats: Any) -> None:
         )
 
 
+def _second(config: Config) -> dict[str, Any]:
+    """What ``ProjectedState`` has more than ``GANState``, if it is wanted; its network is still without weights."""
+    if config.features == "none":
+        return {}
+    return {
+        "heads": build(Heads, config),
+        "features": build(ProjectedFeatures, config),
+        "heads_weight": config.features_weight,
+        "heads_gamma": config.features_gamma / _gamma(config),
+    }
+
+
 # The seed and what is annealed are arrays here and in the state: new values need no new compilation.
 @functools.partial(
     jax.jit,
     static_argnames=(
         *("generator", "discriminator", "latent", "objective", "penalty", "augments", "flips", "image_shape"),
-        *("batch_size", "ema_half_life", "optimizer"),
+        *("batch_size", "ema_half_life", "optimizer", "heads", "features", "heads_weight", "heads_gamma"),
     ),
 )
-def _create(key, annealing, *, generator, discriminator, latent, image_shape, optimizer, **constants):
+def _create(key, annealing, *, generator, discriminator, latent, image_shape, optimizer, heads=None, **constants):
     def network(module, key, x):
         output, variables = module.init_with_output(key, x, train=False)
         moments = optimizer(learning_rate=0.0, beta2=0.0).init(variables["params"])
@@ -307,4 +349,8 @@ def _create(key, annealing, *, generator, discriminator, latent, image_shape, op
     D, logits = network(discriminator, keys[1], jnp.zeros((1, *image_shape)))
     if np.prod(logits) != 1:
         raise InputError(f"the discriminator's logits of one image are of the shape {logits}: it must give one")
-    return GANState(jnp.int32(0), G, D, G.params, annealing, latent=latent, image_shape=image_shape, **constants)
+    kind = GANState
+    if heads:
+        kind, maps = ProjectedState, constants["features"](jnp.zeros((1, *image_shape)))
+        constants["heads"] = network(heads, jax.random.fold_in(keys[1], 1), maps)[0]
+    return kind(jnp.int32(0), G, D, G.params, annealing, latent=latent, image_shape=image_shape, **constants)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from dcgan_jax.gan import augment
 from dcgan_jax.gan.average import ema_decay
 from dcgan_jax.gan.objectives import squared_gradient
 from dcgan_jax.gan.pixels import from_uint8
-from dcgan_jax.gan.state import GANState, check_key
+from dcgan_jax.gan.state import GANState, ProjectedState, TrainState, check_key
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.xla import compiler_options, usual_numbers
 
@@ -42,7 +43,8 @@ def train_step(
       The new state and scalar metrics: ``loss_D``, ``loss_G``, ``D_x`` (mean probability, by
       D, that real images are real), ``D_G_z1`` and ``D_G_z2`` (the same for generated ones, before
       and after D's update), ``grad_norm_D``, ``grad_norm_G`` (Euclidean, over all weights), and ``penalty``, where
-      there is one: what is added to ``loss_D``, γ/2 times the squared gradients.
+      there is one: what is added to ``loss_D``, γ/2 times the squared gradients. Those of a second discriminator,
+      which sees features, end in ``_heads``; ``grad_norm_G`` is that of both discriminators' losses together.
 
     Raises:
       InputError: the images or the key are not of this kind; their range is looked at once for each shape.
@@ -118,61 +120,116 @@ def _steps(state, batches, key, count):
 
 def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
     """``train_step`` without its checks, not compiled."""
-    G, D, objective, penalty = state.generator, state.discriminator, state.objective, state.penalty
-    now = state.annealing.at(state.step, images.shape[0])
+    G, now = state.generator, state.annealing.at(state.step, images.shape[0])
     z, keys = _drawn(state, images, key)
     real = _floats(state, images, keys[4])
+    fake, _ = G(z)
+
+    critics, metrics = {}, {}
+    for name, critic in _critics(state, now, keys).items():
+        grads, stats, metrics[name] = _gradients(critic, real, fake, state)
+        D = critic.network.updated(grads=grads, batch_stats=stats, learning_rate=now.learning_rate_D, beta2=now.beta2)
+        critics[name] = critic._replace(network=D)
+
+    def g_loss(params):
+        fake, g_stats = G(z, params=params)  # the pass above, which XLA recognises and does not repeat
+        judged = {name: _judged(critic, real, fake, state.objective) for name, critic in critics.items()}
+        losses = [critics[name].weight * loss for name, (loss, _, _) in judged.items()]
+        return functools.reduce(jnp.add, losses), (g_stats, judged)
+
+    g_grads, (g_stats, judged) = jax.grad(g_loss, has_aux=True)(G.params)
+    G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
+    decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
+
+    for name, (loss, stats, logits) in judged.items():
+        critics[name] = critics[name].network.replace(batch_stats=stats)
+        metrics[name] |= {"loss_G": loss, "D_G_z2": jax.nn.sigmoid(logits).mean()}
+    return state.replace(
+        step=state.step + 1,
+        generator=G,
+        **critics,
+        ema=jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.ema, G.params),
+    ), {**_named(metrics), "grad_norm_G": optax.tree.norm(g_grads)}
+
+
+class _Critic(NamedTuple):
+    """A discriminator, and what it is shown of images in pass ``i`` of a step: ``augment(see(images, i), i)``.
+
+    Passes 0 and 1 are those of the real and of the generated images in its own update, 2 and 3 those of the generated
+    and of the real images in the generator's. ``gamma`` weighs the penalty, whose gradient is that with respect to
+    ``see(images, i)``; ``weight`` its loss in the generator's.
+    """
+
+    network: TrainState
+    gamma: jax.Array
+    weight: float = 1.0
+    see: Callable[[jax.Array, int], Any] = lambda x, i: x
+    augment: Callable[[Any, int], Any] = lambda x, i: x
+
+
+def _critics(state, now, keys):
+    """The discriminators by their names in the state: one sees images, the other, if there is one, features of them."""
 
     def augmented(x, i):
         return augment.augment(keys[i], x, now.augment) if state.augments else x
 
-    def punished(judge, x, i, wanted):  # the logits of x and how D changes; and how steep D is there
-        due = wanted and penalty.due(state.step)
-        return squared_gradient(
-            judge, x, augment=lambda x: augmented(x, i), due=due, homogeneous=getattr(D.module, "homogeneous", False)
-        )
+    def features(x, i):  # those of generated images serve both updates: XLA computes them once
+        return state.features(augmented(x, (0, 1, 1, 0)[i]))
 
-    fake, _ = G(z)
+    critics = {"discriminator": _Critic(state.discriminator, now.gamma, augment=augmented)}
+    if isinstance(state, ProjectedState):
+        critics["heads"] = _Critic(state.heads, state.heads_gamma * now.gamma, state.heads_weight, see=features)
+    return critics
+
+
+def _gradients(critic, real, fake, state):
+    """The gradient of a discriminator's loss, its running statistics, and its metrics."""
+    D, objective, penalty = critic.network, state.objective, state.penalty
+
+    def punished(judge, x, i, wanted):  # the logits of x and how D changes; and how steep D is there
+        return squared_gradient(
+            judge,
+            critic.see(x, i),
+            augment=lambda x: critic.augment(x, i),
+            due=wanted and penalty.due(state.step),
+            homogeneous=getattr(D.module, "homogeneous", False),
+        )
 
     def d_loss(params):
         judge = functools.partial(D, params=params)
         real_logits, stats, r1 = punished(judge, real, 0, penalty.real)
         fake_logits, stats, r2 = punished(functools.partial(judge, batch_stats=stats), fake, 1, penalty.fake)
         loss = objective.discriminator(real_logits, fake_logits)
-        weighed = penalty.every * now.gamma / 2 * r1 + penalty.every * now.gamma / 2 * r2
+        weighed = penalty.every * critic.gamma / 2 * r1 + penalty.every * critic.gamma / 2 * r2
         return loss + weighed, (loss, weighed, stats, real_logits, fake_logits)
 
-    d_grads, (loss_D, weighed, stats, real_logits, fake_logits) = jax.grad(d_loss, has_aux=True)(D.params)
-    D = D.updated(grads=d_grads, batch_stats=stats, learning_rate=now.learning_rate_D, beta2=now.beta2)
+    grads, (loss, weighed, stats, real_logits, fake_logits) = jax.grad(d_loss, has_aux=True)(D.params)
+    return (
+        grads,
+        stats,
+        {
+            "loss_D": loss,
+            "D_x": jax.nn.sigmoid(real_logits).mean(),
+            "D_G_z1": jax.nn.sigmoid(fake_logits).mean(),
+            "grad_norm_D": optax.tree.norm(grads),
+            **({"penalty": weighed} if penalty.real or penalty.fake else {}),
+        },
+    )
 
-    def g_loss(params):
-        fake, g_stats = G(z, params=params)  # the pass above, which XLA recognises and does not repeat
-        logits, d_stats = D(augmented(fake, 2))
-        if not objective.paired:
-            return objective.generator(logits), (g_stats, d_stats, logits)
-        real_logits, d_stats = D(augmented(real, 3), batch_stats=d_stats)
-        return objective.generator(logits, real_logits), (g_stats, d_stats, logits)
 
-    (loss_G, (g_stats, d_stats, logits)), g_grads = jax.value_and_grad(g_loss, has_aux=True)(G.params)
-    G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
-    decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
+def _judged(critic, real, fake, objective):
+    """The generator's loss by one discriminator, whose running statistics change, and the generated images' logits."""
+    logits, stats = critic.network(critic.augment(critic.see(fake, 2), 2))
+    if not objective.paired:
+        return objective.generator(logits), stats, logits
+    real_logits, stats = critic.network(critic.augment(critic.see(real, 3), 3), batch_stats=stats)
+    return objective.generator(logits, real_logits), stats, logits
 
-    metrics = {
-        "loss_D": loss_D,
-        "loss_G": loss_G,
-        "D_x": jax.nn.sigmoid(real_logits).mean(),
-        "D_G_z1": jax.nn.sigmoid(fake_logits).mean(),
-        "D_G_z2": jax.nn.sigmoid(logits).mean(),
-        "grad_norm_D": optax.tree.norm(d_grads),
-        "grad_norm_G": optax.tree.norm(g_grads),
-        **({"penalty": weighed} if penalty.real or penalty.fake else {}),
-    }
-    return state.replace(
-        step=state.step + 1,
-        generator=G,
-        discriminator=D.replace(batch_stats=d_stats),
-        ema=jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.ema, G.params),
-    ), metrics
+
+def _named(metrics):
+    """The metrics of all discriminators in one dictionary: those of the second have its name at their end."""
+    first = metrics.pop("discriminator")
+    return first | {f"{key}_{name}": value for name, values in metrics.items() for key, value in values.items()}
 
 
 def _drawn(state, images, key):

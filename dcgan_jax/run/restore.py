@@ -118,22 +118,22 @@ def restore_state(
     if portable.is_portable(workdir):
         raise InputError(f"{workdir} holds a generator alone, which restore reads: give the folder of a run")
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
-    return _restored(workdir, step, ("step", "generator", "discriminator", "ema", "annealing"), networks)[0]
+    return _restored(workdir, step, None, networks)[0]
 
 
 def _restored(workdir, step, parts, networks):
-    """A state whose ``parts`` are read from the checkpoint, and its manifest."""
+    """A state whose ``parts``, by default all, are read from the checkpoint, and its manifest."""
     folder = RunFolder(workdir)
     state: Any = None
     for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
         config, steps = folder.config(), folder.complete_steps()
         wanted_steps = _candidates(folder, step, steps)
-        if "discriminator" not in parts:  # what only training needs need not be importable
-            config = dataclasses.replace(config, discriminator="", objective="", penalty="none")
+        if parts and "discriminator" not in parts:  # what only training needs need not be importable
+            config = dataclasses.replace(config, discriminator="", objective="", penalty="none", features="none")
         images = (folder.images_then() or {}).get("count")
         state = state or jax.eval_shape(functools.partial(create_state, config, images=images, **networks))
         tree = serialization.to_state_dict(state)
-        wanted = {name: tree[name] for name in parts}
+        wanted = {name: tree[name] for name in parts or tree}
         try:
             saved, manifest, damaged = first_whole(folder, wanted_steps, wanted, folder.run(), alone=False)
         except _GoneError:

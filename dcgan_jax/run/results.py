@@ -133,7 +133,7 @@ def finite_copy(step: int, state: GANState) -> GANState:
       NonFiniteError: something in it is not finite. All processes raise it.
     """
     copy = jax.tree.map(np.array, cluster.local(state))
-    for name in ("generator", "discriminator", "ema"):
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(getattr(copy, name))):
+    for name, part in {**copy.networks, "ema": copy.ema}.items():
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(part)):
             raise NonFiniteError(step, [f"the state of the {name}"])
     return copy

@@ -123,7 +123,7 @@ class Writer(NoWriter):
         height, width, channels = self._store.shape[1:]
         yield (
             f"{len(self._store):,} images of {height}x{width}x{channels} from {self._config.data}; "
-            f"{count_parameters(state.generator.params):,} + {count_parameters(state.discriminator.params):,} "
+            f"{' + '.join(f'{count_parameters(network.params):,}' for network in state.networks.values())} "
             f"parameters on {_devices()}"
         )
         if start:

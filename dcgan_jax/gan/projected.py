@@ -1,0 +1,112 @@
+"""A second discriminator, which sees features of a frozen network in place of pixels (Sauer et al. 2021).
+
+The network, EfficientNet-Lite0, knows from a million photographs what limbs, fur and outlines look like. Its maps
+are mixed by fixed random numbers, so that nothing that they tell can be overlooked; small heads judge each map.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcgan_jax.gan.networks import DiscriminatorBlock
+from dcgan_jax.pretrained import efficientnet
+
+LEVELS = (2, 4, 10, 15)  # blocks of EfficientNet-Lite0, from 0: the last of each size
+CHANNELS = (64, 64, 128, 128)
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectedFeatures:
+    """Images (B, H, W, 1 or 3) in [-1, 1] -> four maps of unit size, from the finest to the coarsest.
+
+    Of images of the side ``size``, to which others are enlarged or reduced first, they are (B, size / 4, size / 4, 64),
+    (B, size / 8, size / 8, 64), (B, size / 16, size / 16, 128) and (B, size / 32, size / 32, 128).
+
+    Each map of the network is multiplied by a fixed random matrix, and the next coarser one is added to it, enlarged
+    and multiplied by another. It is a constant of the program: a function of its fields alone.
+
+    Attributes:
+      features_size: ``size``, a power of two of at least 32; 0 for ``image_size``, but between 32 and 64.
+      image_size: the images' side.
+      dtype: of the matrix products.
+      activations: of the maps.
+    """
+
+    features_size: int = 0
+    image_size: int = 64
+    dtype: Any = jnp.float32
+    activations: Any = jnp.float32
+
+    @property
+    def size(self) -> int:
+        return self.features_size or min(max(self.image_size, 32), 64)
+
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, ...]:
+        x = jnp.broadcast_to(images, (*images.shape[:3], 3))
+        if x.shape[1:3] != (self.size, self.size):
+            x = jax.image.resize(x, (len(x), self.size, self.size, 3), "linear")
+        weights, mixing = efficientnet.load(), _mixing()
+        maps = list(efficientnet.maps(weights, x, dtype=self.dtype, activations=self.activations))
+        mixed = []
+        for level, (project, mix) in reversed(list(zip(LEVELS, mixing, strict=True))):
+            # The network's own BatchNorm says how large its maps are on average: no image has to be looked at.
+            y = self._product(maps[level], project / weights["sizes"][level])
+            if mixed:
+                coarser = self._product(mixed[-1], mix)
+                y = (y + coarser.repeat(2, axis=1).repeat(2, axis=2)) * np.float32(0.5**0.5)
+            mixed.append(y)
+        return tuple(reversed(mixed))
+
+    def _product(self, x, matrix):
+        return efficientnet.product(x, matrix, self.dtype)
+
+
+@functools.cache
+def _mixing():
+    """For each level a random matrix for its own map, and one for the next coarser mixed map."""
+    random = np.random.RandomState(0)  # whose numbers no version of NumPy changes
+
+    def matrix(rows, columns):
+        return (random.standard_normal((rows, columns)) / np.sqrt(rows)).astype(np.float32)
+
+    coarser = (*CHANNELS[1:], CHANNELS[-1])
+    return [
+        (matrix(efficientnet.CHANNELS[level], channels), matrix(above, channels))
+        for level, channels, above in zip(LEVELS, CHANNELS, coarser, strict=True)
+    ]
+
+
+class Heads(nn.Module):
+    """Maps of ``ProjectedFeatures`` -> logits (B, 4, 4, heads), positive for real: one head for each map.
+
+    A head halves its map by 4x4 convolutions to 4x4 positions, as ``Discriminator`` does; each position has a logit of
+    its own. Those of a coarser map count for all the positions that they cover. The logits are float32.
+    """
+
+    leaky_slope: float = 0.2
+    dtype: Any = jnp.float32
+    activations: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps, *, train: bool = False):
+        return jnp.concatenate([self._head(x.astype(self.activations)) for x in maps], axis=-1)
+
+    def _head(self, x):  # (B, side, side, in) -> (B, 4, 4, 1)
+        while (side := x.shape[1]) > 4:
+            block = DiscriminatorBlock(1024 // side, norm="none", leaky_slope=self.leaky_slope, dtype=self.dtype)
+            x = block(x, train=False)  # (B, side / 2, side / 2, 64 or 128)
+        gain = 2 / (1 + self.leaky_slope**2)
+        x = self._dense(64, gain)(x)
+        x = x * jnp.where(x >= 0, 1.0, self.leaky_slope)
+        logits = self._dense(1, 1.0)(x.astype(jnp.float32))
+        times = 4 // side
+        return logits.repeat(times, axis=1).repeat(times, axis=2)
+
+    def _dense(self, features, gain):
+        init = nn.initializers.variance_scaling(gain, "fan_in", "normal")
+        return nn.Dense(features, kernel_init=init, dtype=self.activations if features > 1 else jnp.float32)

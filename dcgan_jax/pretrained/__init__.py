@@ -1,0 +1,1 @@
+"""Networks that others trained, with weights from their packages."""
