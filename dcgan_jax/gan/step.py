@@ -120,30 +120,25 @@ def _steps(state, batches, key, count):
 
 def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
     """``train_step`` without its checks, not compiled."""
-    G, now = state.generator, state.annealing.at(state.step, images.shape[0])
+    G, objective, now = state.generator, state.objective, state.annealing.at(state.step, images.shape[0])
     z, keys = _drawn(state, images, key)
     real = _floats(state, images, keys[4])
-    fake, _ = G(z)
+    fake, pull_to_params, g_stats = jax.vjp(lambda params: G(z, params=params), G.params, has_aux=True)
 
-    critics, metrics = {}, {}
+    critics, metrics, gradients = {}, {}, []
     for name, critic in _critics(state, now, keys).items():
-        grads, stats, metrics[name] = _gradients(critic, real, fake, state)
-        D = critic.network.updated(grads=grads, batch_stats=stats, learning_rate=now.learning_rate_D, beta2=now.beta2)
-        critics[name] = critic._replace(network=D)
+        real_seen = critic.see(real, 0)
+        fake_seen, pull_to_images = jax.vjp(lambda x, see=critic.see: see(x, 1), fake)
+        D, metrics[name] = _updated(critic, real_seen, fake_seen, state, now)
+        g_loss = functools.partial(_g_loss, D=D, real=real_seen, augment=critic.augment, objective=objective)
+        (loss, (stats, logits)), gradient = jax.value_and_grad(g_loss, has_aux=True)(fake_seen)
+        gradients += pull_to_images(jax.tree.map(lambda g, weight=critic.weight: weight * g, gradient))
+        metrics[name] |= {"loss_G": loss, "D_G_z2": jax.nn.sigmoid(logits).mean()}
+        critics[name] = D.replace(batch_stats=stats)
 
-    def g_loss(params):
-        fake, g_stats = G(z, params=params)  # the pass above, which XLA recognises and does not repeat
-        judged = {name: _judged(critic, real, fake, state.objective) for name, critic in critics.items()}
-        losses = [critics[name].weight * loss for name, (loss, _, _) in judged.items()]
-        return functools.reduce(jnp.add, losses), (g_stats, judged)
-
-    g_grads, (g_stats, judged) = jax.grad(g_loss, has_aux=True)(G.params)
+    (g_grads,) = pull_to_params(functools.reduce(jnp.add, gradients))
     G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
     decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
-
-    for name, (loss, stats, logits) in judged.items():
-        critics[name] = critics[name].network.replace(batch_stats=stats)
-        metrics[name] |= {"loss_G": loss, "D_G_z2": jax.nn.sigmoid(logits).mean()}
     return state.replace(
         step=state.step + 1,
         generator=G,
@@ -153,18 +148,18 @@ def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, 
 
 
 class _Critic(NamedTuple):
-    """A discriminator, and what it is shown of images in pass ``i`` of a step: ``augment(see(images, i), i)``.
+    """A discriminator, and what it is shown of images: ``augment(see(images, i), j)``.
 
-    Passes 0 and 1 are those of the real and of the generated images in its own update, 2 and 3 those of the generated
-    and of the real images in the generator's. ``gamma`` weighs the penalty, whose gradient is that with respect to
-    ``see(images, i)``; ``weight`` its loss in the generator's.
+    i is 0 for the real, 1 for the generated images. j is 0 and 1 for these in its own update; in the generator's it is
+    2 for the generated and 3 for the real images. ``gamma`` weighs the penalty, whose gradient is that with respect to
+    ``see(images, i)``, and ``weight`` its loss in the generator's.
     """
 
     network: TrainState
     gamma: jax.Array
     weight: float = 1.0
     see: Callable[[jax.Array, int], Any] = lambda x, i: x
-    augment: Callable[[Any, int], Any] = lambda x, i: x
+    augment: Callable[[Any, int], Any] = lambda x, j: x
 
 
 def _critics(state, now, keys):
@@ -173,24 +168,22 @@ def _critics(state, now, keys):
     def augmented(x, i):
         return augment.augment(keys[i], x, now.augment) if state.augments else x
 
-    def features(x, i):  # those of generated images serve both updates: XLA computes them once
-        return state.features(augmented(x, (0, 1, 1, 0)[i]))
-
     critics = {"discriminator": _Critic(state.discriminator, now.gamma, augment=augmented)}
     if isinstance(state, ProjectedState):
-        critics["heads"] = _Critic(state.heads, state.heads_gamma * now.gamma, state.heads_weight, see=features)
+        gamma, weight = state.heads_gamma * now.gamma, state.heads_weight
+        critics["heads"] = _Critic(state.heads, gamma, weight, see=lambda x, i: state.features(augmented(x, i)))
     return critics
 
 
-def _gradients(critic, real, fake, state):
-    """The gradient of a discriminator's loss, its running statistics, and its metrics."""
+def _updated(critic, real, fake, state, now):
+    """A discriminator after its update with what it sees of real and generated images, and its metrics."""
     D, objective, penalty = critic.network, state.objective, state.penalty
 
-    def punished(judge, x, i, wanted):  # the logits of x and how D changes; and how steep D is there
+    def punished(judge, x, j, wanted):  # the logits of x and how D changes; and how steep D is there
         return squared_gradient(
             judge,
-            critic.see(x, i),
-            augment=lambda x: critic.augment(x, i),
+            x,
+            augment=lambda x: critic.augment(x, j),
             due=wanted and penalty.due(state.step),
             homogeneous=getattr(D.module, "homogeneous", False),
         )
@@ -204,26 +197,24 @@ def _gradients(critic, real, fake, state):
         return loss + weighed, (loss, weighed, stats, real_logits, fake_logits)
 
     grads, (loss, weighed, stats, real_logits, fake_logits) = jax.grad(d_loss, has_aux=True)(D.params)
-    return (
-        grads,
-        stats,
-        {
-            "loss_D": loss,
-            "D_x": jax.nn.sigmoid(real_logits).mean(),
-            "D_G_z1": jax.nn.sigmoid(fake_logits).mean(),
-            "grad_norm_D": optax.tree.norm(grads),
-            **({"penalty": weighed} if penalty.real or penalty.fake else {}),
-        },
-    )
+    D = D.updated(grads=grads, batch_stats=stats, learning_rate=now.learning_rate_D, beta2=now.beta2)
+    return D, {
+        "loss_D": loss,
+        "D_x": jax.nn.sigmoid(real_logits).mean(),
+        "D_G_z1": jax.nn.sigmoid(fake_logits).mean(),
+        "grad_norm_D": optax.tree.norm(grads),
+        **({"penalty": weighed} if penalty.real or penalty.fake else {}),
+    }
 
 
-def _judged(critic, real, fake, objective):
-    """The generator's loss by one discriminator, whose running statistics change, and the generated images' logits."""
-    logits, stats = critic.network(critic.augment(critic.see(fake, 2), 2))
+def _g_loss(fake, *, D, real, augment, objective):
+    """The generator's loss by one discriminator, of what that sees; its running statistics; and the generated images'
+    logits."""
+    logits, stats = D(augment(fake, 2))
     if not objective.paired:
-        return objective.generator(logits), stats, logits
-    real_logits, stats = critic.network(critic.augment(critic.see(real, 3), 3), batch_stats=stats)
-    return objective.generator(logits, real_logits), stats, logits
+        return objective.generator(logits), (stats, logits)
+    real_logits, stats = D(augment(real, 3), batch_stats=stats)
+    return objective.generator(logits, real_logits), (stats, logits)
 
 
 def _named(metrics):
