@@ -6,7 +6,20 @@ from pathlib import Path
 import dcgan_jax
 
 ROOT = Path(dcgan_jax.__file__).parent
-FLOORS = ("system", "config", "recipes", "gan", "data", "metrics", "views", "share", "run", "cli", "commands")
+FLOORS = (
+    "system",
+    "config",
+    "recipes",
+    "pretrained",
+    "gan",
+    "data",
+    "metrics",
+    "views",
+    "share",
+    "run",
+    "cli",
+    "commands",
+)
 HOMES = {
     "orbax": {"run/trees.py", "system/cluster.py"},  # the latter for its barrier
     "tensorflow": {"data/pipeline.py", "metrics/inception.py"},  # the FID's network is a graph of it
@@ -15,10 +28,11 @@ HOMES = {
     "pooch": {"data/remote.py"},
     "huggingface_hub": {"share/hub.py"},
 }
-MATHEMATICS = {"jax", "flax", "optax", "numpy", "functools", "dataclasses", "typing", "collections"}
+MATHEMATICS = {"jax", "flax", "optax", "numpy", "math", "functools", "dataclasses", "typing", "collections"}
 BELOW_GAN = (
     "dcgan_jax.gan",
     "dcgan_jax.config",
+    "dcgan_jax.pretrained",  # reads the weights of a network that is frozen
     "dcgan_jax.system.errors",
     "dcgan_jax.system.xla",
 )  # no files, no clocks

