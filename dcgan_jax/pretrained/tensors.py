@@ -31,15 +31,15 @@ class _Tensors(pickle.Unpickler):
         self._numbers = numbers
 
     def find_class(self, module, name):
-        known = {
+        allowed = {
             ("collections", "OrderedDict"): OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): _tensor,
             ("torch", "FloatStorage"): "<f4",
             ("torch", "LongStorage"): "<i8",
         }
-        if (module, name) not in known:
+        if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is no tensor")
-        return known[module, name]
+        return allowed[module, name]
 
     def persistent_load(self, pid):
         _, dtype, key, _, count, _ = pid
