@@ -64,9 +64,9 @@ def test_variables_say_what_they_hold(name):
         assert word not in SAY_NOTHING, f"{name}, line {node.lineno}: what does {word!r} hold?"
 
 
-def test_the_tree_in_the_readme_names_each_file():
-    readme = (ROOT.parent / "README.md").read_text()
-    tree = readme.partition("```\ndcgan_jax/\n")[2].partition("```")[0]
+def test_the_tree_in_the_docs_names_each_file():
+    page = (ROOT.parent / "docs" / "explanation" / "code.md").read_text()
+    tree = page.partition("```text\ndcgan_jax/\n")[2].partition("```")[0]
     parts = re.split(r"^  (\w+/|\w+\.py(?: \w+\.py)*) ", tree, flags=re.MULTILINE)
     named = set()
     for folder, text in zip(parts[1::2], parts[2::2], strict=True):
