@@ -198,7 +198,7 @@ def test_the_blocks_of_a_page_run(name, page, monkeypatch, capsys):
         elif kind == "python":
             page.python(text)
         else:
-            assert kind == "dockerfile"
+            assert kind in ("dockerfile", "text"), kind
     if name.endswith("callbacks.md"):
         assert sys.modules["wandb"].logged > 1 and sys.modules["mlflow"].logged > 4
     if name.endswith("serve.md"):
@@ -286,3 +286,10 @@ def test_the_page_of_flags_says_what_help_says(name, monkeypatch, capsys):
 
 def test_the_readme_is_short():
     assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_images_of_the_readme_are_absolute_once_there_is_an_address():
+    """PyPI shows no others."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    if "Repository" in project.get("urls", {}):
+        assert all(target.startswith("https://") for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", PAGES["README.md"]))
