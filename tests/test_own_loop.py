@@ -151,3 +151,18 @@ def test_a_saved_step_is_not_written_over(own, tmp_path):
     save(again.replace(step=again.step + 1), tmp_path / "run", **to)
     assert metrics_of(tmp_path / "run") == [{"step": 2, **LOSSES}, {"step": 3, **LOSSES}]
     assert restore_state(tmp_path / "run", 2).step == 2
+
+
+def test_fit_goes_on_from_a_loop_that_was_killed_before_it_logged_its_last_save(own, tmp_path):
+    config, store, state = own
+    to = {"config": dataclasses.replace(config, steps=24), "store": store, "metrics": LOSSES}
+    for step in (0, 20, 23):  # a count of Python's; lines are further apart than log_every
+        save(state.replace(step=step), tmp_path / "run", **to)
+    with pytest.raises(InputError, match="has a checkpoint of step 0 already, and this is step 0"):
+        save(state, tmp_path / "other", **to)
+        save(state, tmp_path / "other", **to)  # a loop that forgets to count
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[:-1]))
+    assert int(fit(to["config"], tmp_path / "run").step) == 24
+    assert [line["step"] for line in metrics_of(tmp_path / "run")] == [0, 20, 24]  # fit logs every other step
+    assert not (tmp_path / "run" / "damaged").exists()

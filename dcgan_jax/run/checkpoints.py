@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from flax import serialization
 from dcgan_jax.config import Config
 from dcgan_jax.gan.state import GANState
 from dcgan_jax.run.folder import RunFolder, thinned
-from dcgan_jax.run.history import line_of
+from dcgan_jax.run.history import last_step, line_of
 from dcgan_jax.run.manifest import Manifest, checksums, read_whole
 from dcgan_jax.run.restore import filled, first_whole
 from dcgan_jax.run.trees import DamagedError, named_leaves, write_tree
@@ -24,15 +25,16 @@ from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import sync, write_text
 
 _KEPT = 10  # how many checkpoints at multiples of keep_every stay
+_UNFINISHED = r"\d+\.(partial.*|deleted|orbax-checkpoint-tmp.*|trial-.*)"
+"""What a killed process had begun to write, to delete or to try. Other names are of the user, such as 500.copy."""
 
 
 class Checkpoints:
     """The checkpoints of one run, ``WORKDIR/checkpoints/STEP``, written by a background thread.
 
-    A checkpoint is complete when it has its manifest: run, step, and the checksum of each file, for Orbax restores
-    a flipped bit without an error. The ``keep_newest`` newest stay, the best one, and those at multiples of
-    ``keep_every``, which is doubled as often as it takes to keep ten of them at most. Made by the first process of a
-    run alone.
+    A checkpoint is complete when it has its manifest. The ``keep_newest`` newest stay, the best one, and those at
+    multiples of ``keep_every``, which is doubled as often as it takes to keep ten of them at most. Made by the first
+    process of a run alone.
     """
 
     def __init__(self, folder: RunFolder, config: Config, run: str):
@@ -45,11 +47,11 @@ class Checkpoints:
         with writing(place):
             place.mkdir(parents=True, exist_ok=True)
             for entry in list(place.iterdir()):
-                if not entry.name.isdigit():  # what a killed process had begun to write or to delete
+                if re.fullmatch(_UNFINISHED, entry.name):
                     with contextlib.suppress(FileNotFoundError):  # Orbax clears up behind a save that failed, too
                         shutil.rmtree(entry)
-                elif not self._folder.manifest(int(entry.name)).exists():
-                    self._put_aside(int(entry.name), "it has no manifest")
+                elif entry.name.isdigit() and not self._folder.manifest(int(entry.name)).exists():
+                    self._put_aside(int(entry.name), "is damaged (it has no manifest)")
             with tempfile.TemporaryDirectory(dir=place, prefix="0.trial-") as trial:  # not found out at the first save
                 _try_out(Path(trial))
         self._background = Background()
@@ -72,9 +74,10 @@ class Checkpoints:
           InputError: the checkpoint before this one could not be written; names the place and the space needed.
         """
         self.wait()
-        self._background.do(self._write, step, serialization.to_state_dict(state), attempt, metrics)
+        logged = last_step(self._folder.metrics) or 0
+        self._background.do(self._write, step, serialization.to_state_dict(state), attempt, metrics, logged)
 
-    def _write(self, step, tree, attempt, metrics):
+    def _write(self, step, tree, attempt, metrics, logged):
         final = self._folder.manifest(step).parent
         place = final.with_name(f"{step}.partial")  # renamed when its manifest is in it
         leaves = dict(named_leaves(tree))
@@ -82,10 +85,10 @@ class Checkpoints:
         reserve(self._folder.path, size, f"the checkpoint of step {step}")  # Orbax fails in hundreds of lines
         write_tree(place, tree)
         sums = checksums(place)
-        for name in sums:
-            sync(place / name)
+        for path in (*place.rglob("*"), place):
+            sync(path)
         shapes = {name: list(leaf.shape) for name, leaf in leaves.items()}
-        manifest = Manifest(self._run, step, attempt, sums, shapes, metrics)
+        manifest = Manifest(self._run, step, attempt, sums, shapes, metrics, logged=logged)
         write_text(place / self._folder.manifest(step).name, json.dumps(dataclasses.asdict(manifest)))
         place.rename(final)
         sync(final.parent)
@@ -98,7 +101,8 @@ class Checkpoints:
             stay.add(best)
         for old in set(steps) - stay:
             place = self._folder.manifest(old).parent
-            shutil.rmtree(place.rename(place.with_name(f"{old}.deleted")))  # never half there under its name
+            place = place.rename(place.with_name(f"{old}.deleted"))  # never half there under its name
+            shutil.rmtree(place, ignore_errors=True)  # a reader may hold a file of it: the next start deletes the rest
 
     def scored(self, step: int, score: tuple[float, ...]) -> None:
         """Note how good the generator of a saved step is: the highest is the best.
@@ -138,45 +142,52 @@ class Checkpoints:
 
         Args:
           state: gives the shapes, and is the answer when there is no checkpoint.
-          logged: the last step of metrics.jsonl, if there is one: later checkpoints are passed over.
+          logged: the last step of metrics.jsonl, if there is one. Checkpoints that had later lines behind them are
+            passed over, and moved to ``WORKDIR/damaged`` too.
 
         Returns:
           The state, as NumPy arrays; how often the run had been rolled back by then; and the metrics of the step, if
           metrics.jsonl has no line of it.
 
         Raises:
-          InputError: there are checkpoints, and all are damaged; or files cannot be read.
+          InputError: there are checkpoints, and all are damaged, or later than metrics.jsonl; or files cannot be read.
         """
         self.wait()
         steps = self._folder.complete_steps()
-        if logged is not None:
-            every = self._config.log_every
-            lines = {step: step - bool(self._metrics(step)) for step in steps}  # a checkpoint may hold its own
-            if late := [step for step, end in lines.items() if end - end % every > logged]:
-                for step in late:
-                    self._put_aside(step, f"metrics.jsonl ends before it, at step {logged}")
-                steps = [step for step in steps if step not in late]
-        if not steps:
+        late = [step for step in steps if logged is not None and self._logged_before(step) > logged]
+        if steps and late == steps:
+            raise InputError(
+                f"{self._folder.metrics} ends at step {logged}, before all checkpoints ({min(late)} to {max(late)}): "
+                "bring back the one that belongs to them, or delete it to go on without its curves"
+            )
+        for step in late:
+            self._put_aside(step, f"is later than metrics.jsonl, which ends at step {logged},")
+        if not (steps := [step for step in steps if step not in late]):
             return state, 0, {}
         tree = serialization.to_state_dict(state)
         saved, manifest, damaged = first_whole(self._folder, steps, tree, self._run)
         for step, problem in damaged.items():
-            self._put_aside(step, problem)
-        unlogged = {} if line_of(self._folder.metrics, manifest.step) else self._metrics(manifest.step)
+            self._put_aside(step, f"is damaged ({problem})")
+        unlogged = {} if line_of(self._folder.metrics, manifest.step) else manifest.metrics
         return filled(state, saved), manifest.attempt, unlogged
 
-    def _metrics(self, step):
+    def _logged_before(self, step):
+        """The step of the last line of metrics.jsonl when the checkpoint was written."""
         try:
-            return Manifest.read(self._folder.manifest(step)).metrics
+            manifest = Manifest.read(self._folder.manifest(step))
         except (InputError, OSError, ValueError):  # whoever restores it names the damage
-            return {}
+            return 0
+        if manifest.logged is None:  # of 0.2.0, which held its own line or had it behind it
+            end = step - bool(manifest.metrics)
+            return end - end % self._config.log_every
+        return manifest.logged
 
     def _put_aside(self, step, problem):
         place = _free_name(self._folder.damaged / str(step))
         with writing(place):
             place.parent.mkdir(exist_ok=True)
             (self._folder.checkpoints / str(step)).rename(place)
-        print(f"the checkpoint of step {step} is damaged ({problem}) and was moved to {place}", file=sys.stderr)
+        print(f"the checkpoint of step {step} {problem} and was moved to {place}", file=sys.stderr)
 
 
 def _try_out(folder):

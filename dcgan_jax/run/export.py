@@ -155,10 +155,12 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
     if name == "html":
         page = explorer(layers, latent=params.latent, title=facts.title, facts=facts.lines())
         return "explorer.html", page.encode()
-    from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
+    if name == "onnx":
+        from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
 
-    properties = {"step": facts.step, "latent": params.latent.distribution, "metrics": facts.metrics()}
-    return "generator.onnx", onnx_graph(layers, {key: json.dumps(value) for key, value in properties.items()})
+        properties = {"step": facts.step, "latent": params.latent.distribution, "metrics": facts.metrics()}
+        return "generator.onnx", onnx_graph(layers, {key: json.dumps(value) for key, value in properties.items()})
+    raise NotImplementedError(name)
 
 
 def _push(repository: str, folder: RunFolder, params: GeneratorParams, facts: _Facts, files: dict[str, bytes]) -> str:

@@ -49,7 +49,7 @@ def fit(
       generator: a network of your own, as for ``create_state``. Its name, "package.module:Name", is stored with the
         run, as ``Config.generator``, and found again. The object itself is not: give it again to all that takes a run.
       discriminator: likewise.
-      objective: losses of your own in place of ``config.loss``, likewise; another one at resume is not noticed.
+      objective: losses of your own in place of ``config.loss``, likewise; another object at resume is not noticed.
       on_log: ``on_log(step, metrics, images)`` is called for each line of metrics.jsonl and each grid in samples/, of
         the first process. ``metrics`` is the line without its step, empty if only a grid is due; ``images`` is the
         grid, uint8 (H, W, C), or None. It is called from another thread, one call at a time, while training goes on.
@@ -67,6 +67,7 @@ def fit(
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     check_kinds(config, **networks)
     config, networks = with_names(config, networks)
+    objects = [kind for kind, given in networks.items() if given is not None]
     size = _size(jax.eval_shape(lambda: create_state(config, **networks)))  # bad networks are refused before images
     if on_log is not None and not callable(on_log):
         raise InputError(f"on_log must be a function of step, metrics and images, not {repr(on_log)[:40]}")
@@ -78,7 +79,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(HeldSignals(forward=cluster.joined()))
         first = jax.process_index() == 0
-        taken = stack.enter_context(held(folder, config)) if first else None
+        taken = stack.enter_context(held(folder, config, objects)) if first else None
         store = _opened(config)
         stack.callback(store.close)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})

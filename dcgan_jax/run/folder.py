@@ -9,7 +9,7 @@ from typing import Any
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.run.history import History
-from dcgan_jax.run.manifest import Manifest
+from dcgan_jax.run.manifest import SCORE, Manifest
 from dcgan_jax.system.disk import reading, user_path
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_bytes, write_text
@@ -25,6 +25,7 @@ class _Images:
     count: int
     sha256: str
     run: str
+    objects: list[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ class RunFolder:
 
     def score(self, step: int) -> Path:
         """The file that says how good the checkpoint of a step is: written after it, when it has been measured."""
-        return self.manifest(step).with_name("score.json")
+        return self.manifest(step).with_name(SCORE)
 
     def try_measuring(self, step: int) -> bool:
         """Note that a step is going to be measured, unless the process has ended in this so often that it is no use."""
@@ -163,21 +164,38 @@ class RunFolder:
         names = (path.parent.name for path in self.checkpoints.glob(f"*/{self.manifest(0).name}"))
         return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
-    def evaluated(self) -> dict[int, tuple[float, ...]]:
-        """The score of each complete checkpoint that was evaluated, by its step."""
+    def scores(self) -> dict[int, tuple[float, ...]]:
+        """The score of each complete checkpoint that was evaluated, by its step.
+
+        Raises:
+          InputError: one cannot be read.
+        """
         scores = {}
-        for path in map(self.manifest, self.complete_steps()):
-            with contextlib.suppress(InputError, OSError, ValueError):  # restore names the damage
-                step = int(path.parent.name)
-                if self.score(step).exists():
-                    scores[step] = tuple(checked(list[float], parse_json(read_bytes(self.score(step))), "score"))
-                elif score := Manifest.read(path).score:
-                    scores[step] = tuple(score)
+        for step in self.complete_steps():
+            score = self._score(step) or self._score_of_manifest(step)
+            if score:
+                scores[step] = tuple(score)
         return scores
+
+    def _score(self, step):
+        path = self.score(step)
+        try:
+            with reading(path):
+                return checked(list[float], parse_json(read_bytes(path)), "score") if path.exists() else None
+        except ValueError as error:
+            raise InputError(
+                f"{path} is damaged ({first_line(error)}): bring a copy back, or delete it, and that step counts as "
+                "not evaluated"
+            ) from None
+
+    def _score_of_manifest(self, step):
+        with contextlib.suppress(InputError, OSError, ValueError):  # restore names the damage
+            return Manifest.read(self.manifest(step)).score
+        return None
 
     def best_step(self) -> int | None:
         """The step of the complete checkpoint with the highest score; None if none was evaluated."""
-        scores = self.evaluated()
+        scores = self.scores()
         return max(scores, key=lambda step: (scores[step], -step), default=None)
 
     def history(self) -> History:
@@ -241,11 +259,12 @@ class RunFolder:
             )
 
     def run(self) -> str | None:
-        """The name of the run, or None if that cannot be told: then as its newest checkpoint says."""
+        """The name of the run, or None if that cannot be told; without images.json it is that of its checkpoints."""
         if then := self.images_then():
             return then["run"]
-        with contextlib.suppress(InputError, OSError, ValueError, IndexError):
-            return Manifest.read(self.manifest(self.complete_steps()[0])).run
+        for step in self.complete_steps():
+            with contextlib.suppress(InputError, OSError, ValueError):
+                return Manifest.read(self.manifest(step)).run
         return None
 
     def check_images(self, store: Store, data: str, *, remedy: str) -> None:
@@ -264,7 +283,9 @@ class RunFolder:
             raise InputError(f"{data} has other images than when {self.path} was started ({count}): {remedy}")
 
     def images_then(self) -> dict | None:
-        """``count`` and ``sha256`` of the images that the run was trained on, and its name; None if it is not known.
+        """``count`` and ``sha256`` of the images that the run was trained on; None if they are not known.
+
+        Also ``run``, its name, and ``objects``: which of ``OWN`` it got as objects, None if that is not known.
 
         Raises:
           InputError: ``images.json`` cannot be read, or is damaged.

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dcgan_jax.config import Config
@@ -24,11 +24,13 @@ class Held:
     Attributes:
       config: the settings that it is to be trained with.
       before: those of the run in it, if there is one.
+      objects: which of ``OWN`` are given as objects, whose names are not stored; None if that is not known.
     """
 
     folder: RunFolder
     config: Config
     before: Config | None
+    objects: Collection[str] | None
 
     def begin(self, store: Store) -> str:
         """Write down the settings and which images they are.
@@ -40,37 +42,41 @@ class Held:
           InputError: the run was trained on other images, or the folder cannot be written.
         """
         folder, config = self.folder, self.config
-        images = {"count": len(store), "sha256": store.digest, "run": folder.run() or uuid.uuid4().hex}
+        run = folder.run() or uuid.uuid4().hex
+        objects = (folder.images_then() or {}).get("objects") if self.objects is None else sorted(self.objects)
+        images = {"count": len(store), "sha256": store.digest, "run": run, "objects": objects}
         if self.before:
             others = f"give another --workdir, or delete {folder.images} to continue with these"
             folder.check_images(store, config.data, remedy=f"restore those, {others}")
         with writing(folder.path):
             if store.skipped:
                 write_text(folder.skipped, "".join(f"{line}\n" for line in store.skipped))
+            else:
+                folder.skipped.unlink(missing_ok=True)
             write_text(folder.images, json.dumps(images) + "\n")
             steps = max(config.steps, self.before.steps if self.before else 0)
             data = user_path(config.data)  # found again from any folder that the run is resumed in
             data = str(data.resolve()) if config.data not in BY_NAME and data.exists() else config.data
             write_text(folder.settings, dataclasses.replace(config, steps=steps, data=data).to_json())
-        return images["run"]
+        return run
 
 
 @contextlib.contextmanager
-def held(folder: RunFolder, config: Config) -> Iterator[Held]:
+def held(folder: RunFolder, config: Config, objects: Collection[str] | None = None) -> Iterator[Held]:
     """Lock the folder, created if it does not exist.
 
     If the block ends before ``begin``, what was created is removed.
 
     Raises:
-      InputError: it is in use, not a run's, or holds a run with other settings. A run may differ in the fields of
-        ``config.MAY_CHANGE``; more ``steps`` extend it.
+      InputError: it is in use, not a run's, or holds a run with other settings or ``objects``. A run may differ in
+        the fields of ``config.MAY_CHANGE``; more ``steps`` extend it.
     """
     folder.check()
     new = [path for path in (folder.lock, folder.path, *folder.path.absolute().parents) if not path.exists()]
     in_use = f"{folder.path} is in use by another process: wait until it ends, or give another --workdir"
     with locked(folder.lock, refusal=in_use):
         try:
-            yield Held(folder, config, _settings_before(folder, config))
+            yield Held(folder, config, _settings_before(folder, config, objects), objects)
         finally:
             if not folder.settings.exists():
                 for path in new:
@@ -78,7 +84,7 @@ def held(folder: RunFolder, config: Config) -> Iterator[Held]:
                         path.unlink() if path == folder.lock else path.rmdir()
 
 
-def _settings_before(folder: RunFolder, config: Config) -> Config | None:
+def _settings_before(folder: RunFolder, config: Config, objects: Collection[str] | None) -> Config | None:
     _check_outside(folder.path, config.data)
     if not folder.settings.exists():
         for path in (folder.checkpoints, folder.metrics, folder.samples, folder.progress):
@@ -92,6 +98,7 @@ def _settings_before(folder: RunFolder, config: Config) -> Config | None:
             f"{folder.path} holds a run with another configuration: {', '.join(different)}; "
             "leave these flags out, or give another --workdir"
         )
+    _check_objects(folder, objects)
     saved = 2 * min(before.checkpoint_every, before.keep_every)  # what comes later waits until one is complete
     lines = folder.read_metrics()
     if lines and not folder.complete_steps() and (lines[-1]["step"] > saved or not folder.checkpoints.is_dir()):
@@ -100,6 +107,20 @@ def _settings_before(folder: RunFolder, config: Config) -> Config | None:
             f"{folder.metrics} to start the run anew"
         )
     return before
+
+
+def _check_objects(folder: RunFolder, objects: Collection[str] | None) -> None:
+    """Losses given as an object leave no trace in the state: without this a run would go on with others."""
+    then = (folder.images_then() or {}).get("objects")
+    if objects is None or then is None:
+        return
+    if missing := sorted(set(then) - set(objects)):
+        raise InputError(
+            f"{folder.path} holds a run that fit() was given {missing[0]}= for: give it again, or another --workdir. "
+            f'A name, {missing[0]}="package.module:Name", would have been stored with the run'
+        )
+    if new := sorted(set(objects) - set(then)):
+        raise InputError(f"{folder.path} holds a run without {new[0]}=: leave it out, or give another --workdir")
 
 
 def _check_outside(path: Path, data: str) -> None:

@@ -73,9 +73,10 @@ def _train(state, step, images, key, config, results, signals):
             compiling = contextlib.nullcontext()
         step += count
         results.taken(range(step - count + 1, step + 1), metrics)
-        stop = cluster.stop_announced() if cluster.joined() else bool(signals.received)
+        told = cluster.stop_announced() if cluster.joined() else bool(signals.received)
+        stop = told and step < config.steps  # after the last step all is done as ever
         results.after(step, state, stop=stop)
-        if stop and step < config.steps:
+        if stop:
             results.stopped(step, state)
             message = f"stopped after step {step}, which is saved: the same command resumes from there"
             raise Stopped(signals.received or signal.SIGTERM, message)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dcgan_jax.run.trees import DamagedError, named_leaves
-from dcgan_jax.system.disk import reading
+from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_bytes, write_bytes
 from dcgan_jax.system.schema import checked
 
+SCORE = "score.json"
+"""The file beside a manifest that says how good the checkpoint is."""
 _MOST = 16 << 20  # bytes of a manifest
 _LARGEST = 1 << 40  # bytes of a file of a checkpoint
 
@@ -27,6 +29,7 @@ class Manifest:
       checksums: CRC-32 of each other file, by its name. Orbax restores a flipped bit without an error.
       shapes: of each array, by its name.
       metrics: those of the step; of earlier versions none.
+      logged: the step of the last line of metrics.jsonl that was written before it, 0 if there was none; of 0.2.0 None.
       score: how good the generator is, as earlier versions wrote it: see ``RunFolder.score``.
     """
 
@@ -37,6 +40,7 @@ class Manifest:
     shapes: dict[str, list[int]]
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     score: list[float] | None = None
+    logged: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -91,12 +95,13 @@ def read_whole(path: Path, run: str | None, *, copy: Path | None = None) -> Mani
         if not (stat.S_ISREG(mode := entry.lstat().st_mode) or stat.S_ISDIR(mode)):
             raise DamagedError(f"{entry.name} is no regular file")
     try:
-        manifest = Manifest.read(path)
-    except (OSError, ValueError) as error:
+        with reading(path):
+            manifest = Manifest.read(path)
+    except ValueError as error:
         raise DamagedError(f"{path.name}: {first_line(error)}") from None
     if manifest.step != int(place.name) or run not in (None, manifest.run):
         raise DamagedError(f"it is that of step {manifest.step} of another run or place")
-    names = _files(place) - {path.name, "score.json"}
+    names = _files(place) - {path.name, SCORE}
     if names != manifest.checksums.keys():
         raise DamagedError(f"{min(names ^ manifest.checksums.keys())} is missing, or was not saved with it")
     if "manifest.ocdbt" not in names:  # earlier versions did not read back what they wrote
@@ -107,8 +112,9 @@ def read_whole(path: Path, run: str | None, *, copy: Path | None = None) -> Mani
         if zlib.crc32(content) != checksum:
             raise DamagedError(f"{name} is not what was saved")
         if copy:
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(copy / name, content, synced=False)
+            with writing(copy):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(copy / name, content, synced=False)
     return manifest
 
 

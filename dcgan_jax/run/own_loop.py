@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import serialization
 
 from dcgan_jax.config import Config
@@ -64,6 +65,7 @@ def save(
       NonFiniteError: the state or a metric is not finite; nothing is written.
     """
     folder, step = RunFolder(workdir), int(state.step)
+    state = jax.tree.map(jnp.asarray, state)  # a loop may count in Python
     values = {name: float(value) for name, value in metrics.items()}
     if missing := sorted({"loss_D", "loss_G"} - values.keys()):
         raise InputError(f"metrics hold no {missing[0]}: give loss_D and loss_G, which the report shows")
@@ -72,15 +74,15 @@ def save(
     _check_fits(state, config, len(store))
     copy = finite_copy(step, state)
     with held(folder, config) as taken:
-        before = max(folder.complete_steps(), default=0)
-        if before and before >= step:
+        before = max(folder.complete_steps(), default=None)
+        if before is not None and before >= step:
             raise InputError(
                 f"{folder.path} has a checkpoint of step {before} already, and this is step {step}: continue from it "
                 "by resume(workdir, state), or give another workdir"
             )
         with Checkpoints(folder, config, taken.begin(store)) as checkpoints:
             checkpoints.save(step, copy, 0, values)
-        _log(folder, config, store, state, values, before)
+        _log(folder, config, store, state, values, before or 0)
 
 
 def _check_fits(state: GANState, config: Config, images: int) -> None:

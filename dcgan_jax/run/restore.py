@@ -141,7 +141,8 @@ def _restored(workdir, step, parts, networks):
         for bad, problem in damaged.items():
             print(f"the checkpoint of step {bad} is damaged ({problem}); using another", file=sys.stderr)
         if step == "best" and manifest.step != steps[0]:
-            print(f"restoring step {manifest.step}, the best; the newest is step {steps[0]}", file=sys.stderr)
+            best = ", the best" if manifest.step == wanted_steps[0] else ""
+            print(f"restoring step {manifest.step}{best}; the newest is step {steps[0]}", file=sys.stderr)
         return filled(state, {**tree, **jax.device_put(saved)}), manifest
     raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest")
 
@@ -153,8 +154,9 @@ def _candidates(folder, step, steps):
     if step == "newest":
         return steps
     if step == "best":
-        best = folder.best_step()
-        return steps if best is None else [best, *(other for other in steps if other != best)]
+        scores = folder.scores()
+        ranked = sorted(scores, key=lambda step: (scores[step], -step), reverse=True)
+        return [*ranked, *(other for other in steps if other not in scores)]
     if step not in steps:
         choices = ", ".join(map(str, reversed(steps)))
         raise InputError(f"{folder.path} has no checkpoint of step {step}, only {choices}")

@@ -149,6 +149,7 @@ def agree(what: dict[str, Any]) -> None:
         _refuse("number of devices", [devices[process] for process in range(jax.process_count())])
     meet()
     text = json.dumps(what).encode().ljust(_TEXT_BYTES)
+    what = json.loads(text)  # as the others' values come back: a tuple as a list
     texts = multihost_utils.process_allgather(np.frombuffer(text, np.uint8))
     values = [json.loads(text.tobytes()) for text in texts]
     for name in what:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import random
 import re
@@ -22,6 +23,7 @@ from helpers import equal, metrics_of
 from dcgan_jax import restore, restore_state
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.objectives import OBJECTIVES
 from dcgan_jax.metrics import monitor
 from dcgan_jax.run import checkpoints, loop, manifest, writer
 from dcgan_jax.run import fit as fitting
@@ -306,6 +308,18 @@ store.prepare = prepare
     assert run.returncode == code and not (tmp_path / "run").exists()
 
 
+def test_a_signal_in_the_last_step_changes_nothing(whole, tmp_path, monkeypatch):
+    config, folder, state = whole
+
+    def interrupt(step, *_):
+        if step == 7:
+            Held.take(signal.SIGINT)
+
+    with steps_that(monkeypatch, interrupt):
+        assert equal(fit(config, tmp_path), state)
+    assert logged(tmp_path) == logged(folder) and (tmp_path / "report.html").exists()
+
+
 def test_signals_are_held_until_the_last_checkpoint_is_written(photos, tmp_path):
     patch = """
 def train_step(state, images, key, **options):
@@ -444,13 +458,13 @@ def mount():
 
 
 def test_a_full_disk_is_named_and_the_last_checkpoint_is_whole(photos, tmp_path, mount):
-    """Each checkpoint of this network takes 100 KiB. What fills the disk comes between two of them."""
+    """Each checkpoint of this network takes 40 KiB. What fills the disk comes between two of them."""
     train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photos} {' '.join(SMALL)} --sample-every 1000"
     done = mount(f"""
 mount -t tmpfs -o size=2m none {tmp_path}
 {train} --steps 6 >{tmp_path}/said
 free=$(df --output=avail -B1 {tmp_path} | tail -1)
-head -c $((free - 90000)) /dev/zero >{tmp_path}/filler
+head -c $((free - 24000)) /dev/zero >{tmp_path}/filler
 rc=0; {train} --steps 9 2>&1 || rc=$?; echo "rc $rc"
 {sys.executable} -m dcgan_jax.generate --workdir {tmp_path}/run --num 1 --out {tmp_path}/pictures
 rm {tmp_path}/filler
@@ -520,6 +534,18 @@ rc=0; {sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photo
 
 
 @pytest.mark.slow
+def test_a_full_temporary_folder_is_named(whole, tmp_path, mount):
+    """Whoever reads a run that goes on copies the checkpoint there first."""
+    _, folder, _ = whole
+    done = mount(f"""
+mount -t tmpfs -o size=16k none {tmp_path}
+rc=0; TMPDIR={tmp_path} {sys.executable} -m dcgan_jax.generate --workdir {folder} --num 1 --out {folder}/pictures 2>&1 || rc=$?
+echo "rc $rc"
+""")
+    said = done.stdout.splitlines()
+    assert said[-1] == "rc 2" and re.match(f"error: cannot write {tmp_path}/.*: No space left .* free", said[-2]), said
+
+
 def test_checkpoints_that_cannot_be_written_are_found_out_before_training(photos, tmp_path, mount):
     train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path} --data {photos} {' '.join(SMALL)}"
     done = mount(f"""
@@ -632,20 +658,21 @@ def test_only_damaged_checkpoints_are_an_error_not_a_new_start(whole, tmp_path):
     assert saved_steps(workdir) == [3, 6, 7]
 
 
-def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", ["d", "7"])  # the arrays, the manifest
+def test_a_file_that_cannot_be_read_is_no_damage(whole, tmp_path, monkeypatch, part):
     config, folder, _ = whole
     workdir = shutil.copytree(folder, tmp_path / "run")
     read = manifest.read_bytes
 
     def broken_disk(path, **options):
-        if path.parent.name == "d" and "/7/" in str(path):
+        if path.parent.name == part and "/7/" in str(path):
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return read(path, **options)
 
     monkeypatch.setattr(manifest, "read_bytes", broken_disk)
     for use in (lambda: fit(config, workdir), lambda: restore(workdir, step=7)):
         with pytest.raises(
-            InputError, match=f"cannot read {workdir}/.*/d/.*: .*fix this and run the same command again"
+            InputError, match=f"cannot read {workdir}/.*/{part}/.*: .*fix this and run the same command again"
         ):
             use()
     assert saved_steps(workdir) == [3, 6, 7]
@@ -701,8 +728,61 @@ def test_metrics_that_end_before_a_checkpoint_lead_back_to_where_both_are(whole,
     assert equal(fit(config, workdir), state) and logged(workdir) == logged(folder)
     said = capfd.readouterr()
     assert (
-        "step 7 is damaged (metrics.jsonl ends before it, at step 4)" in said.err and "resuming from step 6" in said.out
+        "step 7 is later than metrics.jsonl, which ends at step 4, and was moved" in said.err
+        and "resuming from step 6" in said.out
     )
+
+
+def test_metrics_that_end_before_all_checkpoints_move_none_of_them(whole, tmp_path):
+    config, folder, state = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    before = {
+        step: json.loads((workdir / f"checkpoints/{step}/manifest.json").read_text())["logged"] for step in (3, 6, 7)
+    }
+    assert before == {3: 2, 6: 4, 7: 6}
+    shutil.rmtree(workdir / "checkpoints" / "3")
+    text = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
+    (workdir / "metrics.jsonl").write_text(text)
+    with pytest.raises(
+        InputError, match=r"ends at step 2, before all checkpoints \(6 to 7\): bring back .* or delete it"
+    ):
+        fit(config, workdir)
+    assert saved_steps(workdir) == [6, 7] and not (workdir / "damaged").exists()
+    (workdir / "metrics.jsonl").unlink()  # the remedy
+    assert equal(fit(config, workdir), state)
+
+
+def test_copies_that_a_user_makes_of_checkpoints_stay(whole, tmp_path):
+    config, folder, _ = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    for name in ("7.copy", "6.partial", "6.partial.orbax-checkpoint-tmp", "3.deleted", "0.trial-a"):
+        shutil.copytree(folder / "checkpoints" / "7", workdir / "checkpoints" / name)
+    fit(config, workdir)
+    assert {path.name for path in (workdir / "checkpoints").iterdir() if not path.name.isdigit()} == {"7.copy"}
+
+
+def test_a_damaged_score_is_named_and_no_checkpoint_is_deleted_for_it(whole, tmp_path):
+    config, folder, _ = whole
+    workdir = shutil.copytree(folder, tmp_path / "run")
+    score = next((workdir / "checkpoints").glob("*/score.json"))
+    score.write_text("[0.5,")
+    for use in (lambda: restore(workdir), lambda: fit(dataclasses.replace(config, steps=8), workdir)):
+        with pytest.raises(InputError, match=f"{score} is damaged .*: bring a copy back, or delete it"):
+            use()
+    assert {3, 6, 7} <= set(saved_steps(workdir))
+    score.unlink()  # the remedy
+    assert int(restore(workdir).step) in (3, 6, 7)
+
+
+def test_losses_given_as_an_object_are_missed_when_they_are_left_out(photos, tmp_path):
+    config = Config(data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, steps=2, log_every=2)
+    fit(config, tmp_path / "hinge", objective=OBJECTIVES["hinge"])
+    fit(config, tmp_path / "bce")
+    longer = dataclasses.replace(config, steps=3)
+    for name, options in (("hinge", {}), ("bce", {"objective": OBJECTIVES["hinge"]})):
+        with pytest.raises(InputError, match="objective=.*another --workdir"):
+            fit(longer, tmp_path / name, **options)
+    assert int(fit(longer, tmp_path / "hinge", objective=OBJECTIVES["hinge"]).step) == 3
 
 
 def test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run(whole, tmp_path, monkeypatch):

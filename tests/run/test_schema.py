@@ -31,4 +31,9 @@ def test_what_a_run_wrote_is_read(tmp_path):
     folder = RunFolder(tmp_path)
     folder.timing.write_text(json.dumps([{"seconds": 1, "images_per_second": None}]))
     folder.images.write_text(json.dumps({"count": 3, "sha256": "a", "run": "b"}))
-    assert folder.timings()[0]["seconds"] == 1 and folder.images_then() == {"count": 3, "sha256": "a", "run": "b"}
+    assert folder.timings()[0]["seconds"] == 1 and folder.images_then() == {
+        "count": 3,
+        "sha256": "a",
+        "run": "b",
+        "objects": None,
+    }

@@ -193,7 +193,7 @@ part = jax.make_array_from_process_local_data(split, np.array([1.0 + process])) 
 total = jax.jit(lambda factor, part: factor * part.sum(), out_shardings=everywhere)(factor["a"], part)
 assert cluster.local(total).tolist() == [0, 3, 6]
 cluster.meet()
-cluster.agree({"seed": 3, "width": 4})
+cluster.agree({"seed": 3, "range": (0.0, 4095.0), "width": 4})  # JSON has no tuples
 try:
     cluster.agree({"seed": process, "width": 4})
 except InputError as error:
