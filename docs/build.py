@@ -78,6 +78,13 @@ def _table(head: list[str], rows: list) -> str:
     return "\n".join(f"| {' | '.join(' '.join(str(cell).split()) for cell in line)} |" for line in lines)
 
 
+def _item(row: tuple[str, str, str, str]) -> str:
+    """A flag as an item of a list, which small screens show better than a table."""
+    name, takes, default, text = row
+    default = f"default {default}" if default and default != "required" else default
+    return f"- **{name}** {', '.join(filter(None, (takes, default)))}  \n    {' '.join(text.split())}"
+
+
 def commands() -> str:
     """The page of all flags."""
     parts = [
@@ -88,7 +95,7 @@ def commands() -> str:
     for name, use in COMMANDS.items():
         arguments = importlib.import_module(f"dcgan_jax.{name}").Arguments
         parts += [f"## {name}", f"`python -m dcgan_jax.{name}`: {use}."]
-        parts.append(_table(["flag", "values", "default", "what it is"], flags(arguments)))
+        parts.append("\n".join(map(_item, flags(arguments))))
     plain = RECIPES["classic"].config
     changed = [
         field.name
