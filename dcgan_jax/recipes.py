@@ -143,15 +143,19 @@ def check_meant(config: Config) -> None:
             f"recipe {config.recipe} has none of its settings here, such as {own[0]} {getattr(named, own[0])}: "
             f"start from dcgan_jax.recipe({config.recipe!r}), or leave the name out"
         )
+    if config.features == "none":
+        _refuse_changed(config, ("features_weight", "features_gamma", "features_size"), "--features efficientnet-lite0")
     if config.penalty != "none":
         return
     normed = config.discriminator_norm == "batch" and not config.discriminator
     penalty = "--penalty r1, r2 or both" + normed * ", which needs --discriminator-norm none or spectral"
-    for name in ("gamma", "penalty_every"):
-        if getattr(config, name) != (usual := getattr(plain, name)):
-            raise InputError(
-                f"{name} {getattr(config, name):g} does nothing without {penalty}: give that, or leave it at {usual:g}"
-            )
+    _refuse_changed(config, ("gamma", "penalty_every"), penalty)
+
+
+def _refuse_changed(config, names, needed):
+    for name in names:
+        if (value := getattr(config, name)) != (usual := getattr(RECIPES["classic"].config, name)):
+            raise InputError(f"{name} {value:g} does nothing without {needed}: give that, or leave it at {usual:g}")
 
 
 def changes(config: Config) -> list[str]:

@@ -107,9 +107,9 @@ def test_a_script_gets_a_recipe_and_never_its_name_alone(tiny, photos, tmp_path)
     assert fit(dataclasses.replace(named, steps=2), tmp_path / "old").step == 2
 
 
-@pytest.mark.parametrize(("setting", "value"), [("gamma", 2.0), ("penalty_every", 4)])
+@pytest.mark.parametrize(("setting", "value"), [("gamma", 2.0), ("penalty_every", 4), ("features_size", 64)])
 def test_a_setting_that_does_nothing_is_refused(tiny, photos, tmp_path, setting, value):
-    with pytest.raises(InputError, match=f"{setting} {value:g} does nothing without --penalty"):
+    with pytest.raises(InputError, match=f"{setting} {value:g} does nothing without --(penalty|features)"):
         fit(dataclasses.replace(tiny, data=str(photos), **{setting: value}), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

@@ -353,6 +353,7 @@ def _create(key, annealing, *, generator, discriminator, latent, image_shape, op
         raise InputError(f"the discriminator's logits of one image are of the shape {logits}: it must give one")
     kind = GANState
     if heads:
-        kind, maps = ProjectedState, constants["features"](jnp.zeros((1, *image_shape)))
-        constants["heads"] = network(heads, jax.random.fold_in(keys[1], 1), maps)[0]
+        kind, maps = ProjectedState, jax.eval_shape(constants["features"], jnp.zeros((1, *image_shape)))
+        zeros = jax.tree.map(jnp.zeros_like, maps)
+        constants["heads"] = network(heads, jax.random.fold_in(keys[1], 1), zeros)[0]
     return kind(jnp.int32(0), G, D, G.params, annealing, latent=latent, image_shape=image_shape, **constants)

@@ -1,12 +1,11 @@
-"""EfficientNet-Lite0: its weights are read without PyTorch; its maps and gradients are those of plain convolutions.
-
-What it computes as a whole is compared with PyTorch in tests/metrics/test_imagenet.py.
-"""
+"""EfficientNet-Lite0: its weights are read without PyTorch; its maps and their gradient are those of PyTorch
+(golden/make_golden.py), and of plain convolutions."""
 
 import io
 import itertools
 import pickle
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +45,20 @@ def plain_maps(weights, images):
 
 def first_maps(weights, images):
     return itertools.islice(efficientnet.maps(weights, images), BLOCKS)
+
+
+def test_maps_and_their_gradient_are_those_of_pytorch():
+    golden = np.load(Path(__file__).parent / "golden" / "maps.npz", allow_pickle=False)
+
+    def maps(images):
+        maps = list(efficientnet.maps(efficientnet.load(), images))
+        return {level: maps[level] for level in (2, 4, 10, 15)}
+
+    ours, pull = jax.vjp(jax.jit(maps), jnp.asarray(golden["images"]))
+    for level, x in ours.items():
+        assert_allclose(x, golden[f"{level}/map"], atol=2e-5 * np.abs(x).max())
+    gradient = pull({level: jnp.asarray(golden[f"{level}/cotangent"]) for level in ours})[0]
+    assert_allclose(gradient, golden["gradient"], atol=1e-4 * np.abs(gradient).max())
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 32, 3), (1, 18, 29, 3)])  # the latter with maps of odd sides
