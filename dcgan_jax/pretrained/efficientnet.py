@@ -186,23 +186,12 @@ def _shifted_sum(x, kernel, padding, stride=1):
 
 
 def _transposed_sum(g, kernel, padding, stride, shape):
-    """The gradient of ``_shifted_sum`` with respect to x, of ``shape``, from g.
-
-    Every ``stride``-th row of x met the same taps: its gradient is a sum of shifted maps itself. Likewise the columns.
-    """
-    sides = [-(-side // stride) for side in shape[1:3]]
-
-    def met(axis, start):  # the taps that rows start, start + stride, ... met, and the padding of g for them
-        offset = start + padding[axis][0]
-        taps = range(offset % stride, len(kernel), stride)
-        before = len(taps) - 1 - offset // stride
-        after = sides[axis] + len(taps) - 1 - before - g.shape[1 + axis]
-        return list(reversed(taps)), (before, after)
-
-    def phase(row, column):
-        (rows, above), (columns, left) = met(0, row), met(1, column)
-        return _shifted_sum(g, kernel[np.ix_(rows, columns)], (above, left))
-
-    phases = [jnp.stack([phase(row, column) for column in range(stride)], axis=3) for row in range(stride)]
-    x = jnp.stack(phases, axis=2)  # (B, H / stride, stride, W / stride, stride, C)
-    return x.reshape(len(g), sides[0] * stride, sides[1] * stride, -1)[:, : shape[1], : shape[2]]
+    """The gradient of ``_shifted_sum`` with respect to x, of ``shape``, from g: with the taps in reverse order, and
+    zeros between the values of g where the kernel moves by more than 1."""
+    between = [(0, 0, stride - 1 if axis in (1, 2) else 0) for axis in range(4)]
+    g = lax.pad(g, jnp.zeros((), g.dtype), between)
+    ends = [
+        (len(kernel) - 1 - before, side - g.shape[1 + axis] + before)
+        for axis, (side, (before, _)) in enumerate(zip(shape[1:3], padding, strict=True))
+    ]
+    return _shifted_sum(g, kernel[::-1, ::-1], ends)
