@@ -153,9 +153,12 @@ def fraction(share: float) -> str:
 def _ruler(measured):
     if measured.features != CIFAR.name:
         few = "" if (measured.n or 0) >= _ENOUGH else f" But {measured.n:,} samples are few: they hide differences."
-        return f"{measured.features} features had no part in training or in choosing the step.{few}"
+        training = "training (but in that of --recipe projected)" if measured.features == "ImageNet" else "training"
+        return f"{measured.features} features had no part in {training} or in choosing the step.{few}"
     chosen = "CIFAR features are lenient, and they chose this step: in other features it may be much further off"
-    second = "evaluate --features imagenet is a stricter second opinion"
+    second = (
+        "evaluate --features imagenet is a stricter second opinion (but of --recipe projected, which learns by them)"
+    )
     return f"{chosen}. {second}." if measured.n else f"{chosen}. evaluate compares with other images; {second}."
 
 

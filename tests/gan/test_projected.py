@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import equal, metrics_of
+from helpers import equal, metrics_of, on_devices, python
 from numpy.testing import assert_allclose
 
 from dcgan_jax import InputError, create_state, fit, recipe, restore, restore_state, sample, train_step
@@ -144,3 +144,28 @@ def test_settings_of_the_features_alone_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             config(**changes)
+
+
+ON_DEVICES = """
+import sys, numpy as np, jax
+from dcgan_jax import create_state, recipe, train_step
+from dcgan_jax.system import cluster
+config = recipe("projected", image_size=16, width=4, latent_dim=8, batch_size=4, precision=sys.argv[1])
+images = np.random.RandomState(0).randint(0, 256, (4, 16, 16, 3), np.uint8)
+images = jax.device_put(images, cluster.shardings()[1])
+state, metrics = train_step(cluster.replicated(create_state(config)), images, jax.random.key(3))
+assert len(state.heads.params["Dense_0"]["bias"].devices()) == jax.device_count()
+print(*(float(metrics[name]) for name in sorted(metrics)))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_and_bfloat16_take_the_same_step_but_for_rounding():
+    def metrics(devices, precision):
+        run = python("-c", ON_DEVICES, precision, variables=on_devices(devices))
+        assert run.returncode == 0, run.stderr
+        return [float(value) for value in run.stdout.split()]
+
+    one = metrics(1, "float32")
+    assert_allclose(metrics(2, "float32"), one, rtol=1e-4)
+    assert_allclose(metrics(1, "bf16"), one, rtol=0.1)
