@@ -38,7 +38,17 @@ import pytest
 import scipy.stats  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("dcgan_jax", "tests", "experiments", "pyproject.toml", "README.md")
+COPIED = (
+    "dcgan_jax",
+    "tests",
+    "experiments",
+    "docs",
+    "pyproject.toml",
+    "zensical.toml",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
 PROGRAMS = ROOT / ".pytest_cache" / "planted"
 SECONDS = 900
 """A test that takes longer hangs, which counts as noticed."""
