@@ -24,11 +24,12 @@ def start(*arguments, variables=None, **options):
     return subprocess.Popen(command, **{"env": environment, "stdout": pipe, "stderr": pipe, "text": True, **options})
 
 
-def python(*arguments, **options):
-    """The same, as a ``CompletedProcess``: at its end, with what it said."""
-    with start(*arguments, **options) as process:
+def python(*arguments, input=None, **options):
+    """The same, as a ``CompletedProcess``: at its end, with what it said. ``input`` is what it reads."""
+    stdin = {} if input is None else {"stdin": subprocess.PIPE}
+    with start(*arguments, **stdin, **options) as process:
         try:
-            said, errors = process.communicate(timeout=300)
+            said, errors = process.communicate(input, timeout=300)
         except BaseException:
             process.kill()
             raise
