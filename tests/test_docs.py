@@ -223,7 +223,7 @@ def test_links_lead_somewhere(name):
         path, _, anchor = target.partition("#")
         place = (ROOT / name).parent / path if path else ROOT / name
         assert place.exists() or place.name == "commands.md", target
-        if anchor:
+        if anchor and place.name != "commands.md":  # which is made with the site
             heads = re.findall(r"^#+ (.*)$", place.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in heads}, target
 

@@ -16,7 +16,7 @@ from dcgan_jax.evaluate import run as command
 from dcgan_jax.metrics.classes import ClassFigures
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.run import classes
-from dcgan_jax.run.classes import _names, load_classes, sentence
+from dcgan_jax.run.classes import class_names, load_classes, sentence
 from dcgan_jax.run.measure import pieces
 
 FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
@@ -94,7 +94,7 @@ def test_classes_are_compared_in_the_features_that_were_asked_for(run, tmp_path)
 
 
 def test_names_follow_the_numbers_not_the_order_in_which_the_labels_were_found():
-    assert _names(("9", "0", "10", *"12345678"), tuple("abcdefghijk")) == tuple("jakbcdefghi")
+    assert class_names(("9", "0", "10", *"12345678"), tuple("abcdefghijk")) == tuple("jakbcdefghi")
 
 
 def test_what_makes_no_sense_is_refused(run):

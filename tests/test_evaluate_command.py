@@ -115,8 +115,8 @@ def test_features_of_the_images_are_kept_and_damaged_ones_made_again(run, found,
     from dcgan_jax.metrics import features
 
     looked_at = []
-    apply = features._apply
-    monkeypatch.setattr(features, "_apply", lambda *args: looked_at.append(len(args[1])) or apply(*args))
+    apply = features.network_outputs
+    monkeypatch.setattr(features, "network_outputs", lambda *args: looked_at.append(len(args[1])) or apply(*args))
 
     def again():
         looked_at.clear()

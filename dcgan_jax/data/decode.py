@@ -29,7 +29,7 @@ SCAN_LIMIT = 10**9
 SLOW_LIMIT = 4_000_000
 """Most pixels of a picture that Pillow decodes in Python, which take a few seconds."""
 
-_SHARE = 128 << 20  # bytes that each worker may take at any time; pictures that need more are decoded one by one
+SHARE = 128 << 20  # bytes that each worker may take at any time; pictures that need more are decoded one by one
 _alone = threading.RLock()
 # Bytes for each pixel, measured: the decoder's buffers, the picture, and a rotated or premultiplied copy.
 _PER_PIXEL = {"PNG": 9.5, "GIF": 9.5, "TIFF": 13, "WEBP": 20, "AVIF": 20, "JPEG2000": 25}
@@ -99,7 +99,7 @@ def check_size(size: int) -> None:
 @contextlib.contextmanager
 def _room(need: int):
     """Let pictures that need more than a worker's share be decoded one by one."""
-    if need <= _SHARE:
+    if need <= SHARE:
         yield
         return
     with _alone:

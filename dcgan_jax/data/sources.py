@@ -151,12 +151,17 @@ def _folder(root: Path, names: list[str]) -> Source:
 
     def items():
         for name, label in zip(names, labels(names), strict=True):
-            yield Item(name, label, lambda path=root / name: _read_file(path))
+            yield Item(name, label, lambda path=root / name: read_file(path))
 
     return Source(str(root.resolve()), _digest(facts()), len(names), items, folders(names))
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """What is in a picture's file.
+
+    Raises:
+      ValueError: says why it cannot be read, for the list of those that are left out.
+    """
     try:
         facts = path.stat()
     except OSError as error:

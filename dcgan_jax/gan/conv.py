@@ -34,13 +34,15 @@ The nine products stay separate arrays, not one stacked array: XLA:CPU vectorise
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-_MIN_CHANNELS = 16  # with fewer (RGB), the additions cost more than the products they save
+MIN_CHANNELS = 16  # with fewer (RGB), the additions cost more than the products they save
 
 # F(2, 2): products = (_INPUT d) * (_KERNEL k); outputs = _OUTPUT products.
 _INPUT = ((1, 1, 0), (0, -1, 0), (0, 1, 1))
@@ -196,28 +198,37 @@ def _input_gradient_few(g, kernel, dtype):
 # --- the three maps, each the gradient of another ---------------------------------------------------
 
 
-def _choose(fast, few, reference, a, b, dtype, channels, sides):
+def choose(
+    fast: Callable[..., jax.Array],
+    few: Callable[..., jax.Array],
+    reference: Callable[..., jax.Array],
+    a: jax.Array,
+    b: jax.Array,
+    dtype: Any,
+    channels: Sequence[int],
+    sides: Sequence[int],
+) -> jax.Array:
     """``fast`` on a CPU, or ``few`` where it does not apply; ``reference`` on everything else."""
-    cpu = few if min(channels) < _MIN_CHANNELS or any(side % 4 for side in sides) else fast
+    cpu = few if min(channels) < MIN_CHANNELS or any(side % 4 for side in sides) else fast
     cpu, default = (functools.partial(function, dtype=dtype) for function in (cpu, reference))
     return lax.platform_dependent(a, b, cpu=cpu, default=default)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x, kernel, dtype):
-    return _choose(_conv_fast, _conv_few, conv_reference, x, kernel, dtype, kernel.shape[2:], x.shape[1:3])
+    return choose(_conv_fast, _conv_few, conv_reference, x, kernel, dtype, kernel.shape[2:], x.shape[1:3])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _input_gradient(g, kernel, dtype):
     fast, few, reference = _input_gradient_fast, _input_gradient_few, _input_gradient_reference
-    return _choose(fast, few, reference, g, kernel, dtype, kernel.shape[2:], (2 * g.shape[1], 2 * g.shape[2]))
+    return choose(fast, few, reference, g, kernel, dtype, kernel.shape[2:], (2 * g.shape[1], 2 * g.shape[2]))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _kernel_gradient(x, g, dtype):
     fast, few, reference = _kernel_gradient_fast, _kernel_gradient_patches, _kernel_gradient_reference
-    return _choose(fast, few, reference, x, g, dtype, (x.shape[3], g.shape[3]), x.shape[1:3])
+    return choose(fast, few, reference, x, g, dtype, (x.shape[3], g.shape[3]), x.shape[1:3])
 
 
 def _define_gradients(op, left, right):

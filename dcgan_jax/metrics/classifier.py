@@ -25,7 +25,7 @@ MOST, FEWEST = 20, 50
 JUNK = 0.05
 """A sample is junk if the classifier is less sure of it than of all but this share of the held-out images."""
 _HELD_OUT, _SIZE, _BATCH = 5, 32, 64  # every fifth image; pixels; images of a step
-_SEEN, _EPOCHS, _RATE = 300_000, 40, 4e-3  # images seen at most, passes at most, Adam's largest step size
+_SEEN, EPOCHS, _RATE = 300_000, 40, 4e-3  # images seen at most, passes at most, Adam's largest step size
 
 
 def convolve_by_matrix(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -136,7 +136,7 @@ def classifier(store: Store, cache: Path) -> Classifier:
     train = np.setdiff1d(np.arange(len(labels)), held_out)
     code = (Path(__file__).read_bytes(), Path(features.__file__).read_bytes())
     made_of = (store.digest.encode(), str(store.shape).encode(), labels.tobytes(), *code)
-    arrays = kept(cache / "classifiers", made_of, lambda: flatten_dict(_trained(store, train), sep="/"))
+    arrays = kept(cache / "classifiers", made_of, lambda: flatten_dict(train_classifier(store, train), sep="/"))
     variables = unflatten_dict(arrays, sep="/")
     starts = range(0, len(held_out), 4096)
     parts = [_name(variables, len(names), store.take(held_out[i : i + 4096])) for i in starts]
@@ -145,9 +145,10 @@ def classifier(store: Store, cache: Path) -> Classifier:
     return Classifier(len(names), variables, labels, train, held_out, named, threshold, sure < threshold)
 
 
-def _trained(store, train):
+def train_classifier(store: Store, train: np.ndarray) -> Any:
+    """The variables of a network that names the label of an image, trained on those with the numbers ``train``."""
     network = _Network(len(store.label_names))
-    steps = min(_SEEN, _EPOCHS * len(train)) // _BATCH
+    steps = min(_SEEN, EPOCHS * len(train)) // _BATCH
     optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, _RATE), weight_decay=1e-3)
     variables: Any = network.init(random_key(0), _scaled(jnp.zeros((1, *store.shape[1:]), jnp.uint8)))
     moments = optimizer.init(variables["params"])

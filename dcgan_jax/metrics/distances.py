@@ -11,7 +11,7 @@ from scipy.cluster import vq
 
 from dcgan_jax.system.errors import InputError
 
-_BLOCK = 1 << 24  # distances at a time: 128 MiB
+BLOCK = 1 << 24  # distances at a time: 128 MiB
 _LEAST_FAKES = 20  # in a cell of C_T: fewer say nothing about it (the paper's tau)
 
 
@@ -149,14 +149,14 @@ def c_t(train: np.ndarray, held_out: np.ndarray, fake: np.ndarray, *, cells: int
     for cell in range(cells):
         t, h, f = train[of_train == cell], held_out[of_held_out == cell], fake[of_fake == cell]
         if len(t) and len(h) and len(f) >= _LEAST_FAKES:
-            scores.append(_mann_whitney(nearest(t, f)[0], nearest(t, h)[0]))
+            scores.append(mann_whitney(nearest(t, f)[0], nearest(t, h)[0]))
             weights.append(len(h))
     if not weights:
         raise InputError(f"C_T: none of {cells} cells holds enough of each set; use fewer cells or more images")
     return float(np.average(scores, weights=weights))
 
 
-def _mann_whitney(x, y):
+def mann_whitney(x: np.ndarray, y: np.ndarray) -> float:
     """Z of how often a value of ``x`` is above one of ``y``; a tie is half."""
     y = np.sort(y)
     above = (np.searchsorted(y, x, "left") + np.searchsorted(y, x, "right")).sum() / 2
@@ -184,7 +184,7 @@ def _pair(a, b, at_least=2):
 def _squared_distances(a, b) -> Iterator[tuple[slice, np.ndarray]]:
     """Squared distances of a block of rows of ``a`` to all of ``b``, block by block: (slice, (rows, M))."""
     same, a, b = a is b, a - b[0], b - b[0]  # measured from one of them, equal rows are exactly 0 apart on every CPU
-    norms, block = (b**2).sum(1), max(1, _BLOCK // len(b))
+    norms, block = (b**2).sum(1), max(1, BLOCK // len(b))
     for start in range(0, len(a), block):
         rows = slice(start, min(start + block, len(a)))
         squared = (a[rows] ** 2).sum(1)[:, None] + norms - 2 * a[rows] @ b.T

@@ -43,7 +43,7 @@ def labels(features: str) -> dict[str, tuple[str, str]]:
     return {name: (text.replace(CIFAR.name, features), better) for name, (text, better) in LABELS.items()}
 
 
-_SWD_IMAGES = 1000  # at most: 128 patches of each are sorted along 512 directions on each level
+SWD_IMAGES = 1000  # at most: 128 patches of each are sorted along 512 directions on each level
 
 
 class Figures(NamedTuple):
@@ -121,7 +121,7 @@ class Reals:
         figures = {}
         for name, floor in self.floor.items():
             if values := [values[name] for values in sets if name in values]:
-                n = min(self.n, _SWD_IMAGES) if name == "swd" else self.n
+                n = min(self.n, SWD_IMAGES) if name == "swd" else self.n
                 figures[name] = Figures(float(np.mean(values)), floor, min(values), max(values), n)
         return figures
 
@@ -148,7 +148,7 @@ class Reals:
         return np.median(nearest(self._first, vectors)[0])
 
     def _compared(self, images, vectors, fresh, held_out, held_out_far):
-        some = slice(min(self.n, len(images), _SWD_IMAGES))
+        some = slice(min(self.n, len(images), SWD_IMAGES))
         with np.errstate(divide="ignore", invalid="ignore"):
             means, deviations = channel_ratios(self.images, images)
             values = {

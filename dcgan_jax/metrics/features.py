@@ -112,7 +112,7 @@ def enlarged(images: jax.Array, size: int) -> jax.Array:
 
 
 @jax.jit
-def _apply(weights, images):
+def network_outputs(weights: Any, images: jax.Array) -> tuple[Any, Any]:
     """uint8 (N, H, W, C) -> features (N, 128), logits (N, 10)."""
     state = {name: weights[name] for name in ("params", "batch_stats")}
     pooled, logits = FeatureNetwork().apply(state, enlarged(images, SIZE))
@@ -139,17 +139,17 @@ def features(images: np.ndarray) -> np.ndarray:
     Channel means of three depths of the classifier, of its own training images' 128 principal components.
     No image's features depend on its neighbours. Compiled once for each H, W and C.
     """
-    return of_images(lambda chunk: _apply(_weights(), chunk), images)[0]
+    return of_images(lambda chunk: network_outputs(_weights(), chunk), images)[0]
 
 
 def features_of_floats(images: jax.Array) -> jax.Array:
     """``features`` of float32 images (N, H, W, C) in [-1, 1], with gradients: (N, 128). For use in ``jit``, too."""
-    return _apply(_weights(), to_levels(images))[0]
+    return network_outputs(_weights(), to_levels(images))[0]
 
 
 def logits(images: np.ndarray) -> np.ndarray:
     """How likely each of ``CLASSES`` is, unnormalised log: uint8 (N, H, W, C) -> float32 (N, 10)."""
-    return of_images(lambda chunk: _apply(_weights(), chunk), images)[1]
+    return of_images(lambda chunk: network_outputs(_weights(), chunk), images)[1]
 
 
 CIFAR = FeatureSet("CIFAR", features, hashlib.sha256(_WEIGHTS.read_bytes() + Path(__file__).read_bytes()).digest())

@@ -93,7 +93,7 @@ def _patches(images, level, rng):
     """Normalised 7x7 patches of one level of the pyramid, float32 (128 N, 49 C)."""
     parts = []
     for start in range(0, len(images), 128):
-        part = _laplacian(images[start : start + 128].astype(np.float32), level, _levels(images))
+        part = laplacian(images[start : start + 128].astype(np.float32), level, _levels(images))
         image = np.repeat(np.arange(len(part)), _PATCHES)[:, None, None]
         top, left = (rng.integers(0, side - _PATCH + 1, len(image))[:, None, None] for side in part.shape[1:3])
         parts.append(part[image, top + np.arange(_PATCH)[:, None], left + np.arange(_PATCH)])
@@ -110,7 +110,7 @@ def _patches(images, level, rng):
     return patches
 
 
-def _laplacian(images, level, levels):
+def laplacian(images: np.ndarray, level: int, levels: int) -> np.ndarray:
     """Level ``level`` of ``levels``: what the next coarser one lacks; the coarsest is the image itself."""
     for _ in range(level):
         images = _blur(images)[:, ::2, ::2]

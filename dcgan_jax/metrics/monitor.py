@@ -11,7 +11,7 @@ from dcgan_jax.data.store import Store
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.pixels import from_uint8, to_uint8
 from dcgan_jax.gan.sampling import sample
-from dcgan_jax.gan.state import GANState
+from dcgan_jax.gan.state import GANState, TrainState
 from dcgan_jax.metrics.distances import diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
 from dcgan_jax.system.xla import random_key
@@ -71,10 +71,11 @@ class Monitor:
 
     def _memory(self, state, fakes):
         sets = (from_uint8(self._trained), from_uint8(self._held_out), fakes)
-        trained, unseen, fake = (float(_judge(state.discriminator, images)) for images in sets)
+        trained, unseen, fake = (float(judge(state.discriminator, images)) for images in sets)
         return (trained - unseen) / (trained - fake) if trained > fake else math.nan
 
 
 @jax.jit
-def _judge(discriminator, images):
+def judge(discriminator: TrainState, images: jax.Array) -> jax.Array:
+    """The mean logit of images."""
     return jnp.mean(discriminator(images, train=False)[0])

@@ -24,7 +24,7 @@ from dcgan_jax.system.disk import reserve, writing
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import sync, write_text
 
-_KEPT = 10  # how many checkpoints at multiples of keep_every stay
+KEPT = 10  # how many checkpoints at multiples of keep_every stay
 _UNFINISHED = r"\d+\.(partial.*|deleted|orbax-checkpoint-tmp.*|trial-.*)"
 """What a killed process had begun to write, to delete or to try. Other names are of the user, such as 500.copy."""
 
@@ -96,7 +96,7 @@ class Checkpoints:
 
     def _thin(self):
         steps = self._folder.complete_steps()
-        stay = {*steps[: self._config.keep_newest], *thinned(steps, every=self._config.keep_every, most=_KEPT)}
+        stay = {*steps[: self._config.keep_newest], *thinned(steps, every=self._config.keep_every, most=KEPT)}
         if (best := self._folder.best_step()) is not None:
             stay.add(best)
         for old in set(steps) - stay:

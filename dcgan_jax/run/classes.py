@@ -155,7 +155,7 @@ def evaluate_classes(
     folder = RunFolder(workdir)
     ((step_number, params),) = restored(folder, [step], ema=ema, generator=generator).items()
     with contextlib.closing(images_of(folder)) as store:
-        shown_names = _names(store.label_names, names)
+        shown_names = class_names(store.label_names, names)
         judge, vectors = classifier(store, cache_folder()), store_features(store, cache_folder(), chosen)
         reduced = _reduction(vectors, chosen.components)
         sets, shown = _sorted_sets(judge, chosen, params, num, seed)
@@ -216,7 +216,8 @@ def _rows(store: Store, judge: Classifier, names, ranked: list[ClassFigures], sh
         yield Row(names[label], reals, shown[label], (share.value, share.low, share.high), share.floor, excess)
 
 
-def _names(labels, names):
+def class_names(labels: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    """What the labels are called: ``names``, or themselves where there are none."""
     if names and sorted(labels) != sorted(map(str, range(len(names)))):
         have = ", ".join(sorted(labels)[:12]) + ", …" * (len(labels) > 12)
         raise InputError(

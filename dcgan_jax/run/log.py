@@ -32,7 +32,7 @@ from dcgan_jax.system.progress import SECONDS, kernel, say_progress, watched
 from dcgan_jax.views.curves import save_progress
 from dcgan_jax.views.grid import grid, save_png
 
-_GRIDS = 200  # how many sample grids a run may have
+GRIDS = 200  # how many sample grids a run may have
 
 
 def say(message: str) -> None:
@@ -183,7 +183,7 @@ class RunLog:
         with writing(path):
             save_png(path, sheet)
             self._thin_grids()
-        if step <= 5 * every or thinned([step], every=every, most=_GRIDS // 2):  # ever more seldom
+        if step <= 5 * every or thinned([step], every=every, most=GRIDS // 2):  # ever more seldom
             self._board.picture(step, path)
         if self._history.lines:  # no empty axes
             self.progress(step, images)
@@ -192,8 +192,8 @@ class RunLog:
     def _thin_grids(self):
         grids = self._folder.grids()
         steps = list(grids)
-        if len(steps) > _GRIDS:
-            stay = {*steps[:5], steps[-1], *thinned(steps, every=self._config.sample_every, most=_GRIDS // 2)}
+        if len(steps) > GRIDS:
+            stay = {*steps[:5], steps[-1], *thinned(steps, every=self._config.sample_every, most=GRIDS // 2)}
             for step, path in grids.items():
                 if step not in stay:
                     path.unlink()

@@ -62,7 +62,7 @@ def train_from(
 
 
 def _train(state, step, images, key, config, results, signals):
-    metrics, at_most, compiling = None, _dispatched(config), signals.nothing_to_save()
+    metrics, at_most, compiling = None, steps_per_dispatch(config), signals.nothing_to_save()
     while step < config.steps:
         previous, count = metrics, steps_until_due(step, config, at_most)
         with compiling:
@@ -91,7 +91,7 @@ def _advanced(state: GANState, images: Iterator[jax.Array], key, count: int, at_
     return train_step(state, next(images), key, deterministic=config.deterministic)
 
 
-def _dispatched(config: Config) -> int:
+def steps_per_dispatch(config: Config) -> int:
     """How many steps at most are sent to the device at once. A resumed run must not change it: another number rounds
     differently."""
     on_cpu = jax.devices()[0].platform == "cpu"

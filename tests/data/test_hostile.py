@@ -169,7 +169,7 @@ def test_what_the_system_refuses_is_an_error_and_no_image_is_lost(tmp_path, monk
         return RED
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "_read_file", refuse)
+        patch.setattr(sources, "read_file", refuse)
         with pytest.raises(InputError, match=f"2.png in .* cannot be read: {reason}: fix this and run the same"):
             prepared(tmp_path, tmp_path / "cache")
     assert len(prepared(tmp_path, tmp_path / "cache")) == 4
@@ -246,7 +246,7 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path):
 def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     for i in range(6):
         (tmp_path / f"{i}.png").write_bytes(encoded(Image.new("L", (60, 60)), "PNG"))
-    monkeypatch.setattr(decode, "_SHARE", 60 * 60)
+    monkeypatch.setattr(decode, "SHARE", 60 * 60)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     at_once, most = [], []
 

@@ -34,7 +34,7 @@ def formulation(request, monkeypatch):
     """The network recorded is too thin for the nine-product convolutions: take them all the same."""
     if request.param != "as used":
         jax.clear_caches()
-        monkeypatch.setattr(conv, "_MIN_CHANNELS", 1)
+        monkeypatch.setattr(conv, "MIN_CHANNELS", 1)
         yield
         jax.clear_caches()
     else:

@@ -83,9 +83,9 @@ def test_the_classifier_tells_shapes_apart_that_it_has_not_seen(store, judge):
 def test_the_classifier_is_kept_and_a_damaged_one_trained_again(store, judge, cache, monkeypatch):
     from dcgan_jax.metrics import classifier as module
 
-    trained, train = [], module._trained
-    monkeypatch.setattr(module, "_trained", lambda *args: trained.append(1) or train(*args))
-    monkeypatch.setattr(module, "_EPOCHS", 1)
+    trained, train = [], module.train_classifier
+    monkeypatch.setattr(module, "train_classifier", lambda *args: trained.append(1) or train(*args))
+    monkeypatch.setattr(module, "EPOCHS", 1)
     assert np.array_equal(classifier(store, cache).named, judge.named) and not trained
     (kept,) = (path for path in (cache / "classifiers").iterdir() if path.stat().st_size > 1000)
     whole = kept.read_bytes()

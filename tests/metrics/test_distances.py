@@ -93,7 +93,7 @@ PRDC_RECORDED = [
 @pytest.mark.parametrize("case", PRDC_RECORDED)
 def test_prdc_agrees_with_the_package_of_its_authors(case, rng, monkeypatch):
     (n, m, k, shift, scale), expected = case
-    monkeypatch.setattr(distances, "_BLOCK", 37 * n)  # several blocks, the last one not full
+    monkeypatch.setattr(distances, "BLOCK", 37 * n)  # several blocks, the last one not full
     real, fake = rng.randn(n, 8), shift + scale * rng.randn(m, 8)
     assert_allclose(prdc(real, fake, k), expected, rtol=1e-12)
 
@@ -114,7 +114,7 @@ def test_diversity_ratio_is_that_of_the_pairwise_distances(rng):
 
 
 def test_nearest_finds_what_was_copied(rng, monkeypatch):
-    monkeypatch.setattr(distances, "_BLOCK", 700)
+    monkeypatch.setattr(distances, "BLOCK", 700)
     train = rng.randn(100, 8)
     chosen = rng.permutation(100)[:30]
     found, indices = nearest(train, train[chosen] + 1e-3 * rng.randn(30, 8))
@@ -163,7 +163,7 @@ def test_c_t_of_two_cells_is_weighted_by_held_out_samples(rng):
 
 
 def test_a_tie_is_half_a_win():
-    assert_allclose(distances._mann_whitney(np.array([1.0, 2]), np.array([2.0, 2])), (1 - 2) / np.sqrt(4 * 5 / 12))
+    assert_allclose(distances.mann_whitney(np.array([1.0, 2]), np.array([2.0, 2])), (1 - 2) / np.sqrt(4 * 5 / 12))
 
 
 def test_principal_components_are_the_directions_of_the_largest_variance(rng):
@@ -246,7 +246,7 @@ def test_swd_agrees_with_the_definition_done_slowly(rng, channels):
 def test_laplacian_levels_are_scipys(rng):
     image = images(rng, 1, 64).astype(np.float32)
     for level, expected in enumerate(slow_pyramid(image[0])):
-        assert_allclose(image_distances._laplacian(image, level, 3)[0], expected, atol=1e-3)
+        assert_allclose(image_distances.laplacian(image, level, 3)[0], expected, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_every_number_is_that_of_its_function(images, reals, clean, monkeypatch)
             "c_t": c_t(of_reals, held_out, fresh),
         }
         assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
-    monkeypatch.setattr(module, "_SWD_IMAGES", 50)
+    monkeypatch.setattr(module, "SWD_IMAGES", 50)
     assert {name: figures.n for name, figures in reals.figures([clean]).items() if figures.n != 200} == {"swd": 50}
     some = compare(reals, images[400:])["swd"]
     assert some == pytest.approx(sliced_wasserstein(images[first][:50], images[400:450])["mean"], rel=1e-9)

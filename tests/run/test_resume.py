@@ -170,7 +170,7 @@ def test_how_steps_are_grouped_for_the_device_changes_nothing(whole, tmp_path, m
 def test_what_is_sent_to_the_device_at_once_ends_where_something_is_due():
     """At most 25 steps, a number that divides ``log_every``; and each that is due is the last of its group."""
     for dispatch, log_every, most in (("single", 10, 1), ("auto", 10, 1), ("several", 10, 10), ("several", 60, 20)):
-        assert loop._dispatched(Config(dispatch=dispatch, log_every=log_every, sample_every=7)) == most
+        assert loop.steps_per_dispatch(Config(dispatch=dispatch, log_every=log_every, sample_every=7)) == most
     config = Config(
         steps=240, batch_size=4, log_every=60, sample_every=33, checkpoint_every=70, keep_every=31, evaluate_every=400
     )
@@ -788,8 +788,8 @@ def test_losses_given_as_an_object_are_missed_when_they_are_left_out(photos, tmp
 def test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run(whole, tmp_path, monkeypatch):
     from dcgan_jax.run import log
 
-    monkeypatch.setattr(checkpoints, "_KEPT", 4)
-    monkeypatch.setattr(log, "_GRIDS", 8)
+    monkeypatch.setattr(checkpoints, "KEPT", 4)
+    monkeypatch.setattr(log, "GRIDS", 8)
     config = dataclasses.replace(whole[0], steps=40, checkpoint_every=2, keep_newest=1, keep_every=2, sample_every=1)
     fit(config, tmp_path)
     assert saved_steps(tmp_path) == [16, 32, 40]
