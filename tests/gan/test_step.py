@@ -69,7 +69,8 @@ OF_NETWORKS_AND_STEP = {
     "learning_rate_final": 0.5, "discriminator_rate": 0.5, "beta2": 0.9, "beta2_final": 2.0, "anneal_images": 5,
     "augment": "full", "flip": True, "discriminator_norm": "spectral", "extra_convs": 1, "leaky_slope": 0.1,
     "first_batchnorm": True, "batchnorm_scale_mean": 0.0, "ema_half_life": 3.0, "seed": 1, "precision": "bf16",
-    "beta1": 0.9, "clip_norm": 1.0,
+    "beta1": 0.9, "clip_norm": 1.0, "features": "efficientnet-lite0", "features_weight": 2.0, "features_gamma": 2.0,
+    "features_size": 64,
 }  # fmt: skip
 OF_RUNS_AND_IMAGES = set(
     "recipe data steps background resize range deterministic device_data input dispatch log_every sample_every "
@@ -84,6 +85,8 @@ def test_every_setting_of_the_networks_and_the_step_arrives(tiny):
     without_norm = dataclasses.replace(plain, discriminator_norm="none")
     for name, value in OF_NETWORKS_AND_STEP.items():
         config = without_norm if name == "penalty" else plain
+        if name.startswith("features_"):
+            config = dataclasses.replace(plain, features="efficientnet-lite0")
         states = [
             jax.eval_shape(lambda config=config: create_state(config))
             for config in (config, dataclasses.replace(config, **{name: value}))
