@@ -31,6 +31,7 @@ def test_the_commands_are_listed_and_called():
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: there is no command 'trian'")
 
 
+@pytest.mark.slow
 def test_the_folder_alone_resumes_with_its_own_settings_and_the_end_says_where_to_look(photos, tmp_path):
     first = dcgan_jax(
         "train", "--workdir", tmp_path / "run", "--data", photos.name, "--steps", 1, *TINY, cwd=photos.parent

@@ -34,6 +34,7 @@ def run(tmp_path_factory):
     return root / "run"
 
 
+@pytest.mark.slow
 def test_the_command_answers_which_class_works_best(run):
     classes = "--classes", "--num", 300, "--class-names", *SHAPES
     done = python("-m", "dcgan_jax.evaluate", "--workdir", run, *classes)

@@ -133,6 +133,7 @@ def test_features_of_the_images_are_kept_and_damaged_ones_made_again(run, found,
         assert kept.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_imagenet_features_are_named_and_kept_apart(run, found, cache, capsys):
     by_step = {of["step"]: of for of in json.loads((run / "evaluation.json").read_text())}
     before = set((cache / "features").iterdir())

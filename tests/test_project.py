@@ -34,6 +34,7 @@ def difference(a, b):
     return np.sqrt(np.square(np.asarray(a) - np.asarray(b)).mean((-1, -2, -3))) * 127.5
 
 
+@pytest.mark.slow
 def test_what_the_generator_drew_is_found_again(run):
     params = restore(run)
     z = jax.random.normal(jax.random.key(5), (2, 16))

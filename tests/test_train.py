@@ -121,6 +121,7 @@ def test_restore_says_what_is_missing(photos, tiny, tmp_path):
         restore(tmp_path / "run", step=5)
 
 
+@pytest.mark.slow
 def test_grayscale_from_end_to_end(photos, tiny, tmp_path):
     fit(dataclasses.replace(tiny, data=str(photos), channels=1, steps=2), tmp_path)
     assert sample(restore(tmp_path), jax.random.key(0), num=2).shape == (2, 16, 16, 1)

@@ -68,6 +68,7 @@ def test_the_statistics_are_those_of_all_latents_together(tiny):
     assert equal(params.params, state.ema)
 
 
+@pytest.mark.slow
 def test_many_latents_are_normalised(tiny):
     """With statistics of the averaged weights, inference looks like a batch in training mode."""
     state, _ = trained(dataclasses.replace(tiny, batch_size=64), 3)

@@ -157,6 +157,7 @@ def test_kernels_without_batchnorm_start_with_the_variance_of_he(slope):
     np.testing.assert_allclose(kernel.var() * 16 * 32, 2 / (1 + slope**2), rtol=0.03)
 
 
+@pytest.mark.slow
 def test_without_batchnorm_the_discriminator_has_biases_and_keeps_signals_alive():
     x = jax.random.normal(KEY, (64, 64, 64, 3))
     size = {}

@@ -29,7 +29,7 @@ class RecordedLatent(Latent):
         return jnp.asarray(GOLDEN["noise"])[step]
 
 
-@pytest.fixture(autouse=True, params=["as used", "nine products in every layer"])
+@pytest.fixture(autouse=True, params=["as used", pytest.param("nine products in every layer", marks=pytest.mark.slow)])
 def formulation(request, monkeypatch):
     """The network recorded is too thin for the nine-product convolutions: take them all the same."""
     if request.param != "as used":

@@ -457,6 +457,7 @@ def mount():
     return run
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_the_last_checkpoint_is_whole(photos, tmp_path, mount):
     """Each checkpoint of this network takes 40 KiB. What fills the disk comes between two of them."""
     train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path}/run --data {photos} {' '.join(SMALL)} --sample-every 1000"
@@ -478,6 +479,7 @@ rm {tmp_path}/filler
     assert "1 images and grid.png" in rest and "resuming from step 6" in rest and "examples/sec" in rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("full", "steps"), [("tensorboard", 2000), ("samples", 12)])
 def test_a_disk_full_of_something_else_is_named_with_the_room_that_is_left(photos, tmp_path, mount, full, steps):
     """The disk fills up between checkpoints: the log meets it first."""
@@ -785,6 +787,7 @@ def test_losses_given_as_an_object_are_missed_when_they_are_left_out(photos, tmp
     assert int(fit(longer, tmp_path / "hinge", objective=OBJECTIVES["hinge"]).step) == 3
 
 
+@pytest.mark.slow
 def test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run(whole, tmp_path, monkeypatch):
     from dcgan_jax.run import log
 
@@ -797,6 +800,7 @@ def test_checkpoints_and_grids_do_not_fill_the_disk_of_a_long_run(whole, tmp_pat
     assert len(grids) <= 9 and grids[0] == 0 and grids[-1] == 40
 
 
+@pytest.mark.slow
 def test_readers_find_whole_checkpoints_while_a_run_replaces_them(photos, tmp_path):
     run = start(
         tmp_path, photos, "--steps", 10**6, "--checkpoint-every", 1, "--keep-newest", 1, "--sample-every", 10**6
@@ -812,6 +816,7 @@ def test_readers_find_whole_checkpoints_while_a_run_replaces_them(photos, tmp_pa
         run.communicate()
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_saves(photos, tmp_path):
     run = start(tmp_path, photos, "--steps", 10**6)
     wait_for(lambda: metrics_of(tmp_path), run)
@@ -885,6 +890,7 @@ fit({config!r}, {str(workdir)!r})
         assert subprocess.run([sys.executable, "-c", code]).returncode == 9
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_saving_and_measuring_measures_at_its_next_start(whole, tmp_path):
     config, folder, state = whole
     ends_in("evaluation", tmp_path, config)
@@ -922,6 +928,7 @@ def block(*_, **__):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["train_step", "writer.Monitor"])
 def test_sigterm_ends_a_run_at_once_while_it_has_nothing_to_save(photos, tmp_path, where):
     """While the first step is compiled, and while what is saved is measured."""

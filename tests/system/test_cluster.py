@@ -118,6 +118,7 @@ def test_many_devices_compute_what_one_does(config, alone, tmp_path, devices):
     assert restore(tmp_path / "run").params.keys() == generator_params(alone[1]).params.keys()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_one_device_goes_on_on_four(config, alone, tmp_path):
     shutil.copytree(alone[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")

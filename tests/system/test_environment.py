@@ -47,6 +47,7 @@ def usual():
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [
@@ -62,6 +63,7 @@ def test_settings_of_jax_change_no_bit(usual, variables):
     assert done.stdout == usual
 
 
+@pytest.mark.slow
 def test_a_key_of_other_random_numbers_is_refused():
     code = PROGRAM.replace(', impl="threefry2x32"', "")
     done = python(code, JAX_DEFAULT_PRNG_IMPL="rbg")
@@ -81,6 +83,7 @@ def test_a_platform_that_is_not_there_is_one_line(photos, tmp_path, platform):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_without_a_home_training_names_the_cache_and_sampling_needs_none(photos, tiny, tmp_path):
     fit(dataclasses.replace(tiny, data=str(photos)), tmp_path / "run")
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "", "DCGAN_JAX_CACHE": ""}

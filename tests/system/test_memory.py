@@ -105,6 +105,7 @@ def told_once(done):
     assert lines[0][1] == lines[1][1] and lines[1][2] == "2" and "no such folder or file" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_that_calls_a_command_goes_on_after_it(tmp_path):
     """Read from standard input, as a file, as -c, by runpy, in a child of multiprocessing, in a debugger."""
     main = MAIN.format(command="train", flags=FLAGS["train"])
