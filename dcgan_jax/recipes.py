@@ -148,6 +148,11 @@ def check_meant(config: Config) -> None:
         _refuse_changed(config, ("features_weight", "features_gamma", "features_size"), "--features efficientnet-lite0")
     if config.penalty != "none":
         return
+    if config.features != "none":
+        raise InputError(
+            f"features {config.features} need a penalty, without which their discriminator wins at once: give "
+            "--recipe projected, or --penalty both and --discriminator-norm none"
+        )
     normed = config.discriminator_norm == "batch" and not config.discriminator
     penalty = "--penalty r1, r2 or both" + normed * ", which needs --discriminator-norm none or spectral"
     _refuse_changed(config, ("gamma", "penalty_every"), penalty)

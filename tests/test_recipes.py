@@ -114,6 +114,13 @@ def test_a_setting_that_does_nothing_is_refused(tiny, photos, tmp_path, setting,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_features_without_a_penalty_are_refused(tiny, photos, tmp_path):
+    features = dataclasses.replace(tiny, data=str(photos), features="efficientnet-lite0")
+    with pytest.raises(InputError, match="need a penalty, .*: give --recipe projected, or --penalty both"):
+        fit(features, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_keeps_its_recipe(parsed, tmp_path):
     config = dataclasses.replace(RECIPES["sn"].config, width=8)
     (tmp_path / "config.json").write_text(config.to_json())

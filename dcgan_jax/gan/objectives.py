@@ -119,7 +119,8 @@ def squared_gradient(
     seen, pull_images = jax.vjp(augment, images)
 
     def squared(to_seen):
-        squares = jax.tree.map(lambda gradient: jnp.square(gradient).sum(), pull_images(to_seen)[0])
+        gradients = jax.tree.map(lambda x: x.astype(jnp.float32), pull_images(to_seen)[0])  # maps may be bfloat16
+        squares = jax.tree.map(lambda gradient: jnp.square(gradient).sum(), gradients)
         return functools.reduce(jnp.add, jax.tree.leaves(squares)) / len(jax.tree.leaves(images)[0])
 
     if homogeneous and due is True:

@@ -213,7 +213,7 @@ def advice(lines: Sequence[Mapping[str, float]], config: Config, *, images: int,
     steps = []
     if evaluated and best(evaluated) in evaluated[-2:] and not ill & {"collapse", "worse", "won", "plateau"}:
         steps.append(f"go on with --steps {2 * config.steps}, as the run was still getting better at its end")
-    if config.recipe != "robust":
+    if config.loss != "relativistic":  # neither robust nor what builds on it
         steps.append(
             "start a new run with --recipe robust, which learns more kinds: of drawings, and in 10,000 steps or more "
             "of photographs too"

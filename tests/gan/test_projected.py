@@ -12,6 +12,7 @@ from helpers import equal, metrics_of, on_devices, python
 from numpy.testing import assert_allclose
 
 from dcgan_jax import InputError, create_state, fit, recipe, restore, restore_state, sample, train_step
+from dcgan_jax.gan.objectives import squared_gradient
 from dcgan_jax.gan.projected import Heads, ProjectedFeatures
 from dcgan_jax.pretrained.efficientnet import PACKAGE
 from dcgan_jax.run.folder import RunFolder
@@ -157,6 +158,20 @@ state, metrics = train_step(cluster.replicated(create_state(config)), images, ja
 assert len(state.heads.params["Dense_0"]["bias"].devices()) == jax.device_count()
 print(*(float(metrics[name]) for name in sorted(metrics)))
 """
+
+
+def test_penalties_of_bfloat16_maps_are_added_in_float32():
+    """As accelerators compute them; every other step, where both ways must have one type."""
+    x = jnp.full((2, 4, 4, 512), 0.25, jnp.bfloat16)
+
+    def judge(maps):
+        return maps.sum(-1, keepdims=True) ** 2, None
+
+    for due in (True, jnp.bool_(True)):
+        _, _, penalty = squared_gradient(judge, x, due=due)
+        assert penalty.dtype == jnp.float32
+        # of the mean of 16 squared sums of 512 quarters: 2 * 128 / 16 = 16 for each of 8,192 numbers
+        assert_allclose(penalty, 16.0**2 * 8192, rtol=1e-2)
 
 
 @pytest.mark.slow

@@ -186,6 +186,7 @@ def test_what_to_do_next_depends_on_what_the_run_lacks():
     assert "--recipe robust" in next_of(rising) and "add pictures" not in next_of(rising)
     fallen = next_of(lines(0.4, 0.3, 0.2))
     assert "--steps" not in fallen and "--recipe robust" in fallen
+    assert "--recipe" not in next_of(rising, recipe("projected", steps=300))
     robust = next_of(rising, recipe("robust", steps=300), images=3000)
     assert "--recipe" not in robust and "add pictures, as a discriminator soon knows 3,000 by heart" in robust
     assert "add pictures" not in next_of(rising, images=800)  # the doctor says that
