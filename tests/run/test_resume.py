@@ -512,14 +512,14 @@ def train_step(state, images, key, **options):
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1))
     return real(state, images, key, **options)
 """
-    limited = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000, patch=patch)
+    limited = start(tmp_path, photos, "--width", 8, "--steps", 20, "--sample-every", 1000, patch=patch)
     said = limited.communicate(timeout=120)[0]
     assert limited.returncode == 2, said
     assert re.fullmatch(
         rf"error: cannot write a checkpoint to {tmp_path}/checkpoints: .*File too large.*", said.splitlines()[-1]
     ), said
     whole = re.search(r"that of step (\d+) is complete. Fix this and run the same command to resume", said)
-    again = start(tmp_path, photos, "--steps", 20, "--sample-every", 1000)
+    again = start(tmp_path, photos, "--width", 8, "--steps", 20, "--sample-every", 1000)
     assert f"resuming from step {whole[1]} " in again.communicate()[0] and again.returncode == 0
     assert all(name.name.isdigit() for name in (tmp_path / "checkpoints").iterdir())
 
