@@ -145,6 +145,7 @@ class Mine(nn.Module):
         return jnp.tanh(nn.Dense(16 * 16 * 3)(z)).reshape(-1, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_a_generator_and_a_loss_of_ones_own(tiny, photos, tmp_path):
     hinge = Objective(
         discriminator=lambda real, fake: nn.relu(1 - real).mean() + nn.relu(1 + fake).mean(),

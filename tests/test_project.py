@@ -74,6 +74,7 @@ def test_slerp_keeps_the_length_and_meets_both_ends():
     np.testing.assert_allclose(slerp(ends[0], ends[0], jnp.linspace(0, 1, 3)), ends[jnp.zeros(3, int)], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_writes_pictures_and_z(run, tmp_path):
     params = restore(run)
     drawn = to_uint8(sample(params, jax.random.key(7), 1))[0]

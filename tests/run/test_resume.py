@@ -358,6 +358,7 @@ def test_a_damaged_line_of_metrics_is_named(whole, tmp_path, line):
         fit(dataclasses.replace(config, steps=9), workdir)
 
 
+@pytest.mark.slow
 def test_a_closed_console_is_no_error(photos, tmp_path):
     train = f"{sys.executable} -m dcgan_jax.train --data {photos} {' '.join(SMALL)} --steps 2 --workdir {tmp_path}/run"
     assert subprocess.run(["bash", "-c", f"{train} >&- 2>&-"]).returncode == 0
@@ -553,6 +554,7 @@ echo "rc $rc"
     assert said[-1] == "rc 2" and re.match(f"error: cannot write {tmp_path}/.*: No space left .* free", said[-2]), said
 
 
+@pytest.mark.slow
 def test_checkpoints_that_cannot_be_written_are_found_out_before_training(photos, tmp_path, mount):
     train = f"{sys.executable} -m dcgan_jax.train --workdir {tmp_path} --data {photos} {' '.join(SMALL)}"
     done = mount(f"""
@@ -781,6 +783,7 @@ def test_a_damaged_score_is_named_and_no_checkpoint_is_deleted_for_it(whole, tmp
     assert int(restore(workdir).step) in (3, 6, 7)
 
 
+@pytest.mark.slow
 def test_losses_given_as_an_object_are_missed_when_they_are_left_out(photos, tmp_path):
     config = Config(data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, steps=2, log_every=2)
     fit(config, tmp_path / "hinge", objective=OBJECTIVES["hinge"])
