@@ -141,13 +141,14 @@ class GANState(struct.PyTreeNode):
 class ProjectedState(GANState):
     """A state with a second discriminator, ``heads``, which sees ``features`` of the images.
 
-    ``heads_weight`` is that of its loss in the generator's, ``heads_gamma`` its penalty's, as a multiple of gamma.
+    ``heads_weight`` is that of its loss in the generator's, ``heads_gamma`` its penalty's, as a multiple of gamma:
+    float32 scalars.
     """
 
     heads: TrainState
+    heads_weight: Any
+    heads_gamma: Any
     features: ProjectedFeatures = struct.field(pytree_node=False)
-    heads_weight: float = struct.field(pytree_node=False)
-    heads_gamma: float = struct.field(pytree_node=False)
 
     @property
     def networks(self) -> dict[str, TrainState]:
@@ -324,17 +325,18 @@ def _second(config: Config) -> dict[str, Any]:
     return {
         "heads": build(Heads, config),
         "features": build(ProjectedFeatures, config),
-        "heads_weight": config.features_weight,
-        "heads_gamma": config.features_gamma / _gamma(config),
+        "heads_weight": np.float32(config.features_weight),
+        "heads_gamma": np.float32(config.features_gamma / _gamma(config)),
     }
 
 
-# The seed and what is annealed are arrays here and in the state: new values need no new compilation.
+# The seed, what is annealed and the weights of losses are arrays here and in the state: new values need no new
+# compilation.
 @functools.partial(
     jax.jit,
     static_argnames=(
         *("generator", "discriminator", "latent", "objective", "penalty", "augments", "flips", "image_shape"),
-        *("batch_size", "ema_half_life", "optimizer", "heads", "features", "heads_weight", "heads_gamma"),
+        *("batch_size", "ema_half_life", "optimizer", "heads", "features"),
     ),
 )
 def _create(key, annealing, *, generator, discriminator, latent, image_shape, optimizer, heads=None, **constants):

@@ -120,31 +120,25 @@ def _steps(state, batches, key, count):
 
 def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
     """``train_step`` without its checks, not compiled."""
-    G, objective, now = state.generator, state.objective, state.annealing.at(state.step, images.shape[0])
+    G, now = state.generator, state.annealing.at(state.step, images.shape[0])
     z, keys = _drawn(state, images, key)
     real = _floats(state, images, keys[4])
     fake, pull_to_params, g_stats = jax.vjp(lambda params: G(z, params=params), G.params, has_aux=True)
 
-    critics, metrics, gradients = {}, {}, []
-    for name, critic in _critics(state, now, keys).items():
-        real_seen = critic.see(real, 0)
-        fake_seen, pull_to_images = jax.vjp(lambda x, see=critic.see: see(x, 1), fake)
-        D, metrics[name] = _updated(critic, real_seen, fake_seen, state, now)
-        g_loss = functools.partial(_g_loss, D=D, real=real_seen, augment=critic.augment, objective=objective)
-        (loss, (stats, logits)), gradient = jax.value_and_grad(g_loss, has_aux=True)(fake_seen)
-        gradients += pull_to_images(jax.tree.map(lambda g, weight=critic.weight: weight * g, gradient))
-        metrics[name] |= {"loss_G": loss, "D_G_z2": jax.nn.sigmoid(logits).mean()}
-        critics[name] = D.replace(batch_stats=stats)
+    judged = {name: _judged(critic, real, fake, state, now) for name, critic in _critics(state, now, keys).items()}
 
-    (g_grads,) = pull_to_params(functools.reduce(jnp.add, gradients))
+    (g_grads,) = pull_to_params(functools.reduce(jnp.add, [gradient for _, _, gradient in judged.values()]))
     G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
     decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
     return state.replace(
         step=state.step + 1,
         generator=G,
-        **critics,
+        **{name: network for name, (network, _, _) in judged.items()},
         ema=jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.ema, G.params),
-    ), {**_named(metrics), "grad_norm_G": optax.tree.norm(g_grads)}
+    ), {
+        **_named({name: metrics for name, (_, metrics, _) in judged.items()}),
+        "grad_norm_G": optax.tree.norm(g_grads),
+    }
 
 
 class _Critic(NamedTuple):
@@ -157,7 +151,7 @@ class _Critic(NamedTuple):
 
     network: TrainState
     gamma: jax.Array
-    weight: float = 1.0
+    weight: jax.Array | float = 1.0
     see: Callable[[jax.Array, int], Any] = lambda x, i: x
     augment: Callable[[Any, int], Any] = lambda x, j: x
 
@@ -175,11 +169,24 @@ def _critics(state, now, keys):
     return critics
 
 
+def _judged(critic, real, fake, state, now):
+    """A discriminator after its update; its metrics; and the gradient of the generator's loss by it, of the generated
+    images."""
+    real = critic.see(real, 0)
+    fake, pull_to_images = jax.vjp(lambda x: critic.see(x, 1), fake)
+    D, metrics = _updated(critic, real, fake, state, now)
+    g_loss = functools.partial(_g_loss, D=D, real=real, augment=critic.augment, objective=state.objective)
+    (loss, (stats, logits)), gradient = jax.value_and_grad(g_loss, has_aux=True)(fake)
+    (gradient,) = pull_to_images(jax.tree.map(lambda g: (critic.weight * g).astype(g.dtype), gradient))
+    metrics |= {"loss_G": loss, "D_G_z2": jax.nn.sigmoid(logits).mean()}
+    return D.replace(batch_stats=stats), metrics, gradient
+
+
 def _updated(critic, real, fake, state, now):
     """A discriminator after its update with what it sees of real and generated images, and its metrics."""
     D, objective, penalty = critic.network, state.objective, state.penalty
 
-    def punished(judge, x, j, wanted):  # the logits of x and how D changes; and how steep D is there
+    def punished(judge, x, j, wanted):  # the logits of x, D's statistics, and the penalty: 0 if it is not wanted
         return squared_gradient(
             judge,
             x,

@@ -11,9 +11,9 @@ import numpy as np
 
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
-from dcgan_jax.gan.state import GANState, GeneratorParams
+from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.generators import generator_of
+from dcgan_jax.run.generators import Source, generator_of
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, writing
@@ -42,7 +42,7 @@ class _Layout(NamedTuple):
 
 
 def animate(
-    source: str | Path | GeneratorParams | GANState,
+    source: Source,
     out: str | Path,
     *,
     what: Literal["walk", "training"] = "walk",

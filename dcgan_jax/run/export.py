@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, assert_never, get_args
 
 import flax.linen as nn
 
@@ -160,7 +160,7 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
 
         properties = {"step": facts.step, "latent": params.latent.distribution, "metrics": facts.metrics()}
         return "generator.onnx", onnx_graph(layers, {key: json.dumps(value) for key, value in properties.items()})
-    raise NotImplementedError(name)
+    assert_never(name)
 
 
 def _push(repository: str, folder: RunFolder, params: GeneratorParams, facts: _Facts, files: dict[str, bytes]) -> str:

@@ -39,9 +39,9 @@ def fit(
 ) -> GANState:
     """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps are taken.
 
-    Uses all devices of all joined processes. In the main thread, SIGINT, SIGTERM and SIGHUP are held until a
-    step is finished and saved; SIGTERM and SIGHUP end the process at once while there is nothing to save: until the
-    first step is taken, in evaluations, and while the report is written.
+    Uses all devices of all joined processes. In the main thread, SIGINT, SIGTERM and SIGHUP wait until the step is
+    finished and saved. Where nothing is lost by it, SIGTERM and SIGHUP end the process at once: before the first step,
+    in evaluations, and while the report is written.
 
     Args:
       config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was.
@@ -52,7 +52,7 @@ def fit(
       objective: losses of your own in place of ``config.loss``, likewise; another object at resume is not noticed.
       on_log: ``on_log(step, metrics, images)`` is called for each line of metrics.jsonl and each grid in samples/, of
         the first process. ``metrics`` is the line without its step, empty if only a grid is due; ``images`` is the
-        grid, uint8 (H, W, C), or None. It is called from another thread, one call at a time, while training goes on.
+        grid, uint8 (H, W, C), or None. One call at a time, mostly from another thread, while training goes on.
         What it raises ends the run, which resumes from its last checkpoint; then steps may come a second time.
 
     Returns:

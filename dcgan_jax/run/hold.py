@@ -99,7 +99,7 @@ def _settings_before(folder: RunFolder, config: Config, objects: Collection[str]
             "leave these flags out, or give another --workdir"
         )
     _check_objects(folder, objects)
-    saved = 2 * min(before.checkpoint_every, before.keep_every)  # what comes later waits until one is complete
+    saved = 2 * min(before.checkpoint_every, before.keep_every)  # the first save has ended before the second begins
     lines = folder.read_metrics()
     if lines and not folder.complete_steps() and (lines[-1]["step"] > saved or not folder.checkpoints.is_dir()):
         raise InputError(

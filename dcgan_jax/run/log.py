@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcgan_jax.config import Config
+from dcgan_jax.data.store import Store
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.run.board import Board
 from dcgan_jax.run.doctor import Finding, best, findings
@@ -167,10 +168,10 @@ class RunLog:
         with writing(self._folder.timing):
             write_text(self._folder.timing, json.dumps([*self._timings, now], indent=1) + "\n")
 
-    def reals(self, images: np.ndarray) -> None:
-        """Save up to 20 uint8 images of the data set as 4x5: the chapter's first plot of its data."""
+    def reals(self, store: Store) -> None:
+        """Save the first 20 images, or fewer, as 4x5: the chapter's first plot of its data."""
         with writing(self._folder.reals):
-            save_png(self._folder.reals, grid(images[:20], columns=5))
+            save_png(self._folder.reals, grid(store.take(range(min(20, len(store)))), columns=5))
 
     def samples(self, step: int, images: jax.Array) -> np.ndarray:
         """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7.

@@ -17,10 +17,11 @@ from dcgan_jax.system.errors import NonFiniteError
 
 
 class Results:
-    """The results of the steps are checked, then the state is saved, then it is measured, and then logged.
+    """Checks the results of the steps, saves the state, and logs.
 
-    The checkpoint holds what the line of the log needs: a run that was killed in between measures and logs at its next
-    start.
+    An evaluation waits until the state is saved, and its line until it is measured; other lines are written while the
+    checkpoint is. The checkpoint holds what its line needs: a run that was killed in between measures and logs at its
+    next start.
 
     Args:
       attempt: how often the run was rolled back.

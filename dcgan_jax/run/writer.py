@@ -116,7 +116,7 @@ class Writer(NoWriter):
             for line in self._greeting(start, state):
                 say(line)
             with extra("samples/reals.png"):
-                self._log.reals(self._store.take(range(min(20, len(self._store)))))
+                self._log.reals(self._store)
             yield
 
     def _greeting(self, start, state):
@@ -165,7 +165,7 @@ class Writer(NoWriter):
             try:
                 self._monitor = self._monitor or Monitor(self._store, held_out_images=self._config.held_out)
                 quality = self._monitor(cluster.local(state))
-            finally:  # only when the process ends in it, it stays
+            finally:  # a process that is killed in it leaves the note
                 self._folder.measured()
             if "kid" in quality:
                 self._checkpoints.scored(step, score(quality))
