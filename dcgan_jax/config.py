@@ -51,6 +51,16 @@ def check_image_size(size: int) -> None:
         raise InputError(f"image_size {size} is not supported; the nearest are {min(near)} and {max(near)}")
 
 
+def check_epochs(epochs: int) -> None:
+    """Refuse what is no number of epochs.
+
+    Raises:
+      InputError: it is no whole number from 1 on.
+    """
+    _typed("epochs", int, epochs)
+    _AT_LEAST_1("epochs", epochs)
+
+
 def _size(_: str, size: int) -> None:
     check_image_size(size)
 
@@ -100,7 +110,7 @@ class Config:
     ``dcgan_jax.recipe`` makes those of other recipes than classic.
     """
 
-    recipe: Literal["classic", "robust", "projected", "sn", "paper", "chapter"] = "classic"
+    recipe: Literal["classic", "robust", "projected", "sn", "paper", "chapter", "chapter-tf"] = "classic"
     """The settings that all others change: see above."""
     data: Annotated[str, _not_empty] = "sprites"
     """The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a
@@ -241,6 +251,10 @@ class Config:
         the end."""
         seen, every = step * self.batch_size, self.evaluate_every
         return every > 0 and seen >= every and (step == self.steps or seen % every < self.batch_size)
+
+    def for_epochs(self, epochs: int, *, images: int) -> "Config":
+        """The same with so many steps that each of the ``images`` to train on is seen ``epochs`` times."""
+        return dataclasses.replace(self, steps=math.ceil(epochs * images / self.batch_size))
 
     def imported(self, name: str) -> typing.Any:
         """What ``generator``, ``discriminator`` or ``objective`` names; None for the built-in.

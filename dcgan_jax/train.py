@@ -13,7 +13,7 @@ from dcgan_jax import cli
 from dcgan_jax.config import Config
 from dcgan_jax.recipes import RECIPES, described
 from dcgan_jax.system.cluster import Cluster
-from dcgan_jax.system.errors import shell_word
+from dcgan_jax.system.errors import InputError, shell_word
 from dcgan_jax.system.memory import keep_freed_memory
 
 
@@ -23,6 +23,9 @@ class Arguments:
 
     workdir: Path
     """Folder of the run: its configuration, metrics, samples and checkpoints."""
+    epochs: int | None = None
+    """How often each image is seen, in place of --steps: the steps are epochs times the images to train on, divided by
+    the batch size, rounded up."""
     config: Config = Config()
     cluster: Cluster = Cluster()
 
@@ -32,7 +35,7 @@ def run(arguments: Arguments) -> None:
     arguments.cluster.join()
     from dcgan_jax.run.fit import fit  # here, so that `--help` and wrong flags answer at once
 
-    fit(arguments.config, arguments.workdir)
+    fit(arguments.config, arguments.workdir, epochs=arguments.epochs)
     where = arguments.workdir
     print(f"look at {where}/report.html, {where}/progress.png and {where}/samples/; for more pictures:")
     print(f"  python -m dcgan_jax.generate --workdir {shell_word(where)} --num 64 --out pictures/")
@@ -47,6 +50,8 @@ def main(recipe: str = "classic", description: str | None = None) -> None:
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     peek.add_argument("--workdir", default="", nargs="?")
     peek.add_argument("--recipe", default=recipe, nargs="?")
+    for name in ("--steps", "--epochs"):
+        peek.add_argument(name, default=argparse.SUPPRESS, nargs="?")
     given, _ = peek.parse_known_args()
     config = RECIPES[given.recipe if given.recipe in RECIPES else recipe].config  # a wrong name is refused below
     if given.workdir:
@@ -56,6 +61,9 @@ def main(recipe: str = "classic", description: str | None = None) -> None:
             config = RunFolder(given.workdir).config_if_there() or config
     recipes = f"{description or __doc__}\nRecipes, for --recipe:\n{described()}"
     arguments = cli.parse(Arguments, description=recipes, config=config)
+    with cli.endings():
+        if "steps" in given and "epochs" in given:
+            raise InputError("--steps and --epochs both say when to end: give one of them")
     cli.run(run, arguments)
 
 

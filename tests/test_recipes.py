@@ -39,9 +39,15 @@ def test_the_names_are_those_of_the_setting():
 PUBLISHED = {
     # d2l, section DCGAN, the tab of PyTorch: one rate, one batch for 20 epochs of its images, N(0, 0.02) for all
     "chapter": {
-        "data": "pokemon", "resize": "squash", "batch_size": 256, "steps": 20 * 40_597 // 256, "learning_rate": 0.005, "beta1": 0.5,
+        "data": "pokemon", "resize": "squash", "batch_size": 256, "steps": 3172, "learning_rate": 0.005, "beta1": 0.5,
         "beta2": 0.999, "latent_dim": 100, "latent": "normal", "width": 64, "batchnorm_scale_mean": 0.0, "first_batchnorm": True,
-        "leaky_slope": 0.2, "loss": "bce", "penalty": "none", "augment": "off", "discriminator_norm": "batch",
+        "leaky_slope": 0.2, "loss": "bce", "penalty": "none", "augment": "off", "discriminator_norm": "batch", "held_out": 0,
+    },
+    # the tab of TensorFlow: twice the epochs at a tenth of the rate
+    "chapter-tf": {
+        "data": "pokemon", "resize": "squash", "batch_size": 256, "steps": 6344, "learning_rate": 0.0005, "beta1": 0.5,
+        "beta2": 0.999, "latent_dim": 100, "latent": "normal", "width": 64, "batchnorm_scale_mean": 0.0, "first_batchnorm": True,
+        "leaky_slope": 0.2, "loss": "bce", "penalty": "none", "augment": "off", "discriminator_norm": "batch", "held_out": 0,
     },
     # Radford et al. 2015, section 4
     "paper": {
@@ -67,6 +73,13 @@ def test_recipes_have_the_settings_that_were_published_or_measured():
     for name, settings in PUBLISHED.items():
         config = dataclasses.asdict(RECIPES[name].config)
         assert {setting: config[setting] for setting in settings} == settings, name
+
+
+def test_the_epochs_of_the_chapter_end_when_each_image_was_seen_so_often():
+    """20 and 40 times 40,597 images in batches of 256."""
+    for name, images in (("chapter", 811_940), ("chapter-tf", 1_623_880)):
+        steps = RECIPES[name].config.steps
+        assert steps * 256 >= images > (steps - 1) * 256, name
 
 
 def test_a_recipe_sets_what_no_flag_does(parsed):

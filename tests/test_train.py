@@ -72,6 +72,41 @@ def test_train_resume_generate(photos, tmp_path):
         np.testing.assert_allclose(np.asarray(picture) / 127.5 - 1, images[3], atol=0.5 / 127.5 + 1e-5)
 
 
+def test_epochs_become_steps(photos, tiny, tmp_path, capsys):
+    """12 images in batches of 5: two epochs are 24 images, which is less than five batches; four extend it to 48."""
+    config = dataclasses.replace(tiny, data=str(photos), batch_size=5, steps=1)
+    assert fit(config, tmp_path / "run", epochs=2).step == 5
+    assert "2 epochs of 12 images in batches of 5 are 5 steps\n" in capsys.readouterr().out
+    assert Config.load(tmp_path / "run" / "config.json") == dataclasses.replace(config, steps=5)
+    done = command("train", "--workdir", tmp_path / "run", "--epochs", 4)
+    assert done.returncode == 0, done.stderr
+    assert metrics_of(tmp_path / "run")[-1]["step"] == Config.load(tmp_path / "run" / "config.json").steps == 10
+
+
+def test_epochs_are_of_the_images_to_train_on(tiny, tmp_path):
+    """A twentieth of 640 images is held out: the others are 608."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, picture in enumerate(np.random.default_rng(0).integers(0, 256, (640, 16, 16, 3), np.uint8)):
+        Image.fromarray(picture).save(images / f"{i}.png")
+    config = dataclasses.replace(tiny, data=str(images), batch_size=160, held_out=200, evaluate_every=0)
+    assert fit(config, tmp_path / "run", epochs=1).step == 4
+    assert fit(config, tmp_path / "run", epochs=5).step == 19  # 3,040 images, where all would be 3,200 and 20 steps
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--epochs", 2, "--steps", 3), "--steps and --epochs both say when to end: give one of them"),
+        (("--steps=3", "--epochs=2"), "--steps and --epochs both say when to end: give one of them"),
+        (("--epochs", 0), "epochs 0 must be at least 1"),
+    ],
+)
+def test_epochs_that_cannot_be_are_refused(photos, tmp_path, flags, message):
+    assert refused(command("train", "--workdir", tmp_path / "run", "--data", photos, *flags), message)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

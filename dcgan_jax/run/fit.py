@@ -10,8 +10,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import Config, check_epochs
 from dcgan_jax.data.pipeline import feeder
+from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store, open_store
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, check_kinds, create_state, with_names
@@ -32,12 +33,13 @@ def fit(
     config: Config,
     workdir: str | Path,
     *,
+    epochs: int | None = None,
     generator: nn.Module | str | None = None,
     discriminator: nn.Module | str | None = None,
     objective: Objective | str | None = None,
     on_log: OnLog | None = None,
 ) -> GANState:
-    """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps are taken.
+    """Train, or go on training, the run in ``workdir`` until ``config.steps`` steps or ``epochs`` are taken.
 
     Uses all devices of all joined processes. In the main thread, SIGINT, SIGTERM and SIGHUP wait until the step is
     finished and saved. Where nothing is lost by it, SIGTERM and SIGHUP end the process at once: before the first step,
@@ -46,6 +48,8 @@ def fit(
     Args:
       config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was.
       workdir: folder of the run; made if it does not exist. Only the first process writes there.
+      epochs: train until each image was seen so often, in place of ``config.steps``; the run stores the steps that
+        this takes.
       generator: a network of your own, as for ``create_state``. Its name, "package.module:Name", is stored with the
         run, as ``Config.generator``, and found again. The object itself is not: give it again to all that takes a run.
       discriminator: likewise.
@@ -69,6 +73,8 @@ def fit(
     config, networks = with_names(config, networks)
     objects = [kind for kind, given in networks.items() if given is not None]
     size = _size(jax.eval_shape(lambda: create_state(config, **networks)))  # bad networks are refused before images
+    if epochs is not None:
+        check_epochs(epochs)
     if on_log is not None and not callable(on_log):
         raise InputError(f"on_log must be a function of step, metrics and images, not {repr(on_log)[:40]}")
     check_temporary()
@@ -82,12 +88,14 @@ def fit(
         taken = stack.enter_context(held(folder, config, objects)) if first else None
         store = _opened(config)
         stack.callback(store.close)
+        config = _in_steps(config, epochs, store)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())
         writer = NoWriter()
         if taken:
             need_room(folder.path, size, "a checkpoint")
-            writer = Writer(folder, config, store, run=taken.begin(store), signals=signals, on_log=on_log)
+            run = dataclasses.replace(taken, config=config).begin(store)
+            writer = Writer(folder, config, store, run=run, signals=signals, on_log=on_log)
         stack.enter_context(writer)
         return _with_retries(config, networks, store=store, writer=writer, signals=signals)
 
@@ -136,6 +144,17 @@ def _opened(config: Config) -> Store:
     if config.device_data:
         _check_memory(store)
     return store
+
+
+def _in_steps(config: Config, epochs: int | None, store: Store) -> Config:
+    """The configuration with the steps that ``epochs`` take; as it is without."""
+    if epochs is None:
+        return config
+    images = len(held_out(store, config.held_out)[0])
+    config = config.for_epochs(epochs, images=images)
+    if jax.process_index() == 0:
+        print(f"{epochs} epochs of {images:,} images in batches of {config.batch_size} are {config.steps:,} steps")
+    return config
 
 
 def _check_count(config, store):
