@@ -17,6 +17,7 @@ from dcgan_jax.gan.networks import DiscriminatorBlock
 from dcgan_jax.pretrained import efficientnet
 
 LEVELS = (2, 4, 10, 15)  # blocks of EfficientNet-Lite0, from 0: the last of each size
+_ITS_CHANNELS = (24, 40, 112, 320)
 CHANNELS = (64, 64, 128, 128)
 
 
@@ -50,7 +51,7 @@ class ProjectedFeatures:
         x = jnp.broadcast_to(images, (*images.shape[:3], 3))
         if x.shape[1:3] != (self.size, self.size):
             x = jax.image.resize(x, (len(x), self.size, self.size, 3), "linear")
-        weights, mixing = efficientnet.load(), _mixing()
+        weights, mixing = efficientnet.load(efficientnet.LITE0), _mixing()
         maps = list(efficientnet.maps(weights, x, dtype=self.dtype, activations=self.activations))
         mixed = []
         for level, (project, mix) in reversed(list(zip(LEVELS, mixing, strict=True))):
@@ -76,8 +77,8 @@ def _mixing():
 
     coarser = (*CHANNELS[1:], CHANNELS[-1])
     return [
-        (matrix(efficientnet.CHANNELS[level], channels), matrix(above, channels))
-        for level, channels, above in zip(LEVELS, CHANNELS, coarser, strict=True)
+        (matrix(own, channels), matrix(above, channels))
+        for own, channels, above in zip(_ITS_CHANNELS, CHANNELS, coarser, strict=True)
     ]
 
 

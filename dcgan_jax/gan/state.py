@@ -321,7 +321,7 @@ def _second(config: Config) -> dict[str, Any]:
     """What ``ProjectedState`` has more than ``GANState``, if it is wanted; its network is still without weights."""
     if config.features == "none":
         return {}
-    efficientnet.load()  # or say at once what is missing
+    efficientnet.load(efficientnet.LITE0)  # or say at once what is missing
     return {
         "heads": build(Heads, config),
         "features": build(ProjectedFeatures, config),

@@ -19,8 +19,8 @@ def imagenet() -> FeatureSet:
     Raises:
       InputError: the package is not installed, or its file is not the one that is known.
     """
-    vectors = functools.partial(of_images, functools.partial(_apply, efficientnet.load()))
-    digest = hashlib.sha256(efficientnet.DIGEST + Path(__file__).read_bytes()).digest()
+    vectors = functools.partial(of_images, functools.partial(_apply, efficientnet.load(efficientnet.LITE0)))
+    digest = hashlib.sha256(efficientnet.LITE0.digest + Path(__file__).read_bytes()).digest()
     return FeatureSet("ImageNet", vectors, digest, _COMPONENTS)
 
 

