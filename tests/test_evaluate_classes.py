@@ -82,7 +82,7 @@ def test_the_finding_names_the_best_the_worst_and_what_is_hardly_drawn():
 def test_classes_are_compared_in_the_features_that_were_asked_for(run, tmp_path):
     workdir = shutil.copytree(run, tmp_path / "run")
     ours, theirs = (evaluate_classes(workdir, num=24, features=name) for name in ("cifar", "imagenet"))
-    assert (ours.features, theirs.features) == ("CIFAR", "ImageNet") and ours.n == theirs.n == 24
+    assert (ours.features, theirs.features) == ("CIFAR", "EfficientNet-Lite2") and ours.n == theirs.n == 24
     ours, theirs = ({one.name: one.figures for one in result.classes} for result in (ours, theirs))
     known = [name for name in ours if "fd" in ours[name]]
     assert known
@@ -91,7 +91,7 @@ def test_classes_are_compared_in_the_features_that_were_asked_for(run, tmp_path)
         assert theirs[name]["fd"].floor != pytest.approx(ours[name]["fd"].floor, rel=0.1)
         assert theirs[name]["fd"].value != pytest.approx(ours[name]["fd"].value, rel=0.1)
     stored = load_classes(workdir / "classes.json")
-    assert stored.features == "ImageNet" and {one.name: one.figures for one in stored.classes} == theirs
+    assert stored.features == "EfficientNet-Lite2" and {one.name: one.figures for one in stored.classes} == theirs
 
 
 def test_names_follow_the_numbers_not_the_order_in_which_the_labels_were_found():

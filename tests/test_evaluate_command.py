@@ -139,14 +139,14 @@ def test_imagenet_features_are_named_and_kept_apart(run, found, cache, capsys):
     before = set((cache / "features").iterdir())
     command(Arguments(run, num=20, features="imagenet"))
     after = json.loads((run / "evaluation.json").read_text())
-    (checkpoint,) = (of for of in after if of["features"] == "ImageNet")
+    (checkpoint,) = (of for of in after if of["features"] == "EfficientNet-Lite2")
     assert [of for of in after if of["features"] == "CIFAR"] == list(by_step.values())  # another ruler, another entry
     assert (checkpoint["step"], checkpoint["n"], checkpoint["seed"], checkpoint["ema"]) == (2, 20, 0, True)
     assert list(checkpoint["metrics"]) == list(LABELS)
     ours, theirs = (of["metrics"]["fd"]["floor"] for of in (found[0], checkpoint))
     assert theirs > 2 * ours
     printed = capsys.readouterr().out
-    assert "FD (ImageNet features)" in printed and "CIFAR" not in printed
+    assert "FD (EfficientNet-Lite2 features)" in printed and "CIFAR" not in printed
     (new,) = set((cache / "features").iterdir()) - before
     assert 240 * 1280 * 4 < new.stat().st_size < 241 * 1280 * 4
 

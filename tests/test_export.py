@@ -35,7 +35,7 @@ def run(photos, tmp_path_factory):
     config = Config(data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, steps=4, checkpoint_every=2)
     fit(dataclasses.replace(config, log_every=2), workdir)
     figures = [{"value": value, "floor": 1.5, "low": 12, "high": 93, "n": 6} for value in (12.5, 11.5, 90)]
-    steps = ((2, "CIFAR"), (4, "CIFAR"), (4, "ImageNet"))
+    steps = ((2, "CIFAR"), (4, "CIFAR"), (4, "EfficientNet-Lite2"))
     found = [
         {"step": step, "n": 6, "features": name, "metrics": {"fd": figure}}
         for (step, name), figure in zip(steps, figures)
@@ -68,7 +68,7 @@ def test_all_formats_that_are_installed_are_the_default_and_the_others_are_named
 def test_each_figure_in_the_explorer_says_by_which_features(run, tmp_path):
     command(Arguments(run, tmp_path, formats=("html",)))
     page = (tmp_path / "explorer.html").read_text()
-    assert '"FD (CIFAR features), 6 samples 11.5", "FD (ImageNet features), 6 samples 90"' in page
+    assert '"FD (CIFAR features), 6 samples 11.5", "FD (EfficientNet-Lite2 features), 6 samples 90"' in page
     assert "samples 12.5" not in page  # that is another step's
 
 
@@ -275,7 +275,10 @@ def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
     assert server.files.pop("samples.png").startswith(b"\x89PNG")
     assert server.files == local and "generator.safetensors" in local
     assert 'restore("hf:me/things")' in card and "| width | 4 |" in card and "| loss_G | " in card
-    for row in ("FD (CIFAR features), 6 samples | 11.5 | 1.5", "FD (ImageNet features), 6 samples | 90 | 1.5"):
+    for row in (
+        "FD (CIFAR features), 6 samples | 11.5 | 1.5",
+        "FD (EfficientNet-Lite2 features), 6 samples | 90 | 1.5",
+    ):
         assert f"| {row} |" in card
     assert str(run.parent) not in card  # no path of this machine
     assert {"explorer.html", "report.html"} <= set(re.findall(r"`(\S+)`: ", card))

@@ -127,17 +127,24 @@ def test_the_figures_of_a_page_are_from_one_source_and_say_which(run):
     near = {name: {**figure, "value": 0.9, "floor": 0.9} for name in ("precision", "recall", "coverage")}
     ours = {"step": 4, "n": 2000, "features": "CIFAR", "ema": True, "seed": 0, "metrics": {"fd": figure, **near}}
     far = {**figure, "value": 80.0, "floor": 4.0}
-    theirs = {**ours, "features": "ImageNet", "metrics": {**near, "fd": far}}
+    theirs = {**ours, "features": "EfficientNet-Lite2", "metrics": {**near, "fd": far}}
     (run / "evaluation.json").write_text(json.dumps([ours, theirs]))
     report(run)
     text = text_of((run / "report.html").read_text())
-    verdict, rest = text.split("These figures: step 4, ImageNet features, measured by evaluate on 2,000 samples.")
+    verdict, rest = text.split(
+        "These figures: step 4, EfficientNet-Lite2 features, measured by evaluate on 2,000 samples."
+    )
     assert "Far from the real images" in verdict and "20 times that of real images" in verdict
-    assert "FD (ImageNet features) 80 real images 4" in verdict and "CIFAR" not in verdict.split("best step")[1]
+    assert (
+        "FD (EfficientNet-Lite2 features) 80 real images 4" in verdict and "CIFAR" not in verdict.split("best step")[1]
+    )
     assert "The curves below show CIFAR features of fewer samples" in rest
     tables = rest.split("By evaluate, in ")[1:]
     assert tables[0].startswith("CIFAR features") and "FD (CIFAR features) 0.5 (0.5 to 0.5)" in tables[0]
-    assert tables[1].startswith("ImageNet features") and "FD (ImageNet features) 80 (0.5 to 0.5) 4 6 lower" in tables[1]
+    assert (
+        tables[1].startswith("EfficientNet-Lite2 features")
+        and "FD (EfficientNet-Lite2 features) 80 (0.5 to 0.5) 4 6 lower" in tables[1]
+    )
     assert "80 (" not in tables[0]
 
 

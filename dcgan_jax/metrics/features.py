@@ -80,7 +80,7 @@ class FeatureSet(NamedTuple):
     """What images are compared by.
 
     Attributes:
-      name: what its classifier was trained on, for tables and files.
+      name: the classifier, or what it was trained on, for tables and files.
       vectors: from images, uint8 (N, H, W, 1 or 3), to features, float32 (N, D).
       digest: of its weights and code; features that are kept belong to it.
       components: the features are compared in this many principal components of the real ones; None: as they are.

@@ -17,7 +17,7 @@ from dcgan_jax.metrics.classifier import Classifier, classifier
 from dcgan_jax.metrics.distances import principal_components
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
-from dcgan_jax.run.evaluation import check_features, named_damage, read_json
+from dcgan_jax.run.evaluation import features_called, named_damage, read_json
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.measure import SETS, check_samples, feature_set, images_of, pieces, restored
 from dcgan_jax.run.restore import Step
@@ -118,12 +118,12 @@ def load_classes(path: Path) -> Classes | None:
         if values is None and not path.exists():
             return None
         stored = checked(_Stored, values, "the file")
-        check_features(stored.features)
+        features = features_called(stored.features)
     classes = []
     for row in stored.classes:
         figures = {name: getattr(row, name) for name in FIGURES}
         classes.append(ClassResult(row.name, {name: figure for name, figure in figures.items() if figure}))
-    return Classes(stored.features, stored.step, stored.n, stored.junk, classes, stored.finding)
+    return Classes(features, stored.step, stored.n, stored.junk, classes, stored.finding)
 
 
 def evaluate_classes(

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 from dcgan_jax.metrics.evaluate import LABELS, Figures
 from dcgan_jax.metrics.features import CIFAR
+from dcgan_jax.pretrained.efficientnet import LITE0, LITE2
 from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text, write_text
 from dcgan_jax.system.schema import checked
 
-FEATURES = ("CIFAR", "ImageNet", "Inception")
-"""The names of all sets of features that images are compared in."""
+FEATURES = (CIFAR.name, LITE0.name, LITE2.name, "Inception")
+"""The names of all sets of features that images are compared in; in Lite0's until 0.3."""
+_FORMER = {"ImageNet": LITE0.name}  # what files of those versions call them
 _LARGEST = 16 << 20  # bytes of evaluation.json or classes.json
 
 
@@ -99,20 +101,22 @@ class _Stored:
 
 def _evaluation(values: Any) -> Evaluation:
     one = checked(_Stored, values, "an evaluation")
-    check_features(one.features)
+    features = features_called(one.features)
     if unknown := sorted(one.metrics.keys() - LABELS.keys()):
         raise ValueError(f"unknown metric {unknown[0][:50]!r}")
-    return Evaluation(one.features, one.step, one.n, one.metrics, one.fid, seed=one.seed, ema=one.ema)
+    return Evaluation(features, one.step, one.n, one.metrics, one.fid, seed=one.seed, ema=one.ema)
 
 
-def check_features(name: str) -> None:
-    """Refuse a name of features that a file holds.
+def features_called(name: str) -> str:
+    """The features, one of ``FEATURES``, that a file of any version calls so.
 
     Raises:
       ValueError: there are none of this name.
     """
-    if name not in FEATURES:
+    features = _FORMER.get(name, name)
+    if features not in FEATURES:
         raise ValueError(f"unknown features {name[:50]!r}")
+    return features
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ class StepFigure(NamedTuple):
 
     Attributes:
       metric: its short name, such as ``fd`` or ``loss_G``.
-      key: the same for programs: as in metrics.jsonl, or with the features of an evaluation before it: ``ImageNet/fd``.
+      key: the same for programs: as in metrics.jsonl, or with the features of an evaluation before it: ``CIFAR/fd``.
       name: its full one, such as "FD (CIFAR features), while training".
       value, floor: of the samples, and of real images where that is known.
     """

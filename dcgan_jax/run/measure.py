@@ -58,8 +58,8 @@ def evaluate(
       workdir: the folder of the run.
       step: which checkpoint, as for ``restore``.
       num: samples in each of three sets, at least 6; as many real images, at most half of those there are.
-      features: images are compared in those of the built-in CIFAR-10 classifier, or of EfficientNet-Lite0, which are
-        stricter and need the extra "imagenet".
+      features: images are compared in those of the built-in CIFAR-10 classifier, or of EfficientNet-Lite2 ("imagenet"),
+        which are stricter and need the extra "imagenet".
       inception: the file ``classify_image_graph_def.pb``, to compare in Inception's features; gives the FID too.
       ema: average the weights, as for ``restore``.
       seed: of the noise and of the halves of the images, in [0, 2**32).

