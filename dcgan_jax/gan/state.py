@@ -54,7 +54,7 @@ class TrainState(struct.PyTreeNode):
     optimizer: Adam = struct.field(pytree_node=False)
 
     def __call__(
-        self, x: jax.Array, *, params: Any = None, batch_stats: Any = None, train: bool = True, **arguments: Any
+        self, x: Any, *, params: Any = None, batch_stats: Any = None, train: bool = True, **arguments: Any
     ) -> tuple[jax.Array, Any]:
         """The network's output and its running statistics afterwards.
 

@@ -11,7 +11,7 @@ from dcgan_jax.data.store import Store
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.pixels import from_uint8, to_uint8
 from dcgan_jax.gan.sampling import sample
-from dcgan_jax.gan.state import GANState, TrainState
+from dcgan_jax.gan.state import GANState, ProjectedState
 from dcgan_jax.metrics.distances import diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
 from dcgan_jax.system.xla import random_key
@@ -50,12 +50,12 @@ class Monitor:
 
         Also the floor of each, and, where images are held out, ``memory``: (t - h) / (t - g), where t, h and g are the
         mean logits of images that the discriminator was trained on, of those held out, and of generated ones. 0 is
-        healthy. At 1 it takes held-out images for generated ones.
+        healthy. At 1 it takes held-out images for generated ones. ``memory_heads`` is that of a second discriminator.
         """
         images = sample(generator_params(state, num=_FAKES), random_key(0), self._n)
         values = {**self._compared(features(to_uint8(images))), **self.floor}
         if len(self._held_out):
-            values["memory"] = self._memory(state, np.asarray(images[: len(self._held_out)]))
+            values |= self._memory(state, np.asarray(images[: len(self._held_out)]))
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _compared(self, fakes):
@@ -71,11 +71,18 @@ class Monitor:
 
     def _memory(self, state, fakes):
         sets = (from_uint8(self._trained), from_uint8(self._held_out), fakes)
-        trained, unseen, fake = (float(judge(state.discriminator, images)) for images in sets)
-        return (trained - unseen) / (trained - fake) if trained > fake else math.nan
+        logits = [judge(state, images) for images in sets]
+        shares = {}
+        for name in logits[0]:
+            trained, unseen, fake = (float(means[name]) for means in logits)
+            shares[f"memory{name}"] = (trained - unseen) / (trained - fake) if trained > fake else math.nan
+        return shares
 
 
 @jax.jit
-def judge(discriminator: TrainState, images: jax.Array) -> jax.Array:
-    """The mean logit of images."""
-    return jnp.mean(discriminator(images, train=False)[0])
+def judge(state: GANState, images: jax.Array) -> dict[str, jax.Array]:
+    """The mean logit of images by each discriminator, under what the names of its metrics end in."""
+    logits = {"": state.discriminator(images, train=False)[0]}
+    if isinstance(state, ProjectedState):
+        logits["_heads"] = state.heads(state.features(images), train=False)[0]
+    return {name: jnp.mean(x) for name, x in logits.items()}

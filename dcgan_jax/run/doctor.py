@@ -46,7 +46,7 @@ def best(evaluated: list[dict]) -> dict:
 
 
 def _median(lines, name):
-    return float(np.median([line[name] for line in lines]))
+    return float(np.median([line[name] for line in lines if name in line]))
 
 
 def _collapse(evaluated):
@@ -85,20 +85,23 @@ def _worse(evaluated):
 
 def _won(recent, evaluated):
     """A low loss alone is no alarm: the generator may still learn."""
-    if len(recent) < LINES or len(evaluated) < 3 or _median(recent, "loss_D") > 0.05:
+    losses = [_median(recent, name) for name in ("loss_D", "loss_D_heads") if recent and name in recent[-1]]
+    if len(recent) < LINES or len(evaluated) < 3 or min(losses) > 0.05:
         return None
     newest = [line["kid"] for line in evaluated[-3:]]
     if min(newest[1:]) < 0.95 * newest[0]:
         return None
-    what = f"the discriminator has won: its loss is {_median(recent, 'loss_D'):.3f} and KID does not fall"
+    what = f"the discriminator has won: its loss is {min(losses):.3f} and KID does not fall"
     remedy = "Start again with half the --learning-rate, or with --recipe robust if it is not robust or projected"
     return Finding("won", True, recent[-1]["step"], f"{what}. {remedy}")
 
 
 def _memory(evaluated):
     """The mean of three, because a few held-out images make each one rough."""
-    shares = [line["memory"] for line in evaluated[-3:] if "memory" in line]
-    if len(shares) < 3 or (share := float(np.mean(shares))) < 1 / 3:
+    newest = evaluated[-3:]
+    names = [name for name in ("memory", "memory_heads") if len(newest) == 3 and all(name in line for line in newest)]
+    share = max((float(np.mean([line[name] for line in newest])) for name in names), default=0.0)
+    if share < 1 / 3:
         return None
     what = f"the discriminator knows its images by heart: others are {share:.0%} of the way to generated ones for it"
     remedy = "Use more images, --augment full if it is not on, or stop at the best step"
@@ -106,7 +109,7 @@ def _memory(evaluated):
 
 
 def _gradients(recent):
-    names = [f"grad_norm_{network}" for network in "DG"]
+    names = [f"grad_norm_{network}" for network in ("D", "G", "D_heads")]
     worst = max(((_median(recent, name), name) for name in names if recent and name in recent[-1]), default=(0.0, ""))
     if worst[0] <= 100:
         return None

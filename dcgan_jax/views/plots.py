@@ -14,18 +14,22 @@ _POINTS = 200  # of a curve at most
 NAMES = {
     "loss_D": "D",
     "loss_G": "G",
+    "loss_D_heads": "D",
+    "loss_G_heads": "G",
     "D_x": "real images",
     "D_G_z1": "generated, before D's step",
     "D_G_z2": "generated, after D's step",
     "grad_norm_D": "D",
     "grad_norm_G": "G",
+    "grad_norm_D_heads": "D of features",
     "kid": "KID",
     "fd": "FD",
 }
 _PLOTS = {
     "Losses": ("loss_D", "loss_G"),
+    "Losses, by features": ("loss_D_heads", "loss_G_heads"),
     "Probability of being real, as D says": ("D_x", "D_G_z1", "D_G_z2"),
-    "Gradient norms (logarithmic)": ("grad_norm_D", "grad_norm_G"),
+    "Gradient norms (logarithmic)": ("grad_norm_D", "grad_norm_G", "grad_norm_D_heads"),
 }
 _LOGARITHMIC = ("kid", "fd", "grad_norm_D")
 _STRETCH = 1e4  # what is smaller than the largest value by more than this lies on the lower edge of a logarithmic plot

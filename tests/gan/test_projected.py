@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ from helpers import equal, metrics_of, on_devices, python
 from numpy.testing import assert_allclose
 
 from dcgan_jax import InputError, create_state, fit, recipe, restore, restore_state, sample, train_step
+from dcgan_jax.data import sprites
 from dcgan_jax.gan.objectives import squared_gradient
 from dcgan_jax.gan.projected import Heads, ProjectedFeatures
+from dcgan_jax.pretrained import efficientnet
 from dcgan_jax.pretrained.efficientnet import LITE0
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.manifest import Manifest
@@ -39,6 +42,28 @@ def test_images_of_all_sizes_are_seen_at_one_that_fits(side, size):
     assert [x.shape for x in maps] == [(2, n, n, c) for n, c in zip(sides, (64, 64, 128, 128), strict=True)]
     logits = jax.eval_shape(lambda maps: Heads().init_with_output(jax.random.key(0), maps)[0], maps)
     assert logits.shape == (2, 4, 4, 4)
+
+
+def test_maps_are_mixed_as_by_numpy():
+    """From the maps that PyTorch gave, by the formula in the docstring."""
+    golden = np.load(Path(__file__).parents[1] / "pretrained" / "golden" / "maps.npz", allow_pickle=False)
+    random = np.random.RandomState(0)
+    shapes = [((24, 64), (64, 64)), ((40, 64), (128, 64)), ((112, 128), (128, 128)), ((320, 128), (128, 128))]
+    matrices = [[random.standard_normal(shape) / math.sqrt(shape[0]) for shape in pair] for pair in shapes]
+    sizes, mixed = efficientnet.load(efficientnet.LITE0)["sizes"], None
+    ours = jax.jit(ProjectedFeatures(image_size=32))(jnp.asarray(golden["images"]))
+    for i in (3, 2, 1, 0):
+        level = (2, 4, 10, 15)[i]
+        y = golden[f"{level}/map"] @ matrices[i][0] / sizes[level]
+        mixed = y if mixed is None else (y + np.kron(mixed @ matrices[i][1], np.ones((1, 2, 2, 1)))) / math.sqrt(2)
+        assert_allclose(ours[i], mixed, atol=1e-4 * np.abs(mixed).max())
+
+
+def test_maps_of_drawings_are_of_unit_size():
+    """What the network's BatchNorm says of photographs holds for other pictures too."""
+    images = np.stack([sprites.draw(0, i)[0] for i in range(64)])  # creatures on white
+    for x in jax.jit(ProjectedFeatures(image_size=64))(np.float32(images / 127.5 - 1)):
+        assert 2 / 3 < jnp.sqrt(jnp.square(x).mean()) < 3 / 2
 
 
 def plain_heads(params, maps):

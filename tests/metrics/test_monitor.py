@@ -9,7 +9,7 @@ import pytest
 from helpers import prepared
 from PIL import Image
 
-from dcgan_jax import create_state, generator_params, sample, to_uint8
+from dcgan_jax import create_state, generator_params, recipe, sample, to_uint8
 from dcgan_jax.data.split import disjoint_halves, held_out
 from dcgan_jax.metrics.distances import diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
@@ -73,10 +73,29 @@ class Heart:
 def test_memory_is_how_far_held_out_images_are_on_the_way_to_generated_ones(store, tiny, monkeypatch):
     train, kept = held_out(store, 200)
     judge = Heart(store.take(train), store.take(range(len(store))))
-    monkeypatch.setattr("dcgan_jax.metrics.monitor.judge", lambda _, images: judge(images).mean())
+    monkeypatch.setattr("dcgan_jax.metrics.monitor.judge", lambda _, images: {"": judge(images).mean()})
     monitor = Monitor(store, held_out_images=200)
     assert len(kept) == 35
     assert monitor(create_state(tiny))["memory"] == pytest.approx(0.75)  # 4, 1 and 0
+
+
+def test_a_discriminator_of_features_has_a_memory_of_its_own(store):
+    state = create_state(recipe("projected", image_size=16, width=4, latent_dim=8, batch_size=4))
+    last = {f"Dense_{i}": jax.tree.map(jnp.negative, state.heads.params[f"Dense_{i}"]) for i in (1, 3, 5, 7)}
+    state = state.replace(heads=state.heads.replace(params=state.heads.params | last))  # so real images look more real
+    values = Monitor(store, held_out_images=200)(state)
+    train, others = held_out(store, 200)
+    train = train[np.random.default_rng(0).choice(len(train), len(others), replace=False)]
+    fakes = sample(state, jax.random.key(0), len(others))
+
+    def mean(images):
+        maps = state.features(np.asarray(images, np.float32))
+        return float(state.heads.module.apply({"params": state.heads.params}, maps).mean())
+
+    t, h = (mean(store.take(indices) / 127.5 - 1) for indices in (train, others))
+    g = mean(fakes)
+    assert t > g
+    assert values["memory_heads"] == pytest.approx((t - h) / (t - g), rel=1e-3)
 
 
 def test_held_out_images_are_whole_labels_and_never_trained_on(store, cache, tiny):

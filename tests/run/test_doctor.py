@@ -48,6 +48,18 @@ def test_each_illness_is_found_and_says_what_to_try(name):
     assert found[name].step == recorded(name)[-1]["step"]
 
 
+@pytest.mark.parametrize("name", ["memory", "won", "gradients"])
+def test_a_discriminator_of_features_falls_ill_too(name):
+    """As the pixels' did, while that is healthy."""
+    healthy = {"loss_D": 0.5, "grad_norm_D": 1.0, "grad_norm_G": 1.0, "memory": 0.0}
+    ill = {"won": {"loss_D": 0.01}, "gradients": {"grad_norm_D": 400.0}, "memory": {"memory": 0.5}}[name]
+    lines = [line | {key: value for key, value in healthy.items() if key in line} for line in recorded("won")]
+    assert name not in names(lines, 20_000)
+    heads = {f"{key}_heads": value for key, value in ({**healthy, **ill}).items()}
+    lines = [line | {key: x for key, x in heads.items() if key.removesuffix("_heads") in line} for line in lines]
+    assert name in names(lines, 20_000)
+
+
 def evaluations(kid, fd, coverage):
     return [
         {
