@@ -241,7 +241,7 @@ BUGS = [
     Bug("config.py", "test_config.py", "(step == self.steps or seen % every < self.batch_size)", "(step == self.steps or seen % every == 0)"),
     Bug("config.py", "test_config.py", "(1 - self.beta2) * self.beta2_final > 1", "(1 - self.beta2) * self.beta2_final > 2"),
     Bug("config.py", "test_config.py", "if a != b and name not in MAY_CHANGE]", "if a != b and name in MAY_CHANGE]"),
-    Bug("recipes.py", "test_recipes.py", "            learning_rate=0.005,", "            learning_rate=0.0005,"),
+    Bug("recipes.py", "test_recipes.py", "learning_rate=0.005)", "learning_rate=0.0005)"),
     Bug("recipes.py", "test_recipes.py", "    penalty=\"both\",", "    penalty=\"r1\","),
     Bug("run/pictures.py", "test_export.py::test_generate_draws_from_the_file", "key = random_key(seed)", "key = random_key(seed + 1)"),
 ]  # fmt: skip
