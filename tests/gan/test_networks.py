@@ -1,9 +1,12 @@
 """Shapes, parameter counts and knobs; the numbers are the d2l chapter's and the paper's."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from jax import lax
 
 from dcgan_jax.config import IMAGE_SIZES, Config
@@ -74,6 +77,15 @@ def test_scales_start_where_the_recipe_says():
         scale = params["GeneratorBlock_0"]["BatchNorm_0"]["scale"]
         assert abs(scale.mean() - mean) < 0.005 and 0.015 < scale.std() < 0.025
         assert 0.019 < params["GeneratorBlock_1"]["ConvTranspose_0"]["kernel"].std() < 0.021
+
+
+@pytest.mark.parametrize("norm", ["batch", "spectral"])
+def test_a_run_starts_with_the_same_bits_as_in_version_0_2_0(norm):
+    golden = np.load(Path(__file__).parent / "golden" / "start.npz", allow_pickle=False)
+    config = Config(image_size=16, width=4, latent_dim=8, discriminator_norm=norm, extra_convs=1)
+    for name, network in create_state(config).networks.items():
+        for path, leaf in flatten_dict(network.params, sep="/").items():
+            np.testing.assert_array_equal(leaf, golden[f"{norm}/{name}/{path}"], err_msg=f"{name} {path}")
 
 
 def test_the_first_block_has_batchnorm_when_asked():
