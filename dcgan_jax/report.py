@@ -15,7 +15,7 @@ class Arguments:
     workdir: Path
     """Folder of the run."""
     against: Path | None = None
-    """Folder of a second run, shown beside it with the same axes."""
+    """Folder of a second run, shown beside it: which is better, and the curves of both over each other."""
     out: Path | None = None
     """The file to write; by default report.html in the run's folder, or comparison.html for two runs."""
 

@@ -82,6 +82,15 @@ def test_training_ends_with_a_report(trained):
     assert len(re.findall("<img", page)) == len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) >= 7
 
 
+def test_pictures_come_before_numbers(run):
+    report(run)
+    heads = re.findall("<h2>(.*?)</h2>", page := (run / "report.html").read_text())
+    assert heads[:2] == ["Samples through training, from the same noise", "Real images beside samples"]
+    assert heads.index("Verdict") < heads.index("Between two samples") < heads.index("Curves") < len(heads) - 1
+    before = text_of(page.split("<h2>")[0])
+    assert before.rstrip().endswith("On the way, but easy to tell from the real images")
+
+
 def test_the_pictures_are_those_of_the_run(trained):
     workdir, page = trained
     steps = re.findall(r'data-step="(\d+)"', page)
@@ -98,7 +107,7 @@ def test_the_pictures_are_those_of_the_run(trained):
     assert walk.shape == (6 * 18 + 2, 8 * 18 + 2, 3) and len(np.unique(walk)) > 10
 
 
-def test_the_verdict_comes_first_and_names_the_best_step(run, monkeypatch):
+def test_the_verdict_comes_before_the_curves_and_names_the_best_step(run, monkeypatch):
     told = [Finding("fine", False, 2, "G is fine"), Finding("collapse", True, 5, "D won: try --width 8")]
     seen = {}
     monkeypatch.setattr(sections, "findings", lambda lines, images: seen.update(n=len(lines), images=images) or told)
@@ -118,7 +127,7 @@ def test_the_verdict_comes_first_and_names_the_best_step(run, monkeypatch):
         "Losses",
     ]
     places = [text.index(part) for part in wanted]
-    assert places == sorted(places) and "ood" not in text.split("Losses")[0].replace("How good", "")
+    assert places == sorted(places) and "ood" not in text.split("Between two samples")[0].replace("How good", "")
 
 
 def test_the_figures_of_a_page_are_from_one_source_and_say_which(run):
@@ -146,6 +155,41 @@ def test_the_figures_of_a_page_are_from_one_source_and_say_which(run):
         and "FD (EfficientNet-Lite2 features) 80 (0.5 to 0.5) 4 6 lower" in tables[1]
     )
     assert "80 (" not in tables[0]
+
+
+def test_a_comparison_says_in_a_sentence_which_run_is_better(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    def sentence(**changes):
+        """Of the page of this run against one whose best step has these figures."""
+        better = [{**line, **(changes if line["step"] == 4 else {})} for line in lines]
+        (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in better))
+        return text_of(report(run, against=other).read_text().split("<h2>")[0])
+
+    how = "(steps 4 and 4, the best of each; CIFAR features, measured while training)"
+    said = sentence(coverage=0.75)
+    assert f"other is better: coverage 0.75 against 0.5 (real images 0.97, higher is better) {how}." in said
+    assert f"Neither is better as far as these figures tell: coverage 0.5 and 0.51 {how}." in sentence(coverage=0.51)
+    figure = {"value": 0.5, "floor": 0.9, "low": 0.45, "high": 0.55, "n": 6}
+    mine = {"step": 4, "n": 2000, "features": "ImageNet", "ema": True, "seed": 0, "metrics": {"coverage": figure}}
+    (run / "evaluation.json").write_text(json.dumps([{**mine, "metrics": {**mine["metrics"], "fd": figure}}]))
+    assert "other is better" in sentence(coverage=0.75)  # which alone both have
+    for value, wanted in (
+        ({"fd": {**figure, "low": 0.3, "value": 0.35, "high": 0.4}}, "Neither is better in all: run has the higher coverage, 0.5 against 0.3 but other has the lower FD, 0.35 against 0.5"),
+        ({"fd": {**figure, "low": 0.5, "value": 0.6, "high": 0.7}}, "run is better: coverage 0.5 against 0.3 (real images 0.9, higher is better); FD 0.5 against 0.6"),
+    ):  # fmt: skip
+        theirs = {**mine, "metrics": {**value, "coverage": {**figure, "low": 0.2, "value": 0.3, "high": 0.4}}}
+        (other / "evaluation.json").write_text(json.dumps([theirs]))
+        said = sentence(coverage=0.75)
+        assert "ImageNet features, by evaluate on 2,000 samples of seed 0" in said
+        assert all(part in said for part in wanted.split(" but ")), said
+    (other / "evaluation.json").unlink()
+    lines = [{name: value for name, value in line.items() if "kid" not in name} for line in lines]
+    assert "is not known: other has not been measured" in sentence()
+    images = json.loads((other / "images.json").read_text())
+    (other / "images.json").write_text(json.dumps({**images, "sha256": "0" * 64}))
+    assert "cannot be said: they were trained on different images" in sentence()
 
 
 def test_evaluation_classes_and_several_starts_are_shown(run):
@@ -296,9 +340,25 @@ result.moved = [...document.querySelectorAll(".film")].map(
 result.label = [document.querySelector(".film output").textContent, slider.getAttribute("aria-valuetext")];
 result.width = document.documentElement.clientWidth;
 result.needed = document.documentElement.scrollWidth;
+const cards = [...document.querySelectorAll("section")].map((card) => card.getBoundingClientRect());
+result.gaps = cards.flatMap((a) => cards.filter((b) => b !== a && b.top >= a.bottom - 1 && b.left < a.right && a.left < b.right)
+  .map((b) => b.top - a.bottom));
 result.page = getComputedStyle(document.body).backgroundColor;
 return result;
 """
+
+
+@chromium.needed
+def test_the_cards_of_one_run_do_not_touch(run, tmp_path):
+    report(run, out=tmp_path / "page.html")
+    browser = chromium.Browser(tmp_path / "profile")
+    for width in (390, 1280):
+        browser.emulate(width)
+        browser.open(
+            (tmp_path / "page.html").as_uri(), "document.readyState === 'complete' && document.querySelector('.plot')"
+        )
+        assert min(browser.run(f"(() => {{{PROBE}}})()")["gaps"]) == pytest.approx(16), width
+    browser.close()
 
 
 @chromium.needed
@@ -317,14 +377,17 @@ def test_the_page_works_in_a_browser(run, tmp_path, width, dark):
     assert browser.errors == []
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for shown, line in ((result["left"], lines[0]), (result["right"], lines[-1]), (result["key"], lines[-2])):
-        step, d, g = shown.split("\n")
+        step, *values = shown.split("\n")
         assert step == f"step {line['step']}"
-        assert float(d.removeprefix("D ")) == pytest.approx(line["loss_D"], rel=1e-3)
-        assert float(g.removeprefix("G ")) == pytest.approx(line["loss_G"], rel=1e-3)
+        for value, (name, metric) in zip(values, [(n, m) for n in ("run", "other") for m in "DG"], strict=True):
+            label, number = value.rsplit(" ", 1)
+            assert label == f"{name}: {metric}"
+            assert float(number) == pytest.approx(line[f"loss_{metric}"], rel=1e-3)
     assert (result["before"], result["shown"], result["after"]) == (True, True, True)
     assert result["films"] == [["6"], ["6"]]
     assert result["moved"][0] == ["2"] and result["moved"][1] in (["0"], ["4"])  # the other follows
     assert result["label"] == ["step 2", "step 2"]
+    assert min(result["gaps"]) == pytest.approx(16)  # cards do not touch
     assert result["width"] == width and result["needed"] <= width
     assert (sum(map(int, re.findall(r"\d+", result["page"])[:3])) < 200) == dark
 

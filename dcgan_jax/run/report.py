@@ -16,6 +16,7 @@ from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run import sections
 from dcgan_jax.run.classes import load_classes
+from dcgan_jax.run.comparison import Compared, comparison
 from dcgan_jax.run.evaluation import load_evaluations
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.restore import restore
@@ -43,7 +44,8 @@ def report(
 
     Args:
       workdir: the folder of the run.
-      against: the folder of a second run, shown beside it with the same axes.
+      against: the folder of a second run, shown beside it, its curves over those of the first; a sentence says which is
+        better.
       out: the file to write; by default ``report.html`` in the run's folder, or ``comparison.html`` for two runs.
       generator: as for ``restore``, of both runs.
 
@@ -56,8 +58,24 @@ def report(
     cache_compilations()
     folder = RunFolder(workdir)
     path = RunFolder.output(out or (folder.report if against is None else folder.comparison))
-    write_page(path, [_restored(place, generator) for place in (workdir, against) if place is not None])
+    places = [place for place in (workdir, against) if place is not None]
+    runs = _named_apart([_restored(place, generator) for place in places])
+    sentence = comparison(*map(_compared, runs, places)) if against is not None else ""
+    write_page(path, runs, comparison=sentence)
     return path
+
+
+def _named_apart(runs: list[Run]) -> list[Run]:
+    """Runs of the same name with numbers behind it."""
+    if len({run.name for run in runs}) == len(runs):
+        return runs
+    return [run._replace(name=f"{run.name} ({i})") for i, run in enumerate(runs, 1)]
+
+
+def _compared(run: Run, workdir) -> Compared:
+    folder = RunFolder(workdir)
+    images = (folder.images_then() or {}).get("sha256")
+    return Compared(run.name, images, run.lines, load_evaluations(folder.evaluation))
 
 
 def _restored(workdir, generator) -> Run:
@@ -87,14 +105,14 @@ def write_report(folder: RunFolder, params: GeneratorParams | None) -> None:
     write_page(folder.report, [run])
 
 
-def write_page(path: Path, runs: list[Run]) -> None:
+def write_page(path: Path, runs: list[Run], *, comparison: str = "") -> None:
     """Write the report of one run or several.
 
     Raises:
       InputError: it cannot be written.
     """
     with writing(path):
-        write_text(path, page(runs, sections.settings(Config())))
+        write_text(path, page(runs, sections.settings(Config()), comparison=comparison))
 
 
 class _Extra:

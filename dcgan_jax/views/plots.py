@@ -35,20 +35,22 @@ _LOGARITHMIC = ("kid", "fd", "grad_norm_D")
 _STRETCH = 1e4  # what is smaller than the largest value by more than this lies on the lower edge of a logarithmic plot
 
 
-def plots(lines: Lines, runs: Sequence[Lines]) -> str:
-    """Draw the metrics of a run as HTML; the script of ``report.html`` shows the values at the pointer.
+def plots(runs: Sequence[Lines], names: Sequence[str] = ("",)) -> str:
+    """Draw the metrics of one run, or of several over each other, as HTML; the script of ``report.html`` shows values.
 
     Args:
-      lines: of the run, oldest first, each with its ``step``.
-      runs: the lines of all runs on the page, this one too: they share their axes.
+      runs: the lines of each run, oldest first, each with its ``step``.
+      names: of the runs. With several, a colour stands for a run, else for a metric.
     """
-    seen = list(dict.fromkeys(name for other in runs for line in other for name in line))
-    plots = {head: [name for name in names if name in seen] for head, names in _PLOTS.items()}
+    seen = list(dict.fromkeys(name for lines in runs for line in lines for name in line))
+    plots = {head: [name for name in metrics if name in seen] for head, metrics in _PLOTS.items()}
+    if len(runs) > 1:  # two curves of each run are enough to read
+        plots = {head: metrics[:1] + metrics[1:][-1:] for head, metrics in plots.items()}
     for name in seen:  # a metric that has a floor has a plot of its own
         if f"{name}_floor" in seen:
             note = ", logarithmic" if name in _LOGARITHMIC else ""
             plots[f"{NAMES.get(name, name)} (CIFAR features{note})"] = [name, f"{name}_floor"]
-    html = "".join(_plot(head, names, lines, runs) for head, names in plots.items() if names)
+    html = "".join(_plot(head, metrics, runs, names) for head, metrics in plots.items() if metrics)
     return f'<div class="plots">{html}</div>' if html else ""
 
 
@@ -65,32 +67,38 @@ class _Axes(NamedTuple):
 
 
 class _Drawn(NamedTuple):
-    """A curve as SVG, its line in the key as HTML, and its label."""
+    """A curve as SVG, its line in the key as HTML, its label, its steps and its values."""
 
     path: str
     key: str
     label: str
+    steps: list[float]
+    values: list[float | None]
 
 
-def _plot(head: str, names: Sequence[str], lines: Lines, runs: Sequence[Lines]) -> str:
-    steps, values = _curve(lines, names)
-    if not len(steps):
+def _plot(head: str, metrics: Sequence[str], runs: Sequence[Lines], names: Sequence[str]) -> str:
+    curves = [_curve(lines, metrics) for lines in runs]
+    if not any(len(steps) for steps, _ in curves):
         return ""
-    axes = _axes(names[0], [_curve(other, names) for other in runs])
-    drawn = [_draw(i, name, steps, column, axes) for i, (name, column) in enumerate(zip(names, values.T))]
-    series = [
-        (curve.label, [float(f"{x:.4g}") if math.isfinite(x) else None for x in column])
-        for curve, column in zip(drawn, values.T)
-    ]
-    data = {"steps": steps.tolist(), "low": float(axes.low), "high": float(axes.high), "series": series}
-    last = ", ".join(f"{label} {value:g}" for label, value in _last_values(series))
+    axes = _axes(metrics[0], curves)
+    drawn: dict[str, _Drawn] = {}
+    for number, (name, (steps, values)) in enumerate(zip(names, curves)):
+        for i, metric in enumerate(metrics):
+            colour = number if len(runs) > 1 else i
+            if len(steps):
+                curve = _draw(metric, steps, values[:, i], axes, run=name, colour=colour, dashed=i == 1)
+                drawn.setdefault(curve.label, curve)  # the floor of two runs on the same images is one
+    every = sorted({step for curve in drawn.values() for step in curve.steps})
+    series = [{"name": one.label, "steps": one.steps, "values": one.values} for one in drawn.values()]
+    data = {"steps": every, "low": float(axes.low), "high": float(axes.high), "series": series}
+    last = ", ".join(f"{label} {value:g}" for label, value in _last_values(drawn.values()))
     rules, marks = _marks(axes)
     return (
         f'<figure class="plot" tabindex="0" role="img" data-points="{escape(json.dumps(data))}" aria-label="'
-        f'{escape(f"{head}, a curve up to step {int(steps[-1])}; at its end: {last}. Arrow keys read it.")}">'
-        f'<figcaption><b>{escape(head)}</b>{"".join(curve.key for curve in drawn)}</figcaption><div class="area">'
+        f'{escape(f"{head}, a curve up to step {int(every[-1])}; at its end: {last}. Arrow keys read it.")}">'
+        f'<figcaption><b>{escape(head)}</b>{"".join(one.key for one in drawn.values())}</figcaption><div class="area">'
         f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">{rules}'
-        f"{''.join(curve.path for curve in drawn)}</svg>"
+        f"{''.join(one.path for one in drawn.values())}</svg>"
         f'{marks}<i class="cursor" hidden></i><output class="tip" hidden></output></div></figure>'
     )
 
@@ -103,21 +111,24 @@ def _axes(name, curves) -> _Axes:
     return _Axes(low, high, *_scale(values, logarithmic=name in _LOGARITHMIC, probability=name.startswith("D_")))
 
 
-def _draw(i: int, name: str, steps, column, axes: _Axes) -> _Drawn:
-    """Curve number ``i`` of a plot."""
+def _draw(name: str, steps, column, axes: _Axes, *, run: str, colour: int, dashed: bool) -> _Drawn:
+    """A metric of a run, which has a name if there are several."""
     floor, finite = name.endswith("_floor"), np.isfinite(column)
-    colour = "var(--floor)" if floor else f"var(--c{i % 3})"
-    dashed = " dashed" if floor or i == 1 else ""
+    stroke = "var(--floor)" if floor else f"var(--c{colour % 3})"
+    style = " dashed" if floor or dashed else ""
     logarithmic = name.removesuffix("_floor") in _LOGARITHMIC
     below = floor and logarithmic and not (column > 0).any()  # such as the KID of real images
     points = zip(1000 * axes.across(steps)[finite], 1000 * (1 - axes.height(column[finite])))
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     label: str = f"floor {column[finite][-1]:.3g}" if floor and finite.any() else NAMES.get(name, name)
     label += ", below the axis" if below else ""
+    label = f"{run}: {label}" if run and not floor else label
     return _Drawn(
-        f'<path class="{dashed}" style="stroke:{colour}" d="M{line}"/>' if line and not below else "",
-        f'<span class="key{dashed}" style="--colour:{colour}">{escape(label)}</span>',
+        f'<path class="{style}" style="stroke:{stroke}" d="M{line}"/>' if line and not below else "",
+        f'<span class="key{style}" style="--colour:{stroke}">{escape(label)}</span>',
         label,
+        steps.tolist(),
+        [float(f"{x:.4g}") if math.isfinite(x) else None for x in column],
     )
 
 
@@ -134,10 +145,10 @@ def _marks(axes) -> tuple[str, str]:
     return rules, numbers
 
 
-def _last_values(series):
-    for label, values in series:
-        if numbers := [value for value in values if value is not None]:
-            yield label, numbers[-1]
+def _last_values(drawn):
+    for curve in drawn:
+        if numbers := [value for value in curve.values if value is not None]:
+            yield curve.label, numbers[-1]
 
 
 def _curve(lines, names):

@@ -15,6 +15,7 @@ from dcgan_jax.views.plots import plots
 from dcgan_jax.views.template import filled
 
 _FILM = 2_000_000  # bytes of all sample grids of a page; as text they take a third more
+_LEVELS = ("far", "on the way", "close", "good")  # kinds of a verdict
 _SHEET = 700  # pixels: the width of the widest picture
 
 
@@ -57,36 +58,49 @@ class Run(NamedTuple):
     machine: Mapping[str, str]
 
 
-def page(runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
-    """Make the page of one run or several.
+def page(runs: Sequence[Run], defaults: Mapping[str, Any], *, comparison: str = "") -> str:
+    """Make the page of one run, or of several with their curves over each other.
 
     Args:
-      runs: the plots of all have the same axes.
+      runs: with names that differ.
       defaults: the settings that need not be shown.
+      comparison: a sentence that says which run is better.
 
     Returns:
-      HTML with its style, its script and its pictures in it: less than 5 MB.
+      HTML with its style, its script and its pictures in it: less than 5 MB. Pictures come before curves.
     """
     title = " and ".join(run.name for run in runs)
-    sections = [
-        ("Verdict", [_verdict(run) for run in runs]),
-        ("Curves", [plots(run.lines, [other.lines for other in runs]) for run in runs]),
-        ("Samples through training, from the same noise", _films(runs)),
-        ("Real images beside samples", [_beside(run) for run in runs]),
-        ("Samples and the training images most like them", [_pairs(run) for run in runs]),
-        ("Between two samples", [_walk(run) for run in runs]),
-        ("Figures", [_tables(run.figures) for run in runs]),
-        ("Classes", [_tables(run.classes) for run in runs]),
-    ]
     names = [run.name if len(runs) > 1 else "" for run in runs]
-    body = [f"<h1>{escape(title)}</h1>", *(f'<p class="soft">{escape(run.summary)}</p>' for run in runs)]
-    cards = [_section(head, names, parts) for head, parts in sections]
-    cards.append(_section("Settings that differ from the defaults", [""], [_settings(runs, defaults)]))
-    cards.append(_section("Machine and time", names, [_machine(run) for run in runs]))
+    pictures = [
+        _section("Samples through training, from the same noise", names, _films(runs)),
+        _section("Real images beside samples", names, [_beside(run) for run in runs]),
+        _section("Verdict", names, [_verdict(run) for run in runs]),
+        _section("Between two samples", names, [_walk(run) for run in runs]),
+        _section("Samples and the training images most like them", names, [_pairs(run) for run in runs]),
+    ]
+    numbers = [
+        _section("Curves", [""], [plots([run.lines for run in runs], names)]),
+        _section("Figures", names, [_tables(run.figures) for run in runs]),
+        _section("Classes", names, [_tables(run.classes) for run in runs]),
+    ]
+    facts = [
+        _section("Settings that differ from the defaults", [""], [_settings(runs, defaults)]),
+        _section("Machine and time", names, [_machine(run) for run in runs]),
+    ]
     beside = "<div>" if len(runs) > 1 else '<div class="columns">'
-    body += [*cards[:2], beside, *cards[2:6], "</div>", *cards[6:8], beside, *cards[8:], "</div>"]
+    body = [*_head(title, runs, comparison), beside, *pictures, "</div>", *numbers, beside, *facts, "</div>"]
     page = importlib.resources.files("dcgan_jax.views").joinpath("report.html").read_text(encoding="utf-8")
     return filled(page, {"title": escape(title), "body": "\n".join(filter(None, body))})
+
+
+def _head(title: str, runs: Sequence[Run], comparison: str) -> list[str]:
+    """Title, a line on each run, and how good it is, or which of them is better, in one line."""
+    summaries = [f"{run.name}: {run.summary}" if len(runs) > 1 else run.summary for run in runs]
+    lines = [f"<h1>{escape(title)}</h1>", *(f'<p class="soft">{escape(line)}</p>' for line in summaries)]
+    levels = [(kind, label) for kind, label, _ in runs[0].verdict if kind in _LEVELS] if len(runs) == 1 else []
+    for kind, text in [*levels, *([("close", comparison)] if comparison else [])]:
+        lines.append(f'<p class="headline {kind.replace(" ", "-")}">{escape(text)}</p>')
+    return lines
 
 
 def _section(head, names, parts) -> str:
@@ -96,7 +110,7 @@ def _section(head, names, parts) -> str:
         f"<div>{f'<h3>{escape(name)}</h3>' if name else ''}{part or '<p class=soft>nothing to show</p>'}</div>"
         for name, part in zip(names, parts)
     )
-    return f'<section><h2>{escape(head)}</h2><div class="runs">{cells}</div></section>'
+    return f'<div class="card"><section><h2>{escape(head)}</h2><div class="runs">{cells}</div></section></div>'
 
 
 def _verdict(run) -> str:
@@ -226,7 +240,6 @@ def _text(value) -> str:
 def _settings(runs, defaults) -> str:
     differing = [name for name in runs[0].settings if any(run.settings.get(name) != defaults.get(name) for run in runs)]
     heads = [run.name for run in runs] if len(runs) > 1 else ["this run"]
-    heads = heads if len(set(heads)) == len(heads) else [f"{head} ({i})" for i, head in enumerate(heads, 1)]
     rows = [
         {
             "setting": name,
