@@ -84,10 +84,22 @@ def export(
 class _Facts(NamedTuple):
     """What is said of a generator beside its weights."""
 
-    title: str
+    name: str  # of the images
+    count: int  # of them; 0 if that is not known
     step: int
     config: Config
     figures: list[StepFigure]
+
+    def title(self) -> str:
+        return f"{self.name}, step {self.step:,}"
+
+    def about(self) -> str:
+        """What the page is, for a friend."""
+        many = f"{self.count:,} pictures" if self.count else "pictures"
+        return (
+            f"A small neural network has looked at {many} and now draws pictures of its own, here in your browser. "
+            "Nothing is downloaded or sent."
+        )
 
     def metrics(self) -> dict[str, float]:
         return {figure.key: figure.value for figure in self.figures}
@@ -97,6 +109,7 @@ class _Facts(NamedTuple):
         config = self.config
         prior = {"normal": "N(0, 1)", "uniform": "uniform"}[config.latent]
         lines = [
+            f"DCGAN, step {self.step:,}",
             f"{config.image_size}×{config.image_size} {'RGB' if config.channels == 3 else 'grayscale'}",
             f"width {config.width}",
             f"{config.latent_dim} latent numbers, {prior}",
@@ -109,7 +122,8 @@ def _facts(folder: RunFolder, params: GeneratorParams) -> _Facts:
     assert params.step is not None  # a run's
     step, config = int(params.step), folder.config()
     name = printable(Path(config.data).stem or config.data if "/" in config.data else config.data)
-    return _Facts(f"{name}, step {step:,}", step, config, figures_of_step(folder, step))
+    count = (folder.images_then() or {}).get("count", 0)
+    return _Facts(name, count, step, config, figures_of_step(folder, step))
 
 
 def _missing() -> list[Format]:
@@ -153,7 +167,8 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
         return portable.NAME, portable.to_safetensors(params, facts.metrics())
     layers = folded(params)
     if name == "html":
-        page = explorer(layers, latent=params.latent, title=facts.title, facts=facts.lines())
+        title = f"{facts.name}, drawn by a neural network"
+        page = explorer(layers, latent=params.latent, title=title, about=facts.about(), facts=facts.lines())
         return "explorer.html", page.encode()
     if name == "onnx":
         from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
@@ -173,5 +188,5 @@ def _push(repository: str, folder: RunFolder, params: GeneratorParams, facts: _F
     files = {**files, "samples.png": buffer.getvalue()}
     rows = [figure.row() for figure in facts.figures]
     own = "" if type(params.generator) is Generator else type(params.generator).__name__
-    card = hub.model_card(repository, facts.title, facts.config, rows, list(files), own=own)
+    card = hub.model_card(repository, facts.title(), facts.config, rows, list(files), own=own)
     return hub.push(repository, {"README.md": card.encode(), **files}, f"Step {facts.step}")

@@ -24,12 +24,13 @@ const times = (a, factor) => a.map((value) => value * factor);
 const plus = (a, b) => a.map((value, i) => value + b[i]);
 const mean = (vectors) => times(vectors.reduce(plus), 1 / vectors.length);
 
-/** From a to b along a great circle, as lengths of about sqrt(DIM) are the usual ones: t in [0, 1]. */
+/** From a to b along an arc, t in [0, 1]: the length changes evenly. As `slerp` of the package. */
 function slerp(a, b, t) {
-  const cosine = dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
-  const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
-  if (Math.sin(angle) < 1e-4) return plus(times(a, 1 - t), times(b, t));
-  return plus(times(a, Math.sin((1 - t) * angle) / Math.sin(angle)), times(b, Math.sin(t * angle) / Math.sin(angle)));
+  const [la, lb] = [a, b].map((z) => Math.sqrt(dot(z, z)));
+  const angle = Math.acos(Math.min(1, Math.max(-1, dot(a, b) / (la * lb))));
+  if (!(Math.sin(angle) > 1e-4)) return plus(times(a, 1 - t), times(b, t));
+  const length = ((1 - t) * la + t * lb) / Math.sin(angle);
+  return plus(times(a, (length * Math.sin((1 - t) * angle)) / la), times(b, (length * Math.sin(t * angle)) / lb));
 }
 
 // --- the page -------------------------------------------------------------------------------------------------------
@@ -79,25 +80,27 @@ function latest(draw) {
   };
 }
 
-const truncation = () => Number($("truncation").value);
+const variety = () => Number($("variety").value);
 const seed = () => Number($("seed").value) >>> 0;
 
-/** Reads seed and truncation from the address. */
+/** Reads seed and variety from the address. */
 function readAddress() {
   const there = new URLSearchParams(location.hash.slice(1));
   $("seed").value = /^\d{1,9}$/.test(there.get("seed") ?? "") ? there.get("seed") : "0";
-  const value = Number(there.get("truncation") ?? 1);
-  $("truncation").value = value >= 0.1 && value <= 1 ? value : 1;
+  const value = Number(there.get("variety") ?? 1);
+  $("variety").value = value >= 0.1 && value <= 1 ? value : 1;
 }
 
 function writeAddress() {
-  history.replaceState(null, "", `#seed=${seed()}&truncation=${truncation()}${ASKED ? `&${ASKED}` : ""}`);
+  history.replaceState(null, "", `#seed=${seed()}&variety=${variety()}${ASKED ? `&${ASKED}` : ""}`);
 }
 
 const drawGrid = latest(async () => {
   const mine = ++run, random = randomNumbers(seed()), start = performance.now();
-  $("truncation-value").textContent = truncation().toFixed(2);
-  samples.forEach((sample) => { sample.z = times(prior(random), truncation()); });
+  // Not a shorter z, as elsewhere: with the statistics of BatchNorm it fades all pictures, and with statistics of its
+  // own it draws the same as before. On the way to the first z the length stays, and each picture is a whole one.
+  const own = samples.map(() => prior(random));
+  samples.forEach((sample, i) => { sample.z = slerp(own[0], own[i], variety()); });
   await decode(samples.map((sample) => sample.z), (i, pixels) => {
     samples[i].pixels = pixels;
     paint(samples[i].canvas, pixels);
@@ -165,12 +168,39 @@ async function drawArithmetic() {
   if (vectors.includes(null)) return;
   const [a, b, c] = vectors;
   let z = plus(plus(a, times(b, -1)), c);
-  z = times(z, Math.min(1, (USUAL * truncation()) / Math.sqrt(dot(z, z)))); // of single images it is too long
+  z = times(z, Math.min(1, USUAL / Math.sqrt(dot(z, z)))); // of single images it is too long
   const canvases = [...document.querySelectorAll("#terms > button > canvas"), $("arithmetic-picture")];
   await decode([...vectors, z], (k, pixels) => paint(canvases[k], pixels));
 }
 
 let walkFrom = 0;
+const PACE = 0.35; // radians in a second: from one sample to another in about five
+let moving = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+let strolling = false;
+let goal = null; // z that the walk goes to
+
+/** Walks from one z to another while its tab is open and nobody drags. */
+async function stroll() {
+  if (strolling) return;
+  strolling = true;
+  for (let before = performance.now(); tab === "walk" && moving; ) {
+    const now = await new Promise(requestAnimationFrame);
+    if (here && !drag) {
+      const angle = (Math.min(Math.max(now - before, 0), 250) / 1000) * PACE;
+      if (!goal || dot(here, goal) > Math.cos(2 * angle) * Math.sqrt(dot(here, here) * dot(goal, goal))) goal = prior(Math.random);
+      walk(goal, angle);
+      await drawTab();
+    }
+    before = now;
+  }
+  strolling = false;
+}
+
+function move(on) {
+  moving = on;
+  $("move").textContent = moving ? "Pause" : "Go on";
+  stroll();
+}
 
 function choose(i) {
   if (tab === "between") pair = pair.length === 1 ? [pair[0], i] : [i];
@@ -191,7 +221,16 @@ function walk(direction, angle) {
   here = plus(times(here, Math.cos(angle)), times(side, Math.sin(angle)));
 }
 
-function save(canvas, name) {
+/** Saves pictures in rows as one, enlarged without blur to 1,024 pixels or more. */
+function save(canvases, columns, name) {
+  const rows = Math.ceil(canvases.length / columns);
+  const side = SIDE * Math.ceil(1024 / (Math.max(columns, rows) * SIDE));
+  const canvas = document.createElement("canvas");
+  canvas.width = columns * side;
+  canvas.height = rows * side;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  canvases.forEach((one, i) => context.drawImage(one, (i % columns) * side, Math.floor(i / columns) * side, side, side));
   canvas.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -199,15 +238,6 @@ function save(canvas, name) {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
-}
-
-function saveRow(canvases, columns, name) {
-  const sheet = document.createElement("canvas");
-  sheet.width = columns * SIDE;
-  sheet.height = Math.ceil(canvases.length / columns) * SIDE;
-  canvases.forEach((canvas, i) =>
-    sheet.getContext("2d").drawImage(canvas, (i % columns) * SIDE, Math.floor(i / columns) * SIDE));
-  save(sheet, name);
 }
 
 const strip = Array.from({ length: STEPS }, (_, k) => picture(`step ${k + 1} of ${STEPS}`, $("strip")));
@@ -232,8 +262,8 @@ NAMES.forEach((name, k) => {
   $("terms").append(button);
 });
 
-document.title = `${model.title} – DCGAN`;
-$("title").textContent = model.title;
+document.title = $("title").textContent = model.title;
+$("about").textContent = model.about;
 $("facts").textContent = model.facts.join(" · ");
 
 $("new").addEventListener("click", () => {
@@ -241,13 +271,17 @@ $("new").addEventListener("click", () => {
   writeAddress();
   redraw();
 });
-for (const id of ["seed", "truncation"]) $(id).addEventListener("input", () => { writeAddress(); redraw(); });
+for (const id of ["seed", "variety"]) $(id).addEventListener("input", () => { writeAddress(); redraw(); });
 addEventListener("hashchange", () => { readAddress(); redraw(); });
 $("position").addEventListener("input", drawTab);
-$("save").addEventListener("click", () => saveRow(samples.map((s) => s.canvas), 4, `samples-${seed()}.png`));
-$("save-strip").addEventListener("click", () => saveRow(strip, STEPS, "between.png"));
-$("save-walk").addEventListener("click", () => save($("walk-picture"), "walk.png"));
-$("save-arithmetic").addEventListener("click", () => save($("arithmetic-picture"), "arithmetic.png"));
+$("save").addEventListener("click", () => save(samples.map((s) => s.canvas), 4, `pictures-${seed()}.png`));
+$("save-strip").addEventListener("click", () => save(strip, STEPS, "between.png"));
+$("save-walk").addEventListener("click", () => save([$("walk-picture")], 1, "walk.png"));
+$("save-arithmetic").addEventListener("click", () => save([$("arithmetic-picture")], 1, "arithmetic.png"));
+const sharpen = () => document.body.classList.toggle("sharp", $("sharp").checked);
+$("sharp").addEventListener("change", sharpen);
+$("sharp").checked = SIDE <= 32; // larger pictures are seldom made of pixels to be seen
+sharpen();
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 function open(name) {
@@ -259,6 +293,7 @@ function open(name) {
     $(button.dataset.tab).hidden = !chosen;
   }
   drawTab();
+  stroll();
 }
 tabs.forEach((button, i) => {
   button.addEventListener("click", () => open(button.dataset.tab));
@@ -293,9 +328,12 @@ surface.addEventListener("keydown", (event) => {
   const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 1], ArrowUp: [1, -1] }[event.key];
   if (!step || !here) return;
   event.preventDefault();
+  move(false);
   walk(keys[step[0]], 0.1 * step[1]);
   drawTab();
 });
 
+$("move").addEventListener("click", () => move(!moving));
+move(moving);
 readAddress();
 redraw();

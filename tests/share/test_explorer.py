@@ -9,7 +9,7 @@ import pytest
 from helpers import some_generator
 from PIL import Image
 
-from dcgan_jax import decode, to_uint8
+from dcgan_jax import decode, slerp, to_uint8
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import folded
 
@@ -26,7 +26,11 @@ def page(tmp_path_factory):
 
 def write(params, path):
     """The page of a generator as a file."""
-    path.write_text(explorer(folded(params), latent=params.latent, title="</script>, step 7", facts=["<b>", "8×8"]))
+    path.write_text(
+        explorer(
+            folded(params), latent=params.latent, title="</script>, drawn", about="<i> of 12.", facts=["<b>", "8×8"]
+        )
+    )
     return path.as_uri()
 
 
@@ -109,13 +113,20 @@ def test_the_address_says_which_samples_and_anybody_gets_the_same(page, small):
     assert grid(page) == other
     page.run("location.hash = '#seed=5'")
     settle(page, lambda: grid(page), lambda found: found == five)
-    page.open(f"{small}#seed=5&truncation=0.3", READY)
-    assert not set(grid(page)) & set(five)
-    short = page.run("samples[0].z")
+    page.open(f"{small}#seed=-1&variety=x", READY)
+    assert page.run("[seed(), variety()]") == [0, 1]
+    assert page.errors == []
+
+
+def test_less_variety_draws_variations_of_the_first_picture_from_z_of_the_usual_length(page, small):
+    """A shorter z would let all pictures fade."""
     page.open(f"{small}#seed=5", READY)
-    assert np.allclose(short, 0.3 * np.array(page.run("samples[0].z")))
-    page.open(f"{small}#seed=-1&truncation=x", READY)
-    assert page.run("[seed(), truncation()]") == [0, 1]
+    wide, first = np.array(page.run("samples.map(({ z }) => z)")), grid(page)[0]
+    page.run("$('variety').value = 0.2; $('variety').dispatchEvent(new Event('input'))")
+    settle(page, lambda: page.run("location.hash"), lambda found: found == "#seed=5&variety=0.2")
+    near = settle(page, lambda: np.array(page.run("samples.map(({ z }) => z)")), lambda z: not np.allclose(z, wide))
+    np.testing.assert_allclose(near, slerp(np.tile(wide[:1], (16, 1)), wide, np.array([0.2]))[0], rtol=1e-4, atol=1e-5)
+    assert grid(page)[0] == first
     assert page.errors == []
 
 
@@ -137,6 +148,7 @@ def test_a_drag_walks_on_from_an_image_at_the_same_length_of_z(page, small):
     page.open(small, READY)
     samples = grid(page)
     click(page, "[data-tab=walk]")
+    click(page, "#move")
     click(page, "#grid button", 3)
     settle(page, lambda: shown(page, "#walk-picture"), lambda found: found == [samples[3]])
     before = page.run("dot(here, here)")
@@ -152,6 +164,29 @@ def test_a_drag_walks_on_from_an_image_at_the_same_length_of_z(page, small):
     page.send("Input.dispatchKeyEvent", type="keyDown", key="ArrowUp")
     settle(page, lambda: shown(page, "#walk-picture"), lambda found: found != moved)
     assert np.isclose(page.run("dot(here, here)"), before)
+    assert page.errors == []
+
+
+def test_the_walk_moves_by_itself_until_it_is_paused(page, small):
+    page.open(small, READY)
+    click(page, "[data-tab=walk]")
+    seen = set()
+    settle(page, lambda: seen.update(shown(page, "#walk-picture")) or len(seen), lambda count: count >= 5)
+    assert np.isclose(page.run("dot(here, here)"), page.run("dot(samples[0].z, samples[0].z)"))
+    click(page, "#move")
+    assert page.run("$('move').textContent") == "Go on"
+    settle(page, lambda: page.run("strolling"), lambda found: found is False)
+    still = page.run("here")
+    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.run("here") == still
+    click(page, "#move")
+    settle(page, lambda: page.run("here"), lambda found: found != still)
+    click(page, "[data-tab=between]")
+    settle(page, lambda: page.run("strolling"), lambda found: found is False)  # nothing is drawn that nobody sees
+    page.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
+    page.open(small, READY)
+    assert page.run("[moving, $('move').textContent]") == [False, "Go on"]
+    page.send("Emulation.setEmulatedMedia", features=[])
     assert page.errors == []
 
 
@@ -179,11 +214,22 @@ def test_arithmetic_averages_up_to_three_images_for_each_term(page, small):
 def test_pictures_are_saved(page, small, tmp_path):
     page.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     page.open(f"{small}#seed=3", READY)
-    for name, button, size in (("samples-3.png", "#save", (64, 64)), ("between.png", "#save-strip", (128, 16))):
+    sizes = {"pictures-3.png": ("#save", (1024, 1024)), "between.png": ("#save-strip", (1024, 128))}
+    sizes["walk.png"] = ("#save-walk", (1024, 1024))
+    click(page, "[data-tab=walk]")
+    click(page, "#move")
+    click(page, "[data-tab=between]")
+    for name, (button, size) in sizes.items():
         click(page, button)
         settle(page, lambda: (tmp_path / name).exists(), bool)
         with Image.open(tmp_path / name) as picture:
             assert picture.size == size
+    with Image.open(tmp_path / "pictures-3.png") as picture:  # each pixel as a square of its colour
+        sheet = np.asarray(picture.convert("RGB"))
+    small_sheet = sheet[::16, ::16]
+    np.testing.assert_array_equal(sheet, small_sheet.repeat(16, 0).repeat(16, 1))
+    last = page.run("Array.from(samples[15].pixels)")
+    np.testing.assert_array_equal(small_sheet[48:, 48:], np.reshape(last, (16, 16, 3)))
     assert page.errors == []
 
 
@@ -192,7 +238,12 @@ def test_it_fits_a_phone_and_names_its_parts(page, small):
     for width in (390, 1280):
         page.screenshot(width)
         assert page.run("document.documentElement.scrollWidth") <= width
-    assert page.run("[document.title, $('facts').textContent]") == ["</script>, step 7 – DCGAN", "<b> · 8×8"]
+    heads = page.run("[document.title, $('title').textContent, $('about').textContent, $('facts').textContent]")
+    assert heads == ["</script>, drawn", "</script>, drawn", "<i> of 12.", "<b> · 8×8"]
+    rendering = "getComputedStyle(document.querySelector('#grid canvas')).imageRendering"
+    assert page.run(rendering) == "pixelated"  # 16 pixels are enlarged without blur
+    click(page, "#sharp")
+    assert page.run(rendering) == "auto"
     unnamed = page.run(
         "[...document.querySelectorAll('canvas, button, input')].filter((e) => !(e.ariaLabel || e.ariaHidden"
         " || e.textContent.trim() || (e.labels && e.labels.length))).map((e) => e.outerHTML)"
