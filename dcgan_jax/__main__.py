@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from dcgan_jax.cli import versions
+
 COMMANDS = {
     "train": "train a DCGAN, or resume a run",
     "generate": "draw images from a trained run",
@@ -23,6 +25,9 @@ def main() -> None:
         return
     lines = "\n".join(f"  {command:<10}{what}" for command, what in COMMANDS.items())
     text = f"usage: dcgan-jax COMMAND ...\n\n{lines}\n\ndcgan-jax COMMAND --help lists its flags."
+    if name == "--version":
+        print(versions())
+        return
     if name not in ("--help", "-h"):
         print(f"error: there is no command {name!r}\n{text}", file=sys.stderr)
         raise SystemExit(2)

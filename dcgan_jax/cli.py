@@ -3,10 +3,15 @@
 import contextlib
 import dataclasses
 import os
+import platform
+import re
+import shutil
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import tyro
@@ -21,8 +26,10 @@ LOST_PEER = 75
 def parse(arguments: type, *, description: str | None, **defaults) -> Any:
     """Build the dataclass ``arguments`` from the command line, with ``defaults`` in place of its own.
 
-    ``--help`` and errors end the program here.
+    ``--help``, ``--version`` and errors end the program here.
     """
+    if "--version" in sys.argv[1:]:
+        raise SystemExit(print(versions()))
     main = getattr(sys.modules["__main__"], "__spec__", None)  # a debugger leaves none
     program = sys.argv[0] if main is None or main.name.endswith("__main__") else f"python -m {main.name}"
     default = None
@@ -32,7 +39,28 @@ def parse(arguments: type, *, description: str | None, **defaults) -> Any:
         default = arguments(**{**missing, **defaults})
     config = (tyro.conf.OmitArgPrefixes,)
     with endings():
-        return tyro.cli(arguments, prog=program, description=description, default=default, config=config)
+        return tyro.cli(arguments, prog=program, description=_filled(description), default=default, config=config)
+
+
+def versions() -> str:
+    """The version of this package, and of what decides whether a run resumes to the same bits."""
+    names = ("dcgan_jax", "jax", "jaxlib")
+    return ", ".join(f"{name} {version(name)}" for name in names) + f", Python {platform.python_version()}"
+
+
+def _filled(description: str | None) -> str | None:
+    """A description in lines of the terminal's width, which tyro would leave to the terminal to break, within words.
+
+    Each line starts with a space, as tyro joins lines that start with a letter.
+    """
+    width = shutil.get_terminal_size().columns
+    lines = []
+    for line in re.sub(r"(?<=\S)\n(?=\S)", " ", description or "").splitlines():
+        indent = " " * (1 + len(line) - len(line.lstrip()))
+        wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False, initial_indent=indent)
+        wrap.subsequent_indent = indent if indent == " " else f"{indent}  "
+        lines += wrap.wrap(line.strip()) or [""]
+    return "\n".join(lines) if description else None
 
 
 class _Console:

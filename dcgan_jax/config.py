@@ -113,8 +113,10 @@ class Config:
     recipe: Literal["classic", "robust", "projected", "sn", "paper", "chapter", "chapter-tf"] = "classic"
     """The settings that all others change: see above."""
     data: Annotated[str, _not_empty] = "sprites"
-    """The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a
-    folder or .zip of images, or a folder of IDX files."""
+    (
+        "The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a "
+        "folder or .zip of images, or a folder of IDX files."
+    )
     steps: Annotated[int, _AT_LEAST_1, Range(below=2**31, words="must be less than 2**31")] = 5000
     """Total number of training steps; a larger number later extends the run."""
     batch_size: Annotated[int, Range(least=2, words="is too small: BatchNorm needs at least 2 images")] = 32
@@ -130,8 +132,10 @@ class Config:
     latent: Literal["normal", "uniform"] = "normal"
     """Distribution of z: N(0, 1), or uniform on [-1, 1] as in the paper."""
     loss: Literal["bce", "hinge", "lsgan", "relativistic"] = "bce"
-    """What both networks minimise: cross-entropy (the chapter's), hinge, least squares, or real and generated images in
-    pairs."""
+    (
+        "What both networks minimise: cross-entropy (the chapter's), hinge, least squares, or real and generated "
+        "images in pairs."
+    )
     penalty: Literal["none", "r1", "r2", "both"] = "none"
     """Penalty on the discriminator's squared gradient at the real (r1) or the generated images (r2), or both."""
     gamma: Annotated[float, _AT_LEAST_0] = 0.0
@@ -157,8 +161,10 @@ class Config:
     anneal_images: Annotated[int, _AT_LEAST_1] = 128000
     """Images seen until what is annealed has its final value, by half a cosine."""
     augment: Literal["auto", "off", "full"] = "auto"
-    """Random colours, shifts and cut-out squares in all that the discriminator sees, which small sets need: auto is
-    full for up to 10,000 images, fading to none at 100,000."""
+    (
+        "Random colours, shifts and cut-out squares in all that the discriminator sees, which small sets need: "
+        "auto is full for up to 10 thousand images, fading to none at 100 thousand."
+    )
     flip: bool = False
     """Mirror images at random, left to right: for faces, not for letters."""
     discriminator_norm: Literal["batch", "spectral", "none"] = "batch"
@@ -172,47 +178,64 @@ class Config:
     batchnorm_scale_mean: Annotated[float, Range(words="must be finite")] = 1.0
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
     features: Literal["none", "efficientnet-lite0"] = "none"
-    """A second discriminator that sees features of this network, which was trained on ImageNet and stays as it is; it
-    has the losses and penalties of the first. Needs the extra imagenet."""
+    (
+        "A second discriminator that sees features of this network, which was trained on ImageNet and stays as it "
+        "is; it has the losses and penalties of the first. Needs the extra imagenet."
+    )
     features_weight: Annotated[float, Range(above=0, words="must be a positive number, such as 1")] = 1.0
     """Weight of its loss in the generator's."""
     features_gamma: Annotated[float, _AT_LEAST_0] = 1.0
     """Weight of its penalty, whose gradient is that with respect to the features; it changes as gamma does."""
     features_size: Annotated[int, _features_size] = 0
-    """Side to which images are enlarged or reduced for it: 32, 64, 128 or 256; 0 for the images' own, between 32 and
-    64."""
+    (
+        "Side to which images are enlarged or reduced for it: 32, 64, 128 or 256; 0 for the images' own, between "
+        "32 and 64."
+    )
     generator: Annotated[str, _importable] = ""
-    """A network of your own in place of the built-in one, as package.module:Name: a Flax module, or its class, of which
-    each field with the name of a setting gets its value."""
+    (
+        "A network of your own in place of the built-in one, as package.module:Name: a Flax module, or its class, "
+        "of which each field with the name of a setting gets its value."
+    )
     discriminator: Annotated[str, _importable] = ""
     """Likewise."""
     objective: Annotated[str, _importable] = ""
     """Losses of your own in place of those of loss, likewise: an Objective."""
     ema_half_life: Annotated[float, Range(least=0, words="must be at least 0, such as 8192")] = 8192.0
-    """Half-life, in images, of the running average of the generator's weights that samples are drawn from, at most
-    0.05 of the images seen; 0 for the newest weights."""
+    (
+        "Half-life, in images, of the running average of the generator's weights that samples are drawn from, at "
+        "most 0.05 of the images seen; 0 for the newest weights."
+    )
     background: str = "white"
     """Colour of transparent pixels and of padding: a name or #rrggbb."""
     resize: Literal["crop", "squash", "pad"] = "crop"
     """How pictures become square: crop to the centre, change the proportions, or pad with the background colour."""
     range: tuple[float, float] | None = None
-    """The values that become black and white, of pictures with more than 8 bits a value, such as 0 4095; by default 0
-    and 65535. Floating-point pictures need it."""
+    (
+        "The values that become black and white, of pictures with more than 8 bits a value, such as 0 4095; by "
+        "default 0 and 65535. Floating-point pictures need it."
+    )
     seed: Annotated[int, SEED] = 0
     """Seed of everything random: weights, noise, the order of the images, and what sprites draws."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Precision of the matrix products, on accelerators of the feature maps too; weights, optimizer and BatchNorm
-    statistics are always float32."""
+    (
+        "Precision of the matrix products, on accelerators of the feature maps too; weights, optimizer and "
+        "BatchNorm statistics are always float32."
+    )
     deterministic: bool = False
     """On GPUs: the same bits at every run, and possibly slower. CPUs always compute the same."""
     device_data: bool = False
     """Keep all images on the device, where batches are then taken: for GPUs, and sets that fit into their memory."""
     input: Literal["auto", "tf", "numpy"] = "auto"
-    """What reads the images while it trains: tf.data, or NumPy in two threads; the batches are the same. auto is tf if
-    TensorFlow is installed."""
+    (
+        "What reads the images while it trains: tf.data, or NumPy in two threads; the batches are the same. auto "
+        "is tf if TensorFlow is installed."
+    )
     dispatch: Literal["auto", "single", "several"] = "auto"
-    """Steps that are sent to the device at once: one, or several, at most 25, as many as divide log_every. Several pay
-    where a step is short. A stop waits for two such groups. auto is single on CPUs, else several."""
+    (
+        "Steps that are sent to the device at once: one, or several, at most 25, as many as divide log_every. "
+        "Several pay where a step is short. A stop waits for two such groups. auto is single on CPUs, else "
+        "several."
+    )
     log_every: Annotated[int, _AT_LEAST_1] = 10
     """Steps between lines of metrics.jsonl."""
     sample_every: Annotated[int, _AT_LEAST_1] = 250

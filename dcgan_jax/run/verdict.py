@@ -225,15 +225,20 @@ def advice(lines: Sequence[Mapping[str, float]], config: Config, *, images: int,
 
 
 def in_short(line: Mapping[str, float]) -> str:
-    """An evaluation while training in a few words, for one line of a log: the level and the figures behind it."""
+    """An evaluation while training in a line: what share of the kinds is drawn, the level, and the figures of both."""
     measured = of_training(line)
-    names = {"coverage": "coverage", "kid": "KID"}
-    parts = [
-        f"{label} {line[name]:.2g} (real images {line[f'{name}_floor']:.2g})"
-        for name, label in names.items()
-        if name in measured.figures
-    ]
-    return f"{_HEADS[level(measured)]}: {', '.join(parts)}, in {measured.features} features"
+    kid = measured.figures.get("kid")
+    by = f"KID {kid[0]:.2g}, real images {kid[1]:.2g}; " if kid else ""
+    return f"{_kinds(measured)}{_HEADS[level(measured)]} ({by}{measured.features} features)"
+
+
+def _kinds(measured: Measured) -> str:
+    """Coverage in words, as a sentence; empty if it is not known."""
+    value, floor = measured.figures.get("coverage", (0.0, 0.0))
+    if floor <= 0:
+        return ""
+    share = "hardly any of" if value / floor < 0.05 else fraction(value / floor)
+    return f"coverage {value:.2f} of {floor:.2f}: {share} the kinds are drawn. "
 
 
 def summary(lines: Sequence[Mapping[str, float]], config: Config, *, images: int, evaluations: int) -> list[str]:
@@ -249,10 +254,8 @@ def summary(lines: Sequence[Mapping[str, float]], config: Config, *, images: int
     if not measured:
         return []
     wrong = [finding.text for finding in findings([dict(line) for line in lines], images=images)]
-    said = [
-        f"best of {evaluations:,} evaluations, by coverage: step {measured[0].step}",
-        str(judge(measured[0])),
-        *wrong,
-    ]
+    best_of = f"at step {measured[0].step:,}, the best of {evaluations:,} evaluations by coverage"
+    words = f"{_kinds(measured[0])}{judge(measured[0]).head}"
+    said = [f"how good: {words} ({best_of}; {measured[0].features} features, which are lenient)", *wrong]
     text = advice(lines, config, images=images, measured=measured)
     return [*said, f"what to do next: {text}"] if text else said

@@ -18,6 +18,7 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
       best: the step of the best samples, once KID is known.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
+    from matplotlib.ticker import LogFormatter
 
     evaluated = np.isfinite(curves["kid"])
     panels = 3 if evaluated.any() else 2
@@ -30,12 +31,18 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
     above.grid(alpha=0.3)
     for axes in between:
         steps, kid, floor = (np.array(curves[name])[evaluated] for name in ("step", "kid", "kid_floor"))
+        low = min((value for value in (*kid, *floor) if value > 0), default=1e-4) / 1.5
+        kid = np.maximum(kid, low)
         axes.plot(steps, kid, "o-", markersize=3, color="C2", label=f"samples, best at step {best} (by coverage)")
         axes.plot(steps[steps == best], kid[steps == best], "o", color="C2")
-        axes.plot(steps, floor, ":", color="C7", label="real images")
+        note = "" if (floor > 0).all() else f": {floor[-1]:.2g}, below the axis"
+        axes.plot(steps, np.where(floor > 0, floor, np.nan), ":", color="C7", label=f"real images{note}")
         axes.set(xlabel="step", ylabel="KID (CIFAR features)")
         axes.set_xlim(above.get_xlim())
-        axes.set_yscale("symlog", linthresh=np.abs(kid).min() / 5 or 1)  # real images score about 0
+        axes.set_yscale("log")  # real images score about 0, often less, which has no place here
+        axes.set_ylim(bottom=low)
+        axes.yaxis.set_major_formatter(LogFormatter())  # 10, not a power
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         axes.legend()
         axes.grid(alpha=0.3)
     below.imshow(sheet, cmap="gray", vmin=0, vmax=255)

@@ -206,16 +206,20 @@ def test_what_to_do_next_depends_on_what_the_run_lacks():
 def test_the_last_lines_of_training_have_the_words_of_the_report():
     run = lines(0.2, 0.4, 0.3)
     said = summary(run, Config(steps=300), images=600, evaluations=3)
-    assert said[0] == "best of 3 evaluations, by coverage: step 200"
-    assert said[1] == str(judge(at_best(run, [])[0])) and "KID" not in said[0]
-    assert "600 images are few" in said[2] and said[-1].startswith("what to do next: ")
+    words = f"coverage 0.40 of 0.80: about half of the kinds are drawn. {judge(at_best(run, [])[0]).head}"
+    how = "at step 200, the best of 3 evaluations by coverage; CIFAR features, which are lenient"
+    assert said[0] == f"how good: {words} ({how})"
+    assert "600 images are few" in said[1] and said[-1].startswith("what to do next: ")
     assert summary([], Config(), images=600, evaluations=0) == []
 
 
-def test_an_evaluation_in_short_names_its_features():
+def test_an_evaluation_in_short_says_in_words_what_is_drawn_and_names_its_features():
     text = in_short(lines(0.2)[0])
-    assert (
-        text
-        == "Far from the real images: coverage 0.2 (real images 0.8), KID 0.95 (real images -0.01), in CIFAR features"
+    assert text == (
+        "coverage 0.20 of 0.80: about a quarter of the kinds are drawn. "
+        "Far from the real images (KID 0.95, real images -0.01; CIFAR features)"
     )
     assert not re.search(r"[Gg]ood", text)
+    assert in_short(lines(0.01)[0]).startswith("coverage 0.01 of 0.80: hardly any of the kinds are drawn. ")
+    line = {"step": 3, "kid": 0.5, "kid_floor": 0.1}
+    assert in_short(line) == "Far from the real images (KID 0.5, real images 0.1; CIFAR features)"

@@ -51,6 +51,7 @@ def test_a_log_has_a_line_for_each_evaluation_and_each_half_minute(tmp_path, mon
     steps = [int(step) for step in re.findall(r"step (\d+) of 500: loss_D 0\.500, loss_G 2\.000", said)]
     assert steps == [80, 110, 190, 270, 350, 430, 500] and len(said.splitlines()) == 7 and "\r" not in said
     assert re.search(TIME + r"step 110 of 500: .*, 100\.0 img/s, 02:04 left\n", said)
-    words = "On the way, but easy to tell from the real images"
-    numbers = "coverage 0.5 (real images 0.9), KID 0.05 (real images 0), in CIFAR features"
-    assert printed == f"step 110: {words}: {numbers}\n"
+    words = (
+        "coverage 0.50 of 0.90: about three fifths of the kinds are drawn. On the way, but easy to tell from the real"
+    )
+    assert printed == f"step 110: {words} images (KID 0.05, real images 0; CIFAR features)\n"
