@@ -24,8 +24,10 @@ class Arguments:
     workdir: Path
     """Folder of the run: its configuration, metrics, samples and checkpoints."""
     epochs: int | None = None
-    """How often each image is seen, in place of --steps: the steps are epochs times the images to train on, divided by
-    the batch size, rounded up."""
+    (
+        "How often each image is seen, in place of --steps: the steps are epochs times the images to train on, "
+        "divided by the batch size, rounded up."
+    )
     config: Config = Config()
     cluster: Cluster = Cluster()
 
