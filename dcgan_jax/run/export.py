@@ -93,7 +93,7 @@ class _Facts(NamedTuple):
     def title(self) -> str:
         return f"{self.name}, step {self.step:,}"
 
-    def about(self) -> str:
+    def introduction(self) -> str:
         """What the page is, for a friend."""
         many = f"{self.count:,} pictures" if self.count else "pictures"
         return (
@@ -168,7 +168,9 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
     layers = folded(params)
     if name == "html":
         title = f"{facts.name}, drawn by a neural network"
-        page = explorer(layers, latent=params.latent, title=title, about=facts.about(), facts=facts.lines())
+        page = explorer(
+            layers, latent=params.latent, title=title, introduction=facts.introduction(), facts=facts.lines()
+        )
         return "explorer.html", page.encode()
     if name == "onnx":
         from dcgan_jax.share.onnx_graph import onnx_graph  # an extra

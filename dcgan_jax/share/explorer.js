@@ -263,7 +263,7 @@ NAMES.forEach((name, k) => {
 });
 
 document.title = $("title").textContent = model.title;
-$("about").textContent = model.about;
+$("introduction").textContent = model.introduction;
 $("facts").textContent = model.facts.join(" · ");
 
 $("new").addEventListener("click", () => {

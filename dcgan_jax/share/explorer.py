@@ -21,19 +21,19 @@ def packed(layer: Layer) -> np.ndarray:
     return np.concatenate([kernel.ravel(), bias]).astype("<f2")
 
 
-def explorer(layers: list[Layer], *, latent: Latent, title: str, about: str, facts: list[str]) -> str:
+def explorer(layers: list[Layer], *, latent: Latent, title: str, introduction: str, facts: list[str]) -> str:
     """The page as HTML. It needs no network and no other file; at width 64 it has about 9.5 MB.
 
     Args:
       layers: what ``folded`` returns.
       latent: the prior over z.
       title: for those who know nothing of networks, as what follows.
-      about: a sentence or two below it.
+      introduction: a sentence or two below it.
       facts: for those who do, folded away.
     """
     model: dict[str, Any] = {
         "title": title,
-        "about": about,
+        "introduction": introduction,
         "facts": facts,
         "latent": {"dim": latent.dim, "distribution": latent.distribution},
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out

@@ -28,7 +28,11 @@ def write(params, path):
     """The page of a generator as a file."""
     path.write_text(
         explorer(
-            folded(params), latent=params.latent, title="</script>, drawn", about="<i> of 12.", facts=["<b>", "8×8"]
+            folded(params),
+            latent=params.latent,
+            title="</script>, drawn",
+            introduction="<i> of 12.",
+            facts=["<b>", "8×8"],
         )
     )
     return path.as_uri()
@@ -238,7 +242,7 @@ def test_it_fits_a_phone_and_names_its_parts(page, small):
     for width in (390, 1280):
         page.screenshot(width)
         assert page.run("document.documentElement.scrollWidth") <= width
-    heads = page.run("[document.title, $('title').textContent, $('about').textContent, $('facts').textContent]")
+    heads = page.run("[document.title, $('title').textContent, $('introduction').textContent, $('facts').textContent]")
     assert heads == ["</script>, drawn", "</script>, drawn", "<i> of 12.", "<b> · 8×8"]
     rendering = "getComputedStyle(document.querySelector('#grid canvas')).imageRendering"
     assert page.run(rendering) == "pixelated"  # 16 pixels are enlarged without blur
