@@ -26,6 +26,8 @@ class Arguments:
         "USER/NAME: upload the files to the Hugging Face Hub too, with samples, the report if there is one, and a "
         'model card. Needs the extra "hub". restore("hf:USER/NAME") reads it.'
     )
+    license: str | None = None
+    """Of the weights, for the model card, as the Hub names it: mit, cc-by-4.0. By default unknown."""
 
 
 def run(arguments: Arguments) -> None:
@@ -37,7 +39,7 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.export import export
 
     a = arguments
-    for path in export(a.workdir, a.out, formats=a.formats, step=a.step, push=a.push):
+    for path in export(a.workdir, a.out, formats=a.formats, step=a.step, push=a.push, license=a.license):
         print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB")
 
 

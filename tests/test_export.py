@@ -237,7 +237,7 @@ PUSH = """
 import sys, jax, numpy as np
 from dcgan_jax import InputError, export, restore, sample
 run, out = sys.argv[1:]
-export(run, out, push="me/things")
+export(run, out, push="me/things", license="cc-by-4.0")
 key = jax.random.key(0)
 assert np.array_equal(sample(restore("hf:me/things"), key, 2), sample(restore(run), key, 2))
 for attempt in (
@@ -271,6 +271,7 @@ def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
     )
     local = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     card = server.files.pop("README.md").decode()
+    check_as_the_hub_reads(card)
     assert server.files.pop("report.html") == b"how it went"
     assert server.files.pop("samples.png").startswith(b"\x89PNG")
     assert server.files == local and "generator.safetensors" in local
@@ -284,8 +285,26 @@ def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
     assert {"explorer.html", "report.html"} <= set(re.findall(r"`(\S+)`: ", card))
 
 
+def check_as_the_hub_reads(card):
+    """By the Hub's own parser: https://huggingface.co/docs/hub/model-cards names the fields."""
+    from huggingface_hub import ModelCard
+
+    data = ModelCard(card).data
+    assert (data.license, data.library_name, data.model_name) == ("cc-by-4.0", "dcgan_jax", "photos0, step 4")
+    assert data.pipeline_tag == "unconditional-image-generation" and {"dcgan", "gan", "jax", "flax"} == set(data.tags)
+    assert data.metrics == ["fd"]
+    assert [(one.task_type, one.metric_type, one.metric_name, one.metric_value) for one in data.eval_results] == [
+        (data.pipeline_tag, "fd", "FD (CIFAR features), 6 samples", 11.5),
+        (data.pipeline_tag, "fd", "FD (EfficientNet-Lite2 features), 6 samples", 90),
+    ]
+    assert {(one.dataset_type, one.dataset_name) for one in data.eval_results} == {("photos0", "photos0")}
+
+
 def test_push_is_checked_before_anything_is_written(run, tmp_path):
-    for wrong in ({"push": "things"}, {"push": "me/things", "formats": ("html",)}, {"formats": ("png",)}):
-        with pytest.raises(InputError, match="USER/NAME|--push needs safetensors|format 'png' is unknown"):
+    wrongs = ({"push": "things"}, {"push": "me/things", "formats": ("html",)}, {"formats": ("png",)})
+    licences = ({"license": "mit"}, {"push": "me/things", "license": "My own"})
+    messages = "USER/NAME|--push needs safetensors|format 'png' is unknown|give --push too|as the Hub names them"
+    for wrong in (*wrongs, *licences):
+        with pytest.raises(InputError, match=messages):
             export(run, tmp_path / "out", **wrong)
     assert list(tmp_path.iterdir()) == []

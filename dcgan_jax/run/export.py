@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, assert_never, get_args
@@ -38,6 +39,7 @@ def export(
     formats: Sequence[Format] | None = None,
     step: Step = "best",
     push: str | None = None,
+    license: str | None = None,
     generator: nn.Module | str | None = None,
 ) -> list[Path]:
     """Write the generator of a run as files for others, as ``python -m dcgan_jax.export`` does.
@@ -53,6 +55,7 @@ def export(
       step: of the checkpoint, as for ``restore``.
       push: USER/NAME, to upload the files to the Hugging Face Hub too (extra "hub"), with samples, the report if there
         is one, and a model card.
+      license: of the weights, for the model card, as the Hub names it: "mit", "cc-by-4.0". By default "unknown".
       generator: as for ``restore``.
 
     Returns:
@@ -62,7 +65,7 @@ def export(
       InputError: an argument is wrong, a library is not installed, the run cannot be restored, the files cannot be
         written, or the Hub refuses them.
     """
-    _check(formats, push)
+    _check(formats, push, license)
     place, folder = RunFolder.output(out), RunFolder(workdir)
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file: give --out a folder")
@@ -77,7 +80,9 @@ def export(
         for file, content in files.items():
             write_bytes(place / file, content)
     if push:
-        print(_push(push, folder, params, facts, files))
+        if license is None:
+            print("the model card says that the licence is unknown: --license NAME, such as mit or cc-by-4.0, says it")
+        print(_push(push, folder, params, facts, files, license or "unknown"))
     return [place / file for file in files]
 
 
@@ -130,7 +135,7 @@ def _missing() -> list[Format]:
     return [name for name, library in _LIBRARIES.items() if library and not importlib.util.find_spec(library)]
 
 
-def _check(formats: Sequence[Format] | None, push: str | None) -> None:
+def _check(formats: Sequence[Format] | None, push: str | None, license: str | None) -> None:
     """Refuse what cannot be made here, before the work."""
     for name in formats or ():
         if name not in _LIBRARIES:
@@ -138,7 +143,11 @@ def _check(formats: Sequence[Format] | None, push: str | None) -> None:
         if name in _missing():
             raise InputError(f"{name} needs a library that is not installed: {_INSTALL}")
     if push is None:
+        if license is not None:
+            raise InputError("license is for the model card: give --push too, or leave it out")
         return
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
+        raise InputError(f"license {license!r} is not as the Hub names them: such as mit, cc-by-4.0 or other")
     if push.count("/") != 1:
         raise InputError(f"push {push!r} is not USER/NAME")
     if formats is not None and "safetensors" not in formats:
@@ -180,7 +189,14 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
     assert_never(name)
 
 
-def _push(repository: str, folder: RunFolder, params: GeneratorParams, facts: _Facts, files: dict[str, bytes]) -> str:
+def _push(
+    repository: str,
+    folder: RunFolder,
+    params: GeneratorParams,
+    facts: _Facts,
+    files: dict[str, bytes],
+    license: str,
+) -> str:
     """Upload the files with a model card; returns the address."""
     if folder.report.exists():
         with reading(folder.report):
@@ -190,5 +206,18 @@ def _push(repository: str, folder: RunFolder, params: GeneratorParams, facts: _F
     files = {**files, "samples.png": buffer.getvalue()}
     rows = [figure.row() for figure in facts.figures]
     own = "" if type(params.generator) is Generator else type(params.generator).__name__
-    card = hub.model_card(repository, facts.title(), facts.config, rows, list(files), own=own)
+    results = [
+        (one.metric, one.name, one.value) for one in facts.figures if one.floor is not None or one.metric == "fid"
+    ]
+    card = hub.model_card(
+        repository,
+        facts.title(),
+        facts.config,
+        rows,
+        list(files),
+        own=own,
+        data=facts.name,
+        results=results,
+        license=license,
+    )
     return hub.push(repository, {"README.md": card.encode(), **files}, f"Step {facts.step}")

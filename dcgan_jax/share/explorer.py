@@ -21,7 +21,7 @@ def packed(layer: Layer) -> np.ndarray:
     return np.concatenate([kernel.ravel(), bias]).astype("<f2")
 
 
-def explorer(layers: list[Layer], *, latent: Latent, title: str, introduction: str, facts: list[str]) -> str:
+def explorer(layers: list[Layer], *, latent: Latent, title: str, introduction: str = "", facts: list[str]) -> str:
     """The page as HTML. It needs no network and no other file; at width 64 it has about 9.5 MB.
 
     Args:

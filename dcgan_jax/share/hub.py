@@ -69,6 +69,36 @@ _DESCRIPTIONS = {
 """What each file of a repository is, for its README."""
 
 
+_TASK = "unconditional-image-generation"
+
+
+def _for_the_hub(title: str, data: str, results: Sequence[tuple[str, str, float]], license: str) -> str:
+    """What the Hub reads of a model card, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    name = printable(data) or "images"
+    shown = [
+        EvalResult(
+            task_type=_TASK,
+            dataset_type=re.sub(r"[^\w./-]+", "-", name.removeprefix("tfds:")),
+            dataset_name=name,
+            metric_type=metric,
+            metric_name=full_name,
+            metric_value=round(value, 6),
+        )
+        for metric, full_name, value in results
+    ]
+    return ModelCardData(
+        license=license,
+        library_name="dcgan_jax",
+        pipeline_tag=_TASK,
+        tags=["dcgan", "gan", "jax", "flax"],
+        metrics=sorted({metric for metric, _, _ in results}) or None,
+        model_name=printable(title),
+        eval_results=shown or None,
+    ).to_yaml()
+
+
 def model_card(
     repository: str,
     title: str,
@@ -77,12 +107,18 @@ def model_card(
     names: list[str],
     *,
     own: str = "",
+    data: str = "",
+    results: Sequence[tuple[str, str, float]] = (),
+    license: str = "unknown",
 ) -> str:
     """The README.md of a repository with the files ``names``. It holds no path of this machine.
 
     Args:
       figures: what is known of this step: full name, value, what real images get.
       own: the class of the generator, if it is not the built-in one.
+      data: what the images are called.
+      results: those of the figures that say how good it is: metric, full name, value. The Hub shows them.
+      license: of the weights, as the Hub names it.
     """
     shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
     settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
@@ -90,9 +126,7 @@ def model_card(
     given = f", generator={own}(...)" if own else ""
     present = "\n\n".join(text for name, text in _DESCRIPTIONS.items() if name in names)
     return f"""---
-library_name: dcgan_jax
-pipeline_tag: unconditional-image-generation
-tags: [dcgan, gan, jax, flax]
+{_for_the_hub(title, data, results, license)}
 ---
 
 # {_plain(title)}
