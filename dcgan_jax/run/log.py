@@ -161,6 +161,12 @@ class RunLog:
         history = self._history
         return summary(history.lines, self._config, images=self._images, evaluations=history.evaluations)
 
+    def other_versions(self) -> str:
+        """Which versions the run began with that are others now, as text; empty if none is, or they are not known."""
+        began, now = (self._timings or [{}])[0].get("versions", {}), self._timing["versions"]
+        names = [name for name in ("dcgan_jax", "jax", "jaxlib") if began.get(name, now[name]) != now[name]]
+        return ", ".join(f"{name} {began[name]} (now {now[name]})" for name in names)
+
     def timing(self, step: int, images_per_second: float | None) -> None:
         """Record in timing.json how long this start of the run has taken up to ``step``, and on what machine."""
         seconds = round(time.perf_counter() - self._began, 1)

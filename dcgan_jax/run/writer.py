@@ -128,6 +128,8 @@ class Writer(NoWriter):
         )
         if start:
             yield f"resuming from step {start} of {self._folder.path}"
+            if began := self._log.other_versions():
+                yield f"the run began with {began}: it goes on, but not bit for bit as with those versions"
         if start >= self._config.steps:
             yield f"nothing left to do: the run is at step {start}; a larger --steps extends it"
 
