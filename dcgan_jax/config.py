@@ -34,7 +34,9 @@ MAY_CHANGE = (
 The images that ``data`` names are compared by content, not by path."""
 OWN = ("generator", "discriminator", "objective")
 """Fields that may name something of the user's own."""
-ADDED = ("features", "features_weight", "features_gamma", "features_size")
+BY_NAME = ("sprites", "pokemon")
+"""Values of ``data`` that are not paths: the built-in creatures and the chapter's images."""
+ADDED = ("gamma_schedule", "features", "features_weight", "features_gamma", "features_size")
 """Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before."""
 _AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
 _BELOW_1 = Range(least=0, below=1, words="must lie in [0, 1)")
@@ -111,7 +113,7 @@ class Config:
     """
 
     recipe: Literal["classic", "robust", "projected", "sn", "paper", "chapter", "chapter-tf"] = "classic"
-    """The settings that all others change: see above."""
+    """The settings that all others change: see above. Without it, classic for sprites and pokemon, else projected."""
     data: Annotated[str, _not_empty] = "sprites"
     (
         "The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a "
@@ -142,6 +144,9 @@ class Config:
     """Weight of the penalty, γ in γ/2 times the squared gradient; 0 for image_size / batch_size."""
     gamma_final: Annotated[float, _AT_LEAST_0] = 1.0
     """The weight at the end of annealing, as a multiple of that at the start."""
+    gamma_schedule: Literal["cosine", "hyperbolic"] = "cosine"
+    """How the weight falls: by half a cosine, and not after the end of annealing; or as 1 / (1 + images seen / h) for
+    ever, which suits runs of any length."""
     penalty_every: Annotated[int, _AT_LEAST_1] = 1
     """Steps between penalties, each as many times as strong."""
     learning_rate: Annotated[float, Range(above=0, words="must be a positive number, such as 4e-4")] = 4e-4
@@ -266,6 +271,8 @@ class Config:
         if (1 - self.beta2) * self.beta2_final > 1:
             most = math.floor(1e4 / (1 - self.beta2)) / 1e4  # not rounded up: 1 - 0.99 is a bit more than 0.01
             raise InputError(f"beta2_final {self.beta2_final} makes beta2 negative: give at most {most}")
+        if self.gamma_schedule == "hyperbolic" and not self.gamma_final:
+            raise InputError("gamma_schedule hyperbolic never reaches 0: give a gamma_final such as 0.1, or cosine")
         if self.discriminator_norm != "batch" and self.first_batchnorm:
             raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
 

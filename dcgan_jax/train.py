@@ -7,11 +7,12 @@ closed terminal, Ctrl-C and SIGTERM.
 
 import argparse
 import dataclasses
+import functools
 from pathlib import Path
 
 from dcgan_jax import cli
 from dcgan_jax.config import Config
-from dcgan_jax.recipes import RECIPES, described
+from dcgan_jax.recipes import RECIPES, described, suited
 from dcgan_jax.system.cluster import Cluster
 from dcgan_jax.system.errors import InputError, shell_word
 from dcgan_jax.system.memory import keep_freed_memory
@@ -32,9 +33,13 @@ class Arguments:
     cluster: Cluster = Cluster()
 
 
-def run(arguments: Arguments) -> None:
-    """Train on all devices of all processes of the cluster."""
+def run(arguments: Arguments, note: str = "") -> None:
+    """Train on all devices of all processes of the cluster, of which the first prints ``note``."""
     arguments.cluster.join()
+    import jax
+
+    if note and jax.process_index() == 0:
+        print(note, flush=True)
     from dcgan_jax.run.fit import fit  # here, so that `--help` and wrong flags answer at once
 
     fit(arguments.config, arguments.workdir, epochs=arguments.epochs)
@@ -43,30 +48,35 @@ def run(arguments: Arguments) -> None:
     print(f"more pictures: python -m dcgan_jax.generate --workdir {shell_word(where)} --num 64 --out pictures/")
 
 
-def main(recipe: str = "classic", description: str | None = None) -> None:
+def main(recipe: str | None = None, description: str | None = None) -> None:
     """Read the command line and train.
 
-    Flags not given have the values of the run in the folder if there is one, else of the recipe.
+    Flags not given have the values of the run in the folder if there is one, else of the recipe; without one, of that
+    which suits the data.
     """
     keep_freed_memory()
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     peek.add_argument("--workdir", default="", nargs="?")
     peek.add_argument("--recipe", default=recipe, nargs="?")
+    peek.add_argument("--data", default=Config.data, nargs="?")
     for name in ("--steps", "--epochs"):
         peek.add_argument(name, default=argparse.SUPPRESS, nargs="?")
     given, _ = peek.parse_known_args()
-    config = RECIPES[given.recipe if given.recipe in RECIPES else recipe].config  # a wrong name is refused below
+    chosen = given.recipe if given.recipe in RECIPES else recipe or suited(given.data)  # a wrong name is refused below
+    config, before = RECIPES[chosen].config, None
     if given.workdir:
         from dcgan_jax.run.folder import RunFolder
 
         with cli.endings():
-            config = RunFolder(given.workdir).config_if_there() or config
+            before = RunFolder(given.workdir).config_if_there()
     recipes = f"{description or __doc__}\nRecipes, for --recipe:\n{described()}"
-    arguments = cli.parse(Arguments, description=recipes, config=config)
+    arguments = cli.parse(Arguments, description=recipes, config=before or config)
+    note = f"recipe {chosen}, for pictures of your own; --recipe classic is the chapter's DCGAN"
+    told = given.recipe is None and before is None and chosen != "classic"
     with cli.endings():
         if "steps" in given and "epochs" in given:
             raise InputError("--steps and --epochs both say when to end: give one of them")
-    cli.run(run, arguments)
+    cli.run(functools.partial(run, note=note if told else ""), arguments)
 
 
 if __name__ == "__main__":

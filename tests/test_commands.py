@@ -19,11 +19,11 @@ from helpers import equal, metrics_of, python
 from PIL import Image
 
 import dcgan_jax as dcgan_package
-from dcgan_jax import InputError, fit, restore_state
+from dcgan_jax import InputError, fit, recipe, restore_state
 from dcgan_jax.config import Config
 
 PACKAGE = Path(dcgan_package.__file__).parent
-TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy".split()
+TINY = "--recipe classic --image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy".split()
 
 
 def dcgan_jax(*arguments, **options):
@@ -53,6 +53,19 @@ def test_the_folder_alone_resumes_with_its_own_settings_and_the_end_says_where_t
     assert (config.steps, config.width, config.batch_size, config.data) == (3, 4, 4, str(photos))
     other = dcgan_jax("train", "--workdir", tmp_path / "run", "--width", 8)
     assert other.returncode == 2 and "width (8, was 4)" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_gets_the_recipe_for_ones_own_pictures_and_is_told_so(photos, tmp_path):
+    tiny = ["--workdir", tmp_path / "run", "--data", photos, *TINY[2:]]
+    note = "recipe projected, for pictures of your own; --recipe classic is the chapter's DCGAN"
+    first = dcgan_jax("train", *tiny, "--steps", 1)
+    assert first.returncode == 0 and note in first.stdout.splitlines(), first.stderr
+    assert Config.load(tmp_path / "run" / "config.json") == recipe(
+        data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4, log_every=2, input="numpy", steps=1
+    )
+    second = dcgan_jax("train", *tiny, "--steps", 2)
+    assert second.returncode == 0 and note not in second.stdout and "resuming from step 1" in second.stdout
 
 
 def test_images_are_compared_by_content_not_by_how_the_folder_is_spelled(photos, tiny, tmp_path, monkeypatch):

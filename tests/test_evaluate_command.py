@@ -105,7 +105,7 @@ assert "tensorflow" not in sys.modules
         assert row.startswith(label) and row.endswith(better)
     verdict = rows[len(LABELS)]
     assert verdict.startswith("Far from the real images: ") and "CIFAR features are lenient" in verdict
-    assert any(row.startswith("unusual: C_T ") for row in rows) and any("--recipe robust" in row for row in rows)
+    assert any(row.startswith("unusual: C_T ") for row in rows) and any("--recipe projected" in row for row in rows)
     assert "FID" not in done.stdout
     (checkpoint,) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (checkpoint["step"], checkpoint["n"]) == (2, 30)

@@ -130,7 +130,20 @@ def test_named_networks_are_found_by_every_command(code, own, photos, tmp_path):
     """A ResNet and a critic without BatchNorm that is penalised: trained, resumed and used, each in a new process."""
     run, out = tmp_path / "run", tmp_path / "out"
     out.mkdir()
-    size = ["--image-size", 16, "--width", 4, "--latent-dim", 8, "--batch-size", 4, "--log-every", 2]
+    size = [
+        "--recipe",
+        "classic",
+        "--image-size",
+        16,
+        "--width",
+        4,
+        "--latent-dim",
+        8,
+        "--batch-size",
+        4,
+        "--log-every",
+        2,
+    ]
     names = ["--generator", "own_nets:Residual", "--discriminator", "own_nets:critic"]
     names += ["--objective", "own_nets:wasserstein", "--penalty", "r1"]  # no flag of the built-in discriminator
     started = train(run, code, "--data", photos, "--steps", 2, *size, *names)

@@ -19,7 +19,7 @@ SLIGHT = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4, "log_e
 def parsed(monkeypatch, tmp_path):
     """The configuration that the command trains with."""
 
-    def parse(*flags, workdir=tmp_path, recipe="classic"):
+    def parse(*flags, workdir=tmp_path, recipe=None):
         found = []
         monkeypatch.setenv("GLIBC_TUNABLES", "")  # the tests keep their allocator
         monkeypatch.setattr(cli, "run", lambda command, arguments: found.append(arguments.config))
@@ -91,6 +91,20 @@ def test_a_recipe_sets_what_no_flag_does(parsed):
     assert changes(config) == ["width (8, 64 in the recipe)", "penalty ('r1', 'both' in the recipe)"]
     assert changes(dataclasses.replace(config, steps=7, width=64, penalty="both")) == []
     assert parsed(recipe="paper").latent == "uniform"
+
+
+def test_pictures_of_ones_own_get_another_recipe_than_the_chapter_s(parsed, photos, tmp_path):
+    for data in (str(photos), "tfds:mnist", "pokemon.zip"):
+        assert (
+            parsed("--data", data).recipe == parsed(f"--data={data}").recipe == recipe(data=data).recipe == "projected"
+        )
+    for data in ("sprites", "pokemon"):
+        assert (
+            parsed("--data", data).recipe == recipe(data=data).recipe == parsed().recipe == recipe().recipe == "classic"
+        )
+    assert parsed("--data", str(photos), "--recipe", "classic") == Config(data=str(photos))
+    (tmp_path / "config.json").write_text(Config(data=str(photos)).to_json())
+    assert parsed("--data", str(photos)).recipe == "classic"  # that of the run in the folder
 
 
 def test_a_script_gets_a_recipe_and_never_its_name_alone(tiny, photos, tmp_path):

@@ -18,7 +18,7 @@ from dcgan_jax.config import Config
 from dcgan_jax.run.fit import fit
 from dcgan_jax.system.errors import InputError
 
-TINY = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy --sample-every 3 --checkpoint-every 3".split()
+TINY = "--recipe classic --image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy --sample-every 3 --checkpoint-every 3".split()
 
 
 def command(module, *arguments):
@@ -201,7 +201,7 @@ def test_compiled_programs_are_kept_in_the_cache_folder_or_where_the_user_says(t
 @pytest.mark.parametrize("recipe", ["chapter", "paper"])
 def test_a_recipe_runs_and_its_knobs_can_be_overridden(photos, tmp_path, recipe):
     script = Path(__file__).parents[1] / "experiments" / "recipes" / f"{recipe}.py"
-    arguments = ["--workdir", tmp_path / "run", "--data", photos, "--steps", 2, *TINY]
+    arguments = ["--workdir", tmp_path / "run", "--data", photos, "--steps", 2, *TINY[2:]]
     done = python(script, *arguments)
     assert done.returncode == 0, done.stderr
     config = Config.load(tmp_path / "run" / "config.json")

@@ -55,7 +55,7 @@ def test_a_run_is_trained_resumed_measured_shown_and_drawn_from(creatures, tmp_p
     config = Config(data=str(creatures), image_size=16, width=4, latent_dim=8, batch_size=4, steps=3, log_every=1)
     whole = fit(config, tmp_path / "whole")
     run, out = tmp_path / "run", tmp_path / "out"
-    small = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 1".split()
+    small = "--recipe classic --image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 1".split()
     train = ["--workdir", str(run), "--data", str(creatures), *small]
     said, errors = bare(f"""
 call("train", *{train!r}, "--steps", 2)

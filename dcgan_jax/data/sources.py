@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import BY_NAME, Config
 from dcgan_jax.data import bodies, idx, remote, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
@@ -27,9 +27,6 @@ SPRITE_COUNT = 20_000
 
 EXPANSION_LIMIT = 2000
 """How many times its own size a .zip may expand to: deflate reaches 1032."""
-
-BY_NAME = ("sprites", "pokemon")
-"""Values of ``Config.data`` that are not paths."""
 
 _PUBLISHED = (
     "mnist fashion_mnist kmnist emnist cifar10 cifar100 svhn_cropped celeb_a stl10 cats_vs_dogs oxford_flowers102 "

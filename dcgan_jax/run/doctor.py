@@ -54,7 +54,7 @@ def _collapse(evaluated):
     ratios = [line.get("diversity", 1.0) for line in evaluated]
     if len(ratios) >= 3 and (ratio := ratios[-1]) < min(0.5, 1.1 * max(ratios[:-1])):
         step = evaluated[-1]["step"]
-        remedy = "Use the best checkpoint, or start again with --recipe robust if it is not robust or projected"
+        remedy = "Use the best checkpoint, or start again with --recipe projected if it is another"
         what = f"the samples of step {step} hardly differ: their diversity is {ratio:.2f} of the images'"
         return Finding("collapse", ratio < 0.2, step, f"{what}. {remedy}")
     return None
@@ -92,7 +92,7 @@ def _won(recent, evaluated):
     if min(newest[1:]) < 0.95 * newest[0]:
         return None
     what = f"the discriminator has won: its loss is {min(losses):.3f} and KID does not fall"
-    remedy = "Start again with half the --learning-rate, or with --recipe robust if it is not robust or projected"
+    remedy = "Start again with half the --learning-rate, or with --recipe projected if it is another"
     return Finding("won", True, recent[-1]["step"], f"{what}. {remedy}")
 
 

@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from dcgan_jax.config import Config
-from dcgan_jax.data.sources import BY_NAME
+from dcgan_jax.config import BY_NAME, Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.recipes import check_meant
 from dcgan_jax.run.folder import RunFolder

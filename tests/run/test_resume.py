@@ -31,7 +31,7 @@ from dcgan_jax.run.fit import fit
 from dcgan_jax.run.schedule import steps_until_due
 from dcgan_jax.system.errors import InputError, NonFiniteError, Stopped
 
-SMALL = "--image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy --sample-every 6 --checkpoint-every 3".split()
+SMALL = "--recipe classic --image-size 16 --width 4 --latent-dim 8 --batch-size 4 --log-every 2 --input numpy --sample-every 6 --checkpoint-every 3".split()
 
 
 def logged(workdir):

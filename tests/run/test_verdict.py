@@ -188,14 +188,14 @@ def test_what_to_do_next_depends_on_what_the_run_lacks():
 
     rising = lines(0.2, 0.3, 0.4)
     assert next_of(rising).startswith("go on with --steps 600, as the run was still getting better")
-    assert "--recipe robust" in next_of(rising) and "add pictures" not in next_of(rising)
+    assert "--recipe projected" in next_of(rising) and "add pictures" not in next_of(rising)
     fallen = next_of(lines(0.4, 0.3, 0.2))
-    assert "--steps" not in fallen and "--recipe robust" in fallen
+    assert "--steps" not in fallen and "--recipe projected" in fallen
     assert "--recipe" not in next_of(rising, recipe("projected", steps=300))
-    robust = next_of(rising, recipe("robust", steps=300), images=3000)
-    assert "--recipe" not in robust and "add pictures, as a discriminator soon knows 3,000 by heart" in robust
+    best = next_of(rising, recipe("projected", steps=300), images=3000)
+    assert "--recipe" not in best and "add pictures, as a discriminator soon knows 3,000 by heart" in best
     assert "add pictures" not in next_of(rising, images=800)  # the doctor says that
-    assert "another --seed" in next_of(lines(0.4, 0.3, 0.2), recipe("robust", steps=300))
+    assert "another --seed" in next_of(lines(0.4, 0.3, 0.2), recipe("projected", steps=300))
     plateau = lines(*[0.4] * 12)
     for line in plateau:
         line["kid"] = 0.5

@@ -73,7 +73,7 @@ def test_a_key_of_other_random_numbers_is_refused():
 @pytest.mark.parametrize("platform", ["cuda", "nonesuch"])
 def test_a_platform_that_is_not_there_is_one_line(photos, tmp_path, platform):
     code = "from dcgan_jax.train import main; main()"
-    tiny = ["--image-size", 16, "--width", 4, "--steps", 1, "--batch-size", 4]
+    tiny = ["--recipe", "classic", "--image-size", 16, "--width", 4, "--steps", 1, "--batch-size", 4]
     done = python(code, "--workdir", tmp_path / "run", "--data", photos, *tiny, JAX_PLATFORMS=platform)
     if done.returncode == 0:
         pytest.skip("there is such a device")
