@@ -172,7 +172,14 @@ def test_a_comparison_says_in_a_sentence_which_run_is_better(run, tmp_path):
     assert f"other is better: coverage 0.75 against 0.5 (real images 0.97, higher is better) {how}." in said
     assert f"Neither is better as far as these figures tell: coverage 0.5 and 0.51 {how}." in sentence(coverage=0.51)
     figure = {"value": 0.5, "floor": 0.9, "low": 0.45, "high": 0.55, "n": 6}
-    mine = {"step": 4, "n": 2000, "features": "ImageNet", "ema": True, "seed": 0, "metrics": {"coverage": figure}}
+    mine = {
+        "step": 4,
+        "n": 2000,
+        "features": "EfficientNet-Lite2",
+        "ema": True,
+        "seed": 0,
+        "metrics": {"coverage": figure},
+    }
     (run / "evaluation.json").write_text(json.dumps([{**mine, "metrics": {**mine["metrics"], "fd": figure}}]))
     assert "other is better" in sentence(coverage=0.75)  # which alone both have
     for value, wanted in (
@@ -182,7 +189,7 @@ def test_a_comparison_says_in_a_sentence_which_run_is_better(run, tmp_path):
         theirs = {**mine, "metrics": {**value, "coverage": {**figure, "low": 0.2, "value": 0.3, "high": 0.4}}}
         (other / "evaluation.json").write_text(json.dumps([theirs]))
         said = sentence(coverage=0.75)
-        assert "ImageNet features, by evaluate on 2,000 samples of seed 0" in said
+        assert "EfficientNet-Lite2 features, by evaluate on 2,000 samples of seed 0" in said
         assert all(part in said for part in wanted.split(" but ")), said
     (other / "evaluation.json").unlink()
     lines = [{name: value for name, value in line.items() if "kid" not in name} for line in lines]
