@@ -130,7 +130,7 @@ class Page:
         monkeypatch.setattr(sys, "argv", [f"dcgan_jax.{name}", *self.shorter(name, flags)])
         with monkeypatch.context() as patch:
             if only_read:
-                patch.setattr(module, "run", lambda arguments: None)
+                patch.setattr(module, "run", lambda arguments, **_: None)
             module.main()
 
     def shorter(self, name, flags):
