@@ -16,6 +16,8 @@ from dcgan_jax.system.ranges import SEED, Range
 
 _Class = typing.TypeVar("_Class")
 
+SETTINGS = "config.json"
+"""The file in the folder of a run that holds these."""
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = (
     "data",

@@ -8,14 +8,21 @@ closed terminal, Ctrl-C and SIGTERM.
 import argparse
 import dataclasses
 import functools
+import sys
 from pathlib import Path
 
 from dcgan_jax import cli
-from dcgan_jax.config import Config
+from dcgan_jax.config import SETTINGS, Config
 from dcgan_jax.recipes import RECIPES, described, suited
 from dcgan_jax.system.cluster import Cluster
+from dcgan_jax.system.disk import user_path
 from dcgan_jax.system.errors import InputError, shell_word
 from dcgan_jax.system.memory import keep_freed_memory
+
+_FIRST_WORDS = (
+    "starting: the pictures are read and the networks compiled, which takes about half a minute on two cores before the "
+    "first step, and less at later starts"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +42,7 @@ class Arguments:
 
 def run(arguments: Arguments, note: str = "") -> None:
     """Train on all devices of all processes of the cluster, of which the first prints ``note``."""
+    print(_FIRST_WORDS, file=sys.stderr, flush=True)  # what follows takes a second before it says anything
     arguments.cluster.join()
     import jax
 
@@ -65,10 +73,9 @@ def main(recipe: str | None = None, description: str | None = None) -> None:
     chosen = given.recipe if given.recipe in RECIPES else recipe or suited(given.data)  # a wrong name is refused below
     config, before = RECIPES[chosen].config, None
     if given.workdir:
-        from dcgan_jax.run.folder import RunFolder
-
         with cli.endings():
-            before = RunFolder(given.workdir).config_if_there()
+            settings = user_path(given.workdir) / SETTINGS
+            before = Config.load(settings) if settings.exists() else None
     recipes = f"{description or __doc__}\nRecipes, for --recipe:\n{described()}"
     arguments = cli.parse(Arguments, description=recipes, config=before or config)
     note = f"recipe {chosen}, for pictures of your own; --recipe classic is the chapter's DCGAN"

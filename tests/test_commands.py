@@ -93,9 +93,9 @@ def test_there_is_a_picture_early_and_never_empty_axes(photos, tiny, tmp_path, m
         lambda path, curves, *a, **k: (drawn.append(len(curves["step"])), save(path, curves, *a, **k)),
     )
     fit(dataclasses.replace(tiny, data=str(photos), steps=60, log_every=10, sample_every=1000), tmp_path)
-    assert len(drawn) == 3 and min(drawn) > 0  # after 25 and 50 steps, and at the end
+    assert len(drawn) == 4 and min(drawn) > 0  # after 10, 25 and 50 steps, and at the end
     assert {path.name for path in (tmp_path / "samples").glob("step_*")} == {
-        f"step_{step:06d}.png" for step in (0, 25, 50, 60)
+        f"step_{step:06d}.png" for step in (0, 10, 25, 50, 60)
     }
 
 

@@ -7,11 +7,12 @@ needs only the step.
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import importlib.util
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import jax
@@ -76,7 +77,7 @@ def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, p
 
 def threaded_batches(
     store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """The same as ``tf_batches``, without TensorFlow: two threads read, two batches ahead."""
     read = _reader(store, config, part, parts)
     with concurrent.futures.ThreadPoolExecutor(2, "batches") as threads:
@@ -120,7 +121,7 @@ def batches(
     if config.device_data:
         yield from _resident_batches(store, config, start, sharding, **parts)
     if feeder(config) == "tf":
-        source = _read(iter(tf_batches(store, config, start=start, **parts).as_numpy_iterator()), store)
+        source = _tf_once_imported(store, config, start, **parts)
     else:
         source = threaded_batches(store, config, start=start, **parts)
     queue = deque(_put(batch, sharding) for batch in itertools.islice(source, 2))
@@ -137,6 +138,19 @@ def _resident_batches(store, config, start, sharding, part=0, parts=1):
     for step in itertools.count(start):
         indices = batch_indices(step, count=len(train), batch_size=config.batch_size, seed=config.seed)
         yield gather(images, _put(indices[part * size : (part + 1) * size].astype(np.int32), sharding))
+
+
+def _tf_once_imported(store, config, start, part=0, parts=1):
+    """``tf_batches``, and while TensorFlow is being imported, which takes seconds, the same from NumPy."""
+    with concurrent.futures.ThreadPoolExecutor(1, "import") as thread:
+        importing = thread.submit(importlib.import_module, "tensorflow")
+        with contextlib.closing(threaded_batches(store, config, start=start, part=part, parts=parts)) as early:
+            while not importing.done():
+                yield next(early)
+                start += 1
+        importing.result()
+    dataset = tf_batches(store, config, start=start, part=part, parts=parts)
+    yield from _read(iter(dataset.as_numpy_iterator()), store)
 
 
 def _put(array, sharding):

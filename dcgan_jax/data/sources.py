@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcgan_jax.config import BY_NAME, Config
-from dcgan_jax.data import bodies, idx, remote, sprites
+from dcgan_jax.data import bodies, idx, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
 from dcgan_jax.system.disk import mib, user_path
@@ -66,9 +66,11 @@ def open_source(config: Config, cache: Path) -> Source:
     data = config.data
     if data == "sprites":
         return _sprites(config.seed)
-    if data == "pokemon":
-        return _zip(remote.download(POKEMON_URLS, POKEMON_SHA1, cache / "downloads" / "pokemon.zip"))
-    if data.startswith("tfds:"):
+    if data == "pokemon" or data.startswith("tfds:"):
+        from dcgan_jax.data import remote  # which imports what opens connections
+
+        if data == "pokemon":
+            return _zip(remote.download(POKEMON_URLS, POKEMON_SHA1, cache / "downloads" / "pokemon.zip"))
         return _arrays(*remote.tensorflow_dataset(data.removeprefix("tfds:"), cache))
     path = user_path(data)
     if path.is_dir():

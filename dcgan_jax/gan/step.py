@@ -76,6 +76,20 @@ def train_steps(
     return compiled_step(several=True, **_options(state, deterministic))(state, padded, key, np.int32(len(batches)))
 
 
+@usual_numbers()
+def compile_step(state: Any, images: Any, key: jax.Array, *, at_most: int = 1, deterministic: bool = False) -> None:
+    """Compile ``train_step``, or ``train_steps`` if ``at_most`` is more than 1, so that its first call does not.
+
+    Args:
+      state: of the run; shapes with shardings, ``jax.ShapeDtypeStruct``, are enough, like for ``images``, a batch.
+    """
+    options = _options(state, deterministic)
+    if at_most == 1:
+        compiled_step(**options).lower(state, images, key).compile()
+    else:
+        compiled_step(several=True, **options).lower(state, (images,) * at_most, key, np.int32(1)).compile()
+
+
 def _options(state, deterministic):
     devices = state.step.sharding.device_set
     return compiler_options(next(iter(devices)).platform, devices=len(devices), deterministic=deterministic)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.cluster import vq
 
 from dcgan_jax.system.errors import InputError
 
@@ -168,6 +167,8 @@ def _cells(x, k, seed):
     """The centres (k, D) of a k-means of ``x``."""
     if len(np.unique(x, axis=0)) < k:
         raise InputError(f"k-means: {len(x)} samples for {k} cells; use fewer cells or more different images")
+    from scipy.cluster import vq  # which takes longer to import than JAX
+
     return vq.kmeans2(x, k, iter=50, minit="++", rng=np.random.default_rng(seed))[0]
 
 

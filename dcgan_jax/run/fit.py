@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import jax
 
 from dcgan_jax.config import Config, check_epochs
 from dcgan_jax.data.pipeline import feeder
+from dcgan_jax.data.sources import open_source
 from dcgan_jax.data.split import held_out
-from dcgan_jax.data.store import Store, open_store
+from dcgan_jax.data.store import Store, prepare
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, check_kinds, create_state, with_names
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.hold import held
-from dcgan_jax.run.loop import train_from
+from dcgan_jax.run.loop import compile_ahead, train_from
 from dcgan_jax.run.writer import NoWriter, OnLog, Writer
 from dcgan_jax.system import cluster
-from dcgan_jax.system.cache import cache_compilations
+from dcgan_jax.system.cache import cache_compilations, writable_cache
 from dcgan_jax.system.disk import check_temporary, need_room
 from dcgan_jax.system.errors import InputError, NonFiniteError
 from dcgan_jax.system.signals import HeldSignals
@@ -72,7 +74,7 @@ def fit(
     check_kinds(config, **networks)
     config, networks = with_names(config, networks)
     objects = [kind for kind, given in networks.items() if given is not None]
-    size = _size(jax.eval_shape(lambda: create_state(config, **networks)))  # bad networks are refused before images
+    shapes = jax.eval_shape(lambda: create_state(config, **networks))  # bad networks are refused before images
     if epochs is not None:
         check_epochs(epochs)
     if on_log is not None and not callable(on_log):
@@ -86,30 +88,30 @@ def fit(
         signals = stack.enter_context(HeldSignals(forward=cluster.joined()))
         first = jax.process_index() == 0
         taken = stack.enter_context(held(folder, config, objects)) if first else None
-        store = _opened(config)
-        stack.callback(store.close)
+        store, compiling = _opened(config, None if folder.begun() else shapes, stack)
         config = _in_steps(config, epochs, store)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())
         writer = NoWriter()
         if taken:
-            need_room(folder.path, size, "a checkpoint")
+            need_room(folder.path, _size(shapes), "a checkpoint")
             run = dataclasses.replace(taken, config=config).begin(store)
             writer = Writer(folder, config, store, run=run, signals=signals, on_log=on_log)
         stack.enter_context(writer)
-        return _with_retries(config, networks, store=store, writer=writer, signals=signals)
+        return _with_retries(config, networks, store=store, writer=writer, signals=signals, compiling=compiling)
 
 
-def _with_retries(config, networks, *, store, writer, signals):
+def _with_retries(config, networks, *, store, writer, signals, compiling):
     """Train; after a divergence go back to the newest checkpoint, and try other noise."""
     signals.hold()
     with signals.nothing_to_save():
         state, attempt, unlogged = _newest(config, networks, len(store), writer)
     if signals.received and not cluster.joined():
         raise KeyboardInterrupt(signals.received)
+    run = {"config": config, "store": store, "writer": writer, "signals": signals, "compiling": compiling}
     while True:
         try:
-            return train_from(state, attempt, unlogged, config=config, store=store, writer=writer, signals=signals)
+            return train_from(state, attempt, unlogged, **run)
         except NonFiniteError as error:
             diverged = NonFiniteError(error.step, error.names)  # without the frames, which hold the state
         state, before, unlogged = _newest(config, networks, len(store), writer)
@@ -138,12 +140,23 @@ def _size(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _opened(config: Config) -> Store:
-    store = open_store(config)
+def _opened(config: Config, shapes: GANState | None, stack: contextlib.ExitStack) -> tuple[Store, Future | None]:
+    """The images, until the end of ``stack``; and the step of a new run, whose state has these ``shapes``.
+
+    It is compiled in another thread, while the images are decoded. Not for a GPU: programs are tried out there, while
+    nothing else may use it.
+    """
+    source, compiling = open_source(config, writable_cache()), None
+    if shapes and jax.default_backend() == "cpu" and not cluster.joined():
+        thread = ThreadPoolExecutor(1, "compile")
+        stack.callback(thread.shutdown, wait=False)
+        compiling = thread.submit(compile_ahead, shapes, config, source.count)
+    store = prepare(source, config, writable_cache())
+    stack.callback(store.close)
     _check_count(config, store)
     if config.device_data:
         _check_memory(store)
-    return store
+    return store, compiling
 
 
 def _in_steps(config: Config, epochs: int | None, store: Store) -> Config:

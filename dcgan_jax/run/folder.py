@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import SETTINGS, Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.run.history import History
 from dcgan_jax.run.manifest import SCORE, Manifest
@@ -63,7 +63,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = user_path(path)
-        self.settings = self.path / "config.json"
+        self.settings = self.path / SETTINGS
         self.images = self.path / "images.json"
         self.metrics = self.path / "metrics.jsonl"
         self.board = self.path / "tensorboard"

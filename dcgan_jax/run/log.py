@@ -41,6 +41,13 @@ def say(message: str) -> None:
     tqdm.write(printable(message))
 
 
+def save_reals(folder: RunFolder, store: Store) -> None:
+    """Save the first 20 images, or fewer, as 4x5: the chapter's first plot of its data."""
+    with writing(folder.reals):
+        folder.samples.mkdir(parents=True, exist_ok=True)
+        save_png(folder.reals, grid(store.take(range(min(20, len(store)))), columns=5))
+
+
 class _Live:
     """In a notebook, shows a picture below the cell, in place of the one before; elsewhere does nothing."""
 
@@ -173,11 +180,6 @@ class RunLog:
         now = {**self._timing, "step": step, "seconds": seconds, "images_per_second": images_per_second}
         with writing(self._folder.timing):
             write_text(self._folder.timing, json.dumps([*self._timings, now], indent=1) + "\n")
-
-    def reals(self, store: Store) -> None:
-        """Save the first 20 images, or fewer, as 4x5: the chapter's first plot of its data."""
-        with writing(self._folder.reals):
-            save_png(self._folder.reals, grid(store.take(range(min(20, len(store)))), columns=5))
 
     def samples(self, step: int, images: jax.Array) -> np.ndarray:
         """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7.

@@ -4,14 +4,17 @@ import contextlib
 import itertools
 import signal
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import jax
+import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.pipeline import batches
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan.augment import probability
 from dcgan_jax.gan.state import GANState
-from dcgan_jax.gan.step import train_step, train_steps
+from dcgan_jax.gan.step import compile_step, train_step, train_steps
 from dcgan_jax.metrics.monitor import LEAST
 from dcgan_jax.run.results import Results
 from dcgan_jax.run.schedule import steps_until_due
@@ -20,7 +23,7 @@ from dcgan_jax.system import cluster
 from dcgan_jax.system.cache import keep_compiled
 from dcgan_jax.system.errors import Stopped
 from dcgan_jax.system.signals import HeldSignals
-from dcgan_jax.system.xla import random_key
+from dcgan_jax.system.xla import random_key, usual_numbers
 
 _AT_ONCE = 25  # steps: sending them takes some ms, and a stop waits for two such groups
 
@@ -34,12 +37,14 @@ def train_from(
     store: Store,
     writer: NoWriter,
     signals: HeldSignals,
+    compiling: Future | None = None,
 ) -> GANState:
     """Train from a checkpoint, or the first state, to the last step.
 
     Args:
       attempt: how often the run was rolled back; each attempt has other noise.
       unlogged: the metrics of the state's step, if the log has no line of them.
+      compiling: ``compile_ahead`` of this run, if another thread does that.
 
     Raises:
       NonFiniteError: training diverged.
@@ -54,6 +59,9 @@ def train_from(
         with signals.nothing_to_save():
             results.begin(step, state, unlogged)
         if step < config.steps:
+            with signals.nothing_to_save():
+                if compiling:
+                    compiling.result()
             images = batches(store, config, start=step, sharding=cluster.shardings()[1])
             state = _train(state, step, images, noise_key, config, results, signals)
         writer.wait()
@@ -89,6 +97,23 @@ def _advanced(state: GANState, images: Iterator[jax.Array], key, count: int, at_
         batches = list(itertools.islice(images, count))
         return train_steps(state, batches, key, at_most=at_most, deterministic=config.deterministic)
     return train_step(state, next(images), key, deterministic=config.deterministic)
+
+
+@usual_numbers()
+def compile_ahead(shapes: GANState, config: Config, images: int) -> None:
+    """Compile the step that ``train_from`` takes, in another thread than it and before it.
+
+    Args:
+      shapes: ``jax.ShapeDtypeStruct`` in place of the arrays of a state of the run.
+      images: how many there are to train on.
+    """
+    everywhere, split = cluster.shardings()
+    shapes = shapes.replace(augments=probability(config.augment, images) > 0)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+    shape = (config.batch_size, *shapes.image_shape)
+    batch = jax.ShapeDtypeStruct(shape, np.uint8, sharding=split)
+    at_most = steps_per_dispatch(config)
+    compile_step(shapes, batch, random_key(0), at_most=at_most, deterministic=config.deterministic)
 
 
 def steps_per_dispatch(config: Config) -> int:

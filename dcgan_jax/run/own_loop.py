@@ -101,7 +101,7 @@ def _check_fits(state: GANState, config: Config, images: int) -> None:
 
 
 def _log(folder: RunFolder, config: Config, store: Store, state: GANState, values: dict, before: int) -> None:
-    from dcgan_jax.run.log import RunLog  # matplotlib takes a while to load
+    from dcgan_jax.run.log import RunLog, save_reals  # matplotlib takes a while to load
 
     step = int(state.step)
     with RunLog(folder, config, start=before, images=len(store)) as log:
@@ -110,5 +110,5 @@ def _log(folder: RunFolder, config: Config, store: Store, state: GANState, value
         log.metrics(step, values, None)
         with extra(f"samples/{folder.grid(step).name} or progress.png"):
             if not folder.reals.exists():
-                log.reals(store)
+                save_reals(folder, store)
             log.samples(step, sample(state, jax.random.split(random_key(config.seed))[1]))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from dcgan_jax.config import Config
 
-_FIRST_PICTURES = (25, 50, 100, 200)  # so that there is something to look at within a minute
+_FIRST_PICTURES = (10, 25, 50, 100, 200)  # so that there is something to look at within a minute
 
 
 class Due(NamedTuple):

@@ -99,7 +99,11 @@ class Writer(NoWriter):
         self._monitor = None
 
     def __enter__(self):
+        from dcgan_jax.run.log import save_reals
+
         self._checkpoints.__enter__()
+        with extra("samples/reals.png"):  # now: compiling may take a while
+            save_reals(self._folder, self._store)
         return self
 
     def __exit__(self, *error):
@@ -115,8 +119,6 @@ class Writer(NoWriter):
         with RunLog(self._folder, self._config, start=start, images=len(self._store)) as self._log:
             for line in self._greeting(start, state):
                 say(line)
-            with extra("samples/reals.png"):
-                self._log.reals(self._store)
             yield
 
     def _greeting(self, start, state):

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from helpers import prepared
+from helpers import prepared, python
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.pipeline import batch_indices, batches, tf_batches, threaded_batches
@@ -48,6 +48,31 @@ def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data
         batch = next(resumed)
         assert isinstance(batch, jax.Array) and batch.dtype == np.uint8
         np.testing.assert_array_equal(batch, whole[step])
+
+
+@with_tensorflow
+@pytest.mark.slow
+def test_batches_come_while_tensorflow_is_being_imported_and_are_the_same(photos):
+    code = """
+import sys, time
+import numpy as np
+from dcgan_jax import Config
+from dcgan_jax.data.pipeline import batch_indices, batches
+from dcgan_jax.data.store import open_store
+
+config = Config(data=sys.argv[1], image_size=16, batch_size=5, seed=3, input="tf")
+store = open_store(config)
+sources = []
+for step, batch in enumerate(batches(store, config, start=4), 4):
+    np.testing.assert_array_equal(batch, store.take(batch_indices(step, count=12, batch_size=5, seed=3)))
+    sources.append(hasattr(sys.modules.get("tensorflow"), "__version__"))
+    if sum(sources) == 20:
+        break
+    time.sleep(0.02)
+print(sources[0], sources[-1])
+"""
+    done = python("-c", code, photos)
+    assert done.stdout == "False True\n", done.stderr
 
 
 @with_tensorflow

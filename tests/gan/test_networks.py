@@ -82,10 +82,11 @@ def test_scales_start_where_the_recipe_says():
 @pytest.mark.parametrize("norm", ["batch", "spectral"])
 def test_a_run_starts_with_the_same_bits_as_in_version_0_2_0(norm):
     golden = np.load(Path(__file__).parent / "golden" / "start.npz", allow_pickle=False)
+    maxulp = 0 if jax.__version__ == golden["jax"] else 4  # each version of XLA rounds as it likes
     config = Config(image_size=16, width=4, latent_dim=8, discriminator_norm=norm, extra_convs=1)
     for name, network in create_state(config).networks.items():
         for path, leaf in flatten_dict(network.params, sep="/").items():
-            np.testing.assert_array_equal(leaf, golden[f"{norm}/{name}/{path}"], err_msg=f"{name} {path}")
+            np.testing.assert_array_max_ulp(leaf, golden[f"{norm}/{name}/{path}"], maxulp)
 
 
 def test_the_first_block_has_batchnorm_when_asked():

@@ -181,7 +181,7 @@ def test_what_is_sent_to_the_device_at_once_ends_where_something_is_due():
     while step < config.steps:
         step += steps_until_due(step, config, 20)
         ends.append(step)
-    due = {25, 50, 100, 200, 60, 120, 180, 240, 33, 66, 99, 132, 165, 198, 231, 70, 140, 210, *range(31, 240, 31)}
+    due = {10, 25, 50, 100, 200, 60, 120, 180, 240, 33, 66, 99, 132, 165, 198, 231, 70, 140, 210, *range(31, 240, 31)}
     due |= {100, 200}  # evaluations
     assert due <= set(ends) and max(np.diff([0, *ends])) <= 20
     others = [end for end, before in zip(ends, [0, *ends]) if end not in due]

@@ -89,7 +89,7 @@ def test_without_a_home_training_names_the_cache_and_sampling_needs_none(photos,
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "", "DCGAN_JAX_CACHE": ""}
     code = "from dcgan_jax.train import main; main()"
     done = python(code, "--workdir", tmp_path / "other", "--data", photos, "--image-size", 16, **nowhere)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 2, done.stderr
     assert "cannot write the cache folder /dev/null/.cache/dcgan_jax" in done.stderr
     assert "set DCGAN_JAX_CACHE to a folder that can be written" in done.stderr
     code = "from dcgan_jax.generate import main; main()"

@@ -7,12 +7,13 @@ Was run with version 0.2.0, whose initialisers are those of Flax; writes start.n
 
 from pathlib import Path
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
 from dcgan_jax import Config, create_state
 
-golden = {}
+golden = {"jax": np.array(jax.__version__)}
 for norm in ("batch", "spectral"):
     config = Config(image_size=16, width=4, latent_dim=8, discriminator_norm=norm, extra_convs=1)
     for name, network in create_state(config).networks.items():
