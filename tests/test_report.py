@@ -191,7 +191,11 @@ def test_a_comparison_says_in_a_sentence_which_run_is_better(run, tmp_path):
         said = sentence(coverage=0.75)
         assert "EfficientNet-Lite2 features, by evaluate on 2,000 samples of seed 0" in said
         assert all(part in said for part in wanted.split(" but ")), said
-    (other / "evaluation.json").unlink()
+    (other / "evaluation.json").write_text(json.dumps([{**mine, "metrics": {"fd": figure}}]))
+    only = {**mine, "metrics": {"kid": figure}}  # neither coverage nor FD
+    (run / "evaluation.json").write_text(json.dumps([only]))
+    assert "CIFAR features, measured while training" in sentence()
+    (other / "evaluation.json").write_text(json.dumps([only]))
     lines = [{name: value for name, value in line.items() if "kid" not in name} for line in lines]
     assert "is not known: other has not been measured" in sentence()
     images = json.loads((other / "images.json").read_text())

@@ -50,7 +50,7 @@ def comparison(first: Compared, second: Compared) -> str:
     if not (ours and theirs):
         missing = " and ".join(run.name for run, one in ((first, ours), (second, theirs)) if not one)
         return f"Which is better is not known: {missing} has not been measured. python -m dcgan_jax.evaluate does."
-    ways = [by for by in ours if by in theirs]
+    ways = [by for by in ours if by in theirs and _HIGHER.keys() & ours[by].figures.keys() & theirs[by].figures.keys()]
     if not ways:
         return (
             "Which is better is not known: they were not measured in the same way. Run python -m dcgan_jax.evaluate "
@@ -92,10 +92,10 @@ def _against(label, a, b, ours, word):
 
 def _measurements(run: Compared) -> dict[str, _Measurement]:
     """Of the best step, by how they were taken: the strictest features first, what was measured while training last."""
-    best = at_best(run.lines, run.evaluations)
+    steps = [measured.step for measured in at_best(run.lines, run.evaluations)]
     taken = {}
     for one in sorted(run.evaluations, key=lambda one: one.features == CIFAR.name):
-        if one.step == best[0].step and one.ema is not False:
+        if one.step in steps and one.ema is not False:
             seed = "" if one.seed is None else f" of seed {one.seed}"
             by = f"{one.features} features, by evaluate on {one.n:,} samples{seed}"
             taken[by] = _Measurement(one.step, by, one.figures)
