@@ -143,6 +143,9 @@ class Page:
                 changes |= {"--data": "photos"} if new else {}
             if "--steps" in flags:
                 changes["--steps"] = "2" if new else "3"
+            if "--epochs" in flags:
+                changes = {**changes, "--epochs": "1"}
+                changes.pop("--steps", None)
         flags = list(flags)
         for flag, value in changes.items():
             if flag in flags:

@@ -77,7 +77,7 @@ def test_epochs_become_steps(photos, tiny, tmp_path, capsys):
     """12 images in batches of 5: two epochs are 24 images, which is less than five batches; four extend it to 48."""
     config = dataclasses.replace(tiny, data=str(photos), batch_size=5, steps=1)
     assert fit(config, tmp_path / "run", epochs=2).step == 5
-    assert "2 epochs of 12 images in batches of 5 are 5 steps\n" in capsys.readouterr().out
+    assert "epochs 2: 5 steps of 5 of the 12 images to train on\n" in capsys.readouterr().out
     assert Config.load(tmp_path / "run" / "config.json") == dataclasses.replace(config, steps=5)
     done = command("train", "--workdir", tmp_path / "run", "--epochs", 4)
     assert done.returncode == 0, done.stderr

@@ -166,7 +166,7 @@ def _in_steps(config: Config, epochs: int | None, store: Store) -> Config:
     images = len(held_out(store, config.held_out)[0])
     config = config.for_epochs(epochs, images=images)
     if jax.process_index() == 0:
-        print(f"{epochs} epochs of {images:,} images in batches of {config.batch_size} are {config.steps:,} steps")
+        print(f"epochs {epochs}: {config.steps:,} steps of {config.batch_size} of the {images:,} images to train on")
     return config
 
 
