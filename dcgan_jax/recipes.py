@@ -53,7 +53,8 @@ RECIPES = {
     # The chapter's losses and networks; batch and rate chosen for many small steps, which serve best on a CPU.
     # KID .153, recall .19, coverage .52 after 112,000 images; 27 minutes on two cores of an AMD EPYC (Zen 4).
     "classic": Recipe(
-        "the default: the chapter's networks and losses, small batches, averaged weights, augmentation of small sets",
+        "the default for sprites and pokemon: the chapter's networks and losses, small batches, averaged weights, "
+        "augmentation of small sets",
         Config(),
     ),
     # Huang et al. 2024 (R3GAN): its losses and penalties, with rates for short runs with small batches.
@@ -62,16 +63,17 @@ RECIPES = {
     # twice as fast falls apart. With gamma_final=0.1 KID ends at .39 to .49, but photographs get better in runs
     # of 15,000 steps and more.
     "robust": Recipe(
-        "for drawings, for photographs from 10,000 steps on, and when classic repeats itself: real and generated "
-        "images in pairs, gradient penalties, no BatchNorm in the discriminator, no augmentation; each step takes 1.2 "
-        "to 1.3 times as long",
+        "to compare with projected, and where its network is not wanted: real and generated images in pairs, gradient "
+        "penalties, no BatchNorm in the discriminator, no augmentation; each step takes 1.2 to 1.3 times as long as "
+        "classic's",
         _ROBUST,
     ),
     # robust, and heads on projected features (Sauer et al. 2021) with its losses and penalties in place of theirs.
     # CPU time of a step of 32 images, to robust's: 1.3 at 64x64 and at 32x32, 2.2 at 32x32 and width 32.
+    # After 32,000 images FD 4.1 and 5.2, after 64,000 of CIFAR-10 58.6: docs/results/projected.md.
     "projected": Recipe(
-        "robust, and a second discriminator that sees features of a network trained on ImageNet; needs the extra "
-        "imagenet; each step takes 1.3 times as long as robust's",
+        "the default for pictures of your own: robust, and a second discriminator that sees features of a network "
+        "trained on ImageNet; each step takes 1.3 times as long as robust's",
         dataclasses.replace(_ROBUST, recipe="projected", features="efficientnet-lite0", gamma_schedule="hyperbolic"),
     ),
     # Miyato et al. 2018, with the hinge loss of Lim & Ye 2017.
