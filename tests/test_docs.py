@@ -260,7 +260,7 @@ def test_extras_that_are_named_exist():
 def test_flags_that_are_named_exist():
     kinds = [importlib.import_module(f"dcgan_jax.{name}").Arguments for name in COMMANDS]
     fields = {field.name.replace("_", "-") for kind in (*kinds, Settings) for field in dataclasses.fields(kind)}
-    fields |= {"coordinator", "num-processes", "process-id", "distributed", "help"}
+    fields |= {"coordinator", "num-processes", "process-id", "distributed", "help", "version"}
     others = set(
         "upgrade require-hashes no-deps no-cache-dir system no-create-home read-only tmpfs stop-timeout logdir".split()
     )
