@@ -147,8 +147,10 @@ class Config:
     gamma_final: Annotated[float, _AT_LEAST_0] = 1.0
     """The weight at the end of annealing, as a multiple of that at the start."""
     gamma_schedule: Literal["cosine", "hyperbolic"] = "cosine"
-    """How the weight falls: by half a cosine, and not after the end of annealing; or as 1 / (1 + images seen / h) for
-    ever, which suits runs of any length."""
+    (
+        "How the weight falls: by half a cosine, and not after the end of annealing; or as 1 / (1 + images seen / h) "
+        "for ever, which suits runs of any length."
+    )
     penalty_every: Annotated[int, _AT_LEAST_1] = 1
     """Steps between penalties, each as many times as strong."""
     learning_rate: Annotated[float, Range(above=0, words="must be a positive number, such as 4e-4")] = 4e-4

@@ -20,8 +20,8 @@ from dcgan_jax.system.errors import InputError, shell_word
 from dcgan_jax.system.memory import keep_freed_memory
 
 _FIRST_WORDS = (
-    "starting: the pictures are read and the networks compiled, which takes about half a minute on two cores until "
-    "the first step, and less at later starts"
+    "the pictures are read and the networks compiled, which takes about half a minute on two cores until the first "
+    "step, and less at later starts"
 )
 
 
@@ -41,13 +41,9 @@ class Arguments:
 
 
 def run(arguments: Arguments, note: str = "") -> None:
-    """Train on all devices of all processes of the cluster, of which the first prints ``note``."""
-    print(_FIRST_WORDS, file=sys.stderr, flush=True)  # what follows takes a second before it says anything
+    """Train on all devices of all processes of the cluster, after ``note``."""
+    print(f"starting: {note}{_FIRST_WORDS}", file=sys.stderr, flush=True)  # what follows takes a while to say anything
     arguments.cluster.join()
-    import jax
-
-    if note and jax.process_index() == 0:
-        print(note, flush=True)
     from dcgan_jax.run.fit import fit  # here, so that `--help` and wrong flags answer at once
 
     fit(arguments.config, arguments.workdir, epochs=arguments.epochs)
@@ -78,7 +74,7 @@ def main(recipe: str | None = None, description: str | None = None) -> None:
             before = Config.load(settings) if settings.exists() else None
     recipes = f"{description or __doc__}\nRecipes, for --recipe:\n{described()}"
     arguments = cli.parse(Arguments, description=recipes, config=before or config)
-    note = f"recipe {chosen}, for pictures of your own; --recipe classic is the chapter's DCGAN"
+    note = f"recipe {chosen}, for pictures of your own (--recipe classic is the chapter's DCGAN); "
     told = given.recipe is None and before is None and chosen != "classic"
     with cli.endings():
         if "steps" in given and "epochs" in given:

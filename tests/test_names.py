@@ -60,7 +60,7 @@ def test_a_run_on_a_folder_in_another_encoding_is_reported_and_exported(tmp_path
     done = python("-m", "dcgan_jax", *command, cwd=tmp_path, text=False)
     assert done.returncode == 0 and rb"shared\xe9/explorer.html" in done.stdout, done.stderr
     page = (tmp_path / out / "explorer.html").read_text()
-    assert json.loads(model(page))["title"] == r"caf\xe9, step 3"
+    assert json.loads(model(page))["title"] == r"caf\xe9, drawn by a neural network"
 
 
 def model(page):
@@ -96,10 +96,10 @@ def test_a_run_in_a_folder_in_another_encoding_is_one_like_any_other(tmp_path, c
     here = tmp_path / os.fsdecode(b"caf\xe9 au lait")
     config = Config(data=str(tmp_path / "data"), image_size=16, width=4, latent_dim=8, batch_size=4, steps=2)
     with endings():
-        train(Train(here / "run", config))
-        train(Train(here / "run", dataclasses.replace(config, steps=4)))
-    commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  python -m")]
-    shell = ["bash", "-c", f'set -- {commands[-1]}; printf %s "$5"']
+        train(Train(here / "run", config=config))
+        train(Train(here / "run", config=dataclasses.replace(config, steps=4)))
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("more pictures: ")
+    shell = ["bash", "-c", f'set -- {command}; printf %s "$5"']
     assert subprocess.run(shell, capture_output=True, check=True).stdout == os.fsencode(here / "run")
     assert (here / "run" / "checkpoints" / "4" / "manifest.json").exists()
     board = shutil.copytree(here / "run" / "tensorboard", tmp_path / "board")  # its own reader wants UTF-8

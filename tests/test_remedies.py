@@ -497,7 +497,7 @@ def test_every_flag_command_extra_and_script_that_is_named_exists():
     kinds = [importlib.import_module(f"dcgan_jax.{path.stem}") for path in FOLDER.glob("[a-z]*.py")]
     kinds = [kind.Arguments for kind in kinds if hasattr(kind, "Arguments")] + [Config, Cluster]
     fields = {field.name.replace("_", "-"): field.type for kind in kinds for field in dataclasses.fields(kind)}
-    named = found(r"(?<![\w-])--([a-z][a-z-]*)") - {"help", "force-reinstall", "no-deps"}
+    named = found(r"(?<![\w-])--([a-z][a-z-]*)") - {"help", "version", "force-reinstall", "no-deps"}
     assert len(named) > 20 and {name.removeprefix("no-") for name in named} <= fields.keys()
     for name, value in found(r"(?<![\w-])--(recipe|augment|penalty|discriminator-norm|precision|input) ([a-z0-9]+)"):
         assert value in typing.get_args(fields[name]), (name, value)

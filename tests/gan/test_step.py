@@ -65,7 +65,7 @@ def test_several_steps_at_once_are_the_same_steps_and_what_lies_beyond_is_thrown
 
 OF_NETWORKS_AND_STEP = {
     "batch_size": 5, "image_size": 32, "channels": 1, "width": 5, "latent_dim": 9, "latent": "uniform", "loss": "hinge",
-    "penalty": "r1", "gamma": 3.0, "gamma_final": 0.5, "penalty_every": 2, "learning_rate": 1e-3,
+    "penalty": "r1", "gamma": 3.0, "gamma_final": 0.5, "gamma_schedule": "hyperbolic", "penalty_every": 2, "learning_rate": 1e-3,
     "learning_rate_final": 0.5, "discriminator_rate": 0.5, "beta2": 0.9, "beta2_final": 2.0, "anneal_images": 5,
     "augment": "full", "flip": True, "discriminator_norm": "spectral", "extra_convs": 1, "leaky_slope": 0.1,
     "first_batchnorm": True, "batchnorm_scale_mean": 0.0, "ema_half_life": 3.0, "seed": 1, "precision": "bf16",
