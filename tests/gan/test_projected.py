@@ -149,7 +149,9 @@ def test_a_run_of_grey_images_stops_goes_on_and_is_read(photos, tmp_path, monkey
     assert equal(whole, parts) and equal(restore_state(tmp_path / "parts"), whole)
     assert {"loss_D_heads", "loss_G_heads", "penalty_heads"} <= metrics_of(tmp_path / "whole")[-1].keys()
     saved = Manifest.read(RunFolder(tmp_path / "whole").manifest(4)).shapes
-    assert {name.split("/")[0] for name in saved} == {*"step generator discriminator heads ema annealing".split()}
+    assert {name.split("/")[0] for name in saved} == {
+        *"step generator discriminator heads heads_weight heads_gamma ema annealing".split()
+    }
     assert sum(math.prod(shape) for name, shape in saved.items() if name.startswith("heads/params")) < 4e5
 
     # A generator needs no network that only training sees.
