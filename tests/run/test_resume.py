@@ -891,7 +891,7 @@ class Monitor(writer.Monitor):
 if {what!r} == "evaluation":
     writer.Monitor = Monitor
 else:
-    report.page = lambda *_: os._exit(9)
+    report.page = lambda *_, **__: os._exit(9)
 fit({config!r}, {str(workdir)!r})
 """
     for _ in range(times):
