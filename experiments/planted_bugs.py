@@ -102,7 +102,8 @@ BUGS = [
     # --- gan: state, average, sampling -----------------------------------------------------------------------
     Bug("gan/state.py", f"{OBJECTIVES}::test_r1_is_of_the_real_images_and_r2_of_the_generated_ones", 'Penalty(config.penalty in ("r1", "both"), config.penalty in ("r2", "both")', 'Penalty(config.penalty in ("r2", "both"), config.penalty in ("r1", "both")'),
     Bug("gan/state.py", f"{OBJECTIVES}::test_what_is_annealed_goes_from_start_to_end", "config.learning_rate * config.discriminator_rate", "config.learning_rate / config.discriminator_rate"),
-    Bug("gan/state.py", f"{OBJECTIVES}::test_what_is_annealed_goes_from_start_to_end", "left = (1 + jnp.cos(jnp.pi * share)) / 2", "left = 1 - share"),
+    Bug("gan/state.py", f"{OBJECTIVES}::test_what_is_annealed_goes_from_start_to_end", "left = (1 + jnp.cos(jnp.pi * jnp.minimum(share, 1))) / 2", "left = 1 - share"),
+    Bug("gan/state.py", f"{OBJECTIVES}::test_a_hyperbolic_penalty_falls_for_ever", "(end + share * (start - end))", "(end + jnp.minimum(share, 1) * (start - end))"),
     Bug("gan/state.py", f"{OBJECTIVES}::test_what_is_annealed_goes_from_start_to_end", "1 - (1 - config.beta2) * config.beta2_final", "config.beta2 * config.beta2_final"),
     Bug("gan/state.py", f"{OBJECTIVES}::test_long_gradients_are_shortened", "optax.clip_by_global_norm(self.clip_norm)", "optax.clip(self.clip_norm)"),
     Bug("gan/state.py", f"{OBJECTIVES}::test_without_a_weight_the_penalty_follows_side_and_batch", "config.image_size / config.batch_size", "config.batch_size / config.image_size"),

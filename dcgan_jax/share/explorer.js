@@ -185,7 +185,7 @@ async function stroll() {
   strolling = true;
   for (let before = performance.now(); tab === "walk" && moving; ) {
     const now = await new Promise(requestAnimationFrame);
-    if (here && !drag) {
+    if (moving && here && !drag) { // it may have been paused while the frame was waited for
       const angle = (Math.min(Math.max(now - before, 0), 250) / 1000) * PACE;
       if (!goal || dot(here, goal) > Math.cos(2 * angle) * Math.sqrt(dot(here, here) * dot(goal, goal))) goal = prior(Math.random);
       walk(goal, angle);
