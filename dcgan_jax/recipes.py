@@ -70,7 +70,7 @@ RECIPES = {
     ),
     # robust, and heads on projected features (Sauer et al. 2021) with its losses and penalties in place of theirs.
     # CPU time of a step of 32 images, to robust's: 1.3 at 64x64 and at 32x32, 2.2 at 32x32 and width 32.
-    # After 32,000 images FD 4.1 and 5.2, after 64,000 of CIFAR-10 58.6: docs/results/projected.md.
+    # FD 3.0 after 64,000 images and 2.2 after 80,000, on CIFAR-10 41.5 after 128,000: docs/results/projected.md.
     "projected": Recipe(
         "the default for pictures of your own: robust, and a second discriminator that sees features of a network "
         "trained on ImageNet; each step takes 1.3 times as long as robust's",
