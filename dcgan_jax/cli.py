@@ -29,7 +29,8 @@ def parse(arguments: type, *, description: str | None, **defaults) -> Any:
     ``--help``, ``--version`` and errors end the program here.
     """
     if "--version" in sys.argv[1:]:
-        raise SystemExit(print(versions()))
+        print(versions())
+        raise SystemExit
     main = getattr(sys.modules["__main__"], "__spec__", None)  # a debugger leaves none
     program = sys.argv[0] if main is None or main.name.endswith("__main__") else f"python -m {main.name}"
     default = None

@@ -189,7 +189,7 @@ class Config:
     features: Literal["none", "efficientnet-lite0"] = "none"
     (
         "A second discriminator that sees features of this network, which was trained on ImageNet and stays as it "
-        "is; it has the losses and penalties of the first. Needs the extra imagenet."
+        "is; it has the losses and penalties of the first."
     )
     features_weight: Annotated[float, Range(above=0, words="must be a positive number, such as 1")] = 1.0
     """Weight of its loss in the generator's."""

@@ -20,8 +20,8 @@ from dcgan_jax.system.errors import InputError, shell_word
 from dcgan_jax.system.memory import keep_freed_memory
 
 _FIRST_WORDS = (
-    "the pictures are read and the networks compiled, which takes about half a minute on two cores until the first "
-    "step, and less at later starts"
+    "the pictures are read and the networks compiled, which takes up to a minute on two cores until the first steps, "
+    "and less at later starts"
 )
 
 

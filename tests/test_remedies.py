@@ -227,7 +227,7 @@ def run(tmp_path):
 def test_other_settings_than_those_of_the_run(run):
     other = dataclasses.replace(run.config(), width=8)
     refused(r"width \(8, was 4\); leave these flags out, or give another --workdir", hold, run.path, other)
-    there = run.config_if_there()  # what a flag that is left out has
+    there = run.config()  # what a flag that is left out has
     assert hold(run.path, there) == there and hold(run.path.with_name("another"), other) is None
 
 

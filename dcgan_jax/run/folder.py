@@ -121,10 +121,6 @@ class RunFolder:
         self.check()
         return Config.load(self.settings)
 
-    def config_if_there(self) -> Config | None:
-        """The settings of the run, or None if there is none yet."""
-        return self.config() if self.settings.exists() else None
-
     def grids(self) -> dict[int, Path]:
         """The sample grids that there are, by step, in order."""
         names = ((path, path.stem.removeprefix("step_")) for path in self.samples.glob("step_*.png"))
