@@ -2,6 +2,7 @@
 
 from .config import Config as Config
 from .data.pipeline import batches as batches
+from .data.settle import settle as settle
 from .data.store import Store as Store
 from .data.store import open_store as open_store
 from .gan.average import generator_params as generator_params

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import re
+import types
 import typing
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,6 +37,8 @@ MAY_CHANGE = (
 The images that ``data`` names are compared by content, not by path."""
 OWN = ("generator", "discriminator", "objective")
 """Fields that may name something of the user's own."""
+BY_IMAGES = ("image_size",)
+"""Fields that may be ``auto`` until the images settle their value: see ``data/settle.py``."""
 BY_NAME = ("sprites", "pokemon")
 """Values of ``data`` that are not paths: the built-in creatures and the chapter's images."""
 ADDED = ("gamma_schedule", "features", "features_weight", "features_gamma", "features_size")
@@ -65,8 +68,11 @@ def check_epochs(epochs: int) -> None:
     _AT_LEAST_1("epochs", epochs)
 
 
-def _size(_: str, size: int) -> None:
-    check_image_size(size)
+def _size(name: str, size: int | str) -> None:
+    if isinstance(size, str) and size != "auto":
+        raise InputError(f"{name} {_short(size)} must be a number of pixels, or auto")
+    if size != "auto":
+        check_image_size(int(size))
 
 
 def _features_size(name: str, size: int) -> None:
@@ -125,8 +131,11 @@ class Config:
     """Total number of training steps; a larger number later extends the run."""
     batch_size: Annotated[int, Range(least=2, words="is too small: BatchNorm needs at least 2 images")] = 32
     """Real images per step, and as many generated ones."""
-    image_size: Annotated[int, _size] = 64
-    """Side of the square images in pixels: 16, 32, 64, 128 or 256."""
+    image_size: Annotated[int | str, _size] = 64
+    (
+        "Side of the square images in pixels: 16, 32, 64, 128 or 256; or auto, which is settled by the shape that most "
+        "of the pictures have."
+    )
     channels: Annotated[int, _channels] = 3
     """3 for RGB, 1 for grayscale."""
     width: Annotated[int, _AT_LEAST_1] = 64
@@ -280,6 +289,25 @@ class Config:
         if self.discriminator_norm != "batch" and self.first_batchnorm:
             raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images.
+
+        Raises:
+          InputError: the size is still ``auto``.
+        """
+        if self.image_size == "auto":
+            raise InputError("image_size auto is settled by the images: take settle(config), as fit does")
+        return int(self.image_size), int(self.image_size), self.channels
+
+    def unsettled(self) -> list[str]:
+        """The fields of ``BY_IMAGES`` that are ``auto``."""
+        return [name for name in BY_IMAGES if getattr(self, name) == "auto"]
+
+    def as_settled(self, before: "Config") -> "Config":
+        """The same, with the values of ``before`` for the fields that are ``unsettled`` here."""
+        return dataclasses.replace(self, **{name: getattr(before, name) for name in self.unsettled()})
+
     def evaluates(self, step: int) -> bool:
         """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, and at
         the end."""
@@ -365,6 +393,9 @@ def _typed(name, kind, value):
         return value
     if name == "range":
         return _checked_range(value)
+    if isinstance(kind, types.UnionType):  # such as int | str: a number, or auto
+        kinds = typing.get_args(kind)
+        kind = type(value) if type(value) in kinds else kinds[0]
     if type(value) is int and abs(value) >= 2**32:
         raise InputError(f"{name} is a number of {value.bit_length()} bits: give a smaller one")
     if kind is float and type(value) is int:

@@ -62,7 +62,7 @@ def test_a_grid_has_a_limit_and_says_so(params, tmp_path, capsys, monkeypatch):
 
 def test_the_grid_of_many_stays_below_its_side():
     for count, size in ((50_000, 64), (10**6, 16), (500, 256), (1, 256)):
-        columns = grid.square_columns(count, size)
+        columns = grid.square_columns(count, (size, size, 3))
         assert columns * (size + 2) + 2 <= grid.SIDE and columns**2 >= min(count, 15**2)
 
 

@@ -325,10 +325,10 @@ def test_noise_at_full_size_stays_under_five_megabytes(run):
 
 def test_sheets_are_cut_as_they_were_laid_out():
     images = np.random.default_rng(0).integers(0, 256, (10, 5, 5, 3), np.uint8)
-    cut = tiles(grid(images, columns=4), 5)
+    cut = tiles(grid(images, columns=4), 5, 5)
     assert cut.shape == (3, 4, 5, 5, 3)
     np.testing.assert_array_equal(cut.reshape(12, 5, 5, 3)[:10], images)
-    assert tiles(grid(images[..., :1], columns=4)[..., 0], 5).shape == (3, 4, 5, 5, 1)
+    assert tiles(grid(images[..., :1], columns=4)[..., 0], 5, 5).shape == (3, 4, 5, 5, 1)
 
 
 PROBE = """

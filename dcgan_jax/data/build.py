@@ -125,7 +125,7 @@ class _Census:
 
     def manifest(self, source: Source, config: Config) -> Manifest:
         return Manifest(
-            shape=[len(self.labels), config.image_size, config.image_size, config.channels],
+            shape=[len(self.labels), *config.image_shape],
             fingerprint=source.fingerprint,
             digest=self._digest.hexdigest(),
             labels=list(self._names),

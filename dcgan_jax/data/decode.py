@@ -122,7 +122,8 @@ def _memory(image, content: bytes, config: Config) -> int:
             need = _PER_PIXEL_SCANS * pixels
             if scans * pixels > SCAN_LIMIT:
                 raise ValueError(f"{scans} scans of {size} would take too long")
-        image.draft(None, (2 * config.image_size, 2 * config.image_size))
+        height, width, _ = config.image_shape
+        image.draft(None, (2 * width, 2 * height))
         pixels = image.width * image.height
     if image.format == "TIFF":
         pixels = max(pixels, image.tag_v2.get(322, 0) * image.tag_v2.get(323, 0))  # TileWidth and TileLength
@@ -165,24 +166,24 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
 
 def _picture(image: Image.Image, values: depth.Values | None, config: Config) -> Picture:
     image, problem = to_srgb(image)
-    mode, clear = "L" if config.channels == 1 else "RGB", image.has_transparency_data
+    height, width, channels = config.image_shape
+    mode, clear = "L" if channels == 1 else "RGB", image.has_transparency_data
     if image.mode != (wanted := "RGBA" if clear else mode):
         image = image.convert(wanted)
-    square, filtering = (
-        (config.image_size, config.image_size),
-        Image.Resampling.BILINEAR,
-    )  # antialiased when shrinking
+    size, filtering = (width, height), Image.Resampling.BILINEAR  # antialiased when shrinking
     if config.resize == "crop":
-        image = ImageOps.fit(image, square, filtering)
+        image = ImageOps.fit(image, size, filtering)
     elif config.resize == "squash":
-        image = image.resize(square, filtering)
+        image = image.resize(size, filtering)
     else:
-        inner = [max(1, round(config.image_size * side / max(image.size))) for side in image.size]
-        padded = Image.new(image.mode, square, config.background)
-        left, top = ((config.image_size - side) // 2 for side in inner)
+        scale = max(image.width * height, image.height * width)  # of the longer side, beside that of the frame
+        longest = height * width
+        inner = [max(1, round(longest * side / scale)) for side in image.size]
+        padded = Image.new(image.mode, size, config.background)
+        left, top = ((outer - side) // 2 for outer, side in zip(size, inner, strict=True))
         padded.paste(image.resize(inner, filtering), (left, top))
         image = padded
     if clear:
         clear = image.getchannel("A").getextrema() != (255, 255)
-        image = Image.alpha_composite(Image.new("RGBA", square, config.background), image).convert(mode)
-    return Picture(np.asarray(image).reshape(*square, config.channels), clear, values, problem)
+        image = Image.alpha_composite(Image.new("RGBA", size, config.background), image).convert(mode)
+    return Picture(np.asarray(image).reshape(config.image_shape), clear, values, problem)

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import functools
 import hashlib
 import re
 import stat
@@ -28,6 +29,8 @@ SPRITE_COUNT = 20_000
 EXPANSION_LIMIT = 2000
 """How many times its own size a .zip may expand to: deflate reaches 1032."""
 
+_HEAD = 1 << 16  # bytes of a file's head
+
 _PUBLISHED = (
     "mnist fashion_mnist kmnist emnist cifar10 cifar100 svhn_cropped celeb_a stl10 cats_vs_dogs oxford_flowers102 "
     "oxford_iiit_pet stanford_dogs food101 quickdraw_bitmap imagenette omniglot smallnorb eurosat caltech101"
@@ -40,11 +43,14 @@ class Item(NamedTuple):
 
     Several threads call the ``load`` of different items at once. If it raises an OSError with a number, the system
     has failed and all stops. Any other error means a bad picture, which is skipped.
+
+    If it is a file, ``head`` reads its first bytes, which mostly say of what size and kind the picture is.
     """
 
     name: str
     label: str
     load: Callable[[], bytes | np.ndarray]
+    head: Callable[[], bytes] | None = None
 
 
 class Source(NamedTuple):
@@ -150,13 +156,14 @@ def _folder(root: Path, names: list[str]) -> Source:
 
     def items():
         for name, label in zip(names, labels(names), strict=True):
-            yield Item(name, label, lambda path=root / name: read_file(path))
+            read = functools.partial(read_file, root / name)
+            yield Item(name, label, read, head=functools.partial(read, _HEAD))
 
     return Source(str(root.resolve()), _digest(facts()), len(names), items, folders(names))
 
 
-def read_file(path: Path) -> bytes:
-    """What is in a picture's file.
+def read_file(path: Path, most: int | None = None) -> bytes:
+    """What is in a picture's file, or its first bytes, at ``most`` so many.
 
     Raises:
       ValueError: says why it cannot be read, for the list of those that are left out.
@@ -171,7 +178,7 @@ def read_file(path: Path) -> bytes:
         raise ValueError("not a regular file")  # opening a pipe would wait forever
     check_size(facts.st_size)
     with open_regular(path) as file:
-        return file.read(facts.st_size)
+        return file.read(facts.st_size if most is None else most)
 
 
 def _zip(path: Path) -> Source:
@@ -193,22 +200,23 @@ def _zip(path: Path) -> Source:
     facts = (f"{name}\0{members[name].file_size}\0{members[name].CRC}" for name in names)
     one_at_a_time = threading.Lock()  # on Python 3.12 and 3.13 a reader can move the place where another one reads
 
-    def load(member):
+    def load(member, most=None):
         with one_at_a_time:
-            return _read_member(archive, member)
+            return _read_member(archive, member, most)
 
     def items():
         for name, label in zip(names, labels(map(read_as, names)), strict=True):
-            yield Item(read_as(name), label, lambda member=members[name]: load(member))
+            read = functools.partial(load, members[name])
+            yield Item(read_as(name), label, read, head=functools.partial(read, _HEAD))
 
     return Source(str(path.resolve()), _digest(facts), len(names), items, folders(map(read_as, names)))
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int | None = None) -> bytes:
     check_size(member.file_size)
     with archive.open(member) as content:
         # Never more than is declared. If the checksum then fails, the file is bad.
-        return content.read(member.file_size)
+        return content.read(member.file_size if most is None else min(most, member.file_size))
 
 
 def _idx(path: Path) -> Source:

@@ -25,6 +25,7 @@ from PIL import Image
 from dcgan_jax.config import Config
 from dcgan_jax.data.build import FILES, SUMS, Manifest, build, sums
 from dcgan_jax.data.remarks import remarks
+from dcgan_jax.data.settle import settle
 from dcgan_jax.data.sources import Source, open_source
 from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.disk import need_room, reading, writing
@@ -113,12 +114,14 @@ def open_store(config: Config, *, cache: Path | None = None) -> Store:
     """The images that ``config.data`` names, decoded as the configuration says; close it after use.
 
     They are decoded once, into ``cache`` (by default the cache folder). One line on stderr says what there is.
+    What is ``auto`` is settled as by ``settle``.
 
     Raises:
       InputError: ``config.data`` names no images, they cannot be read, or the cache cannot be written.
     """
     cache = cache or writable_cache()
-    return prepare(open_source(config, cache), config, cache)
+    source = open_source(config, cache)
+    return prepare(source, settle(config, source), cache)
 
 
 def prepare(source: Source, config: Config, cache: Path) -> Store:
@@ -133,14 +136,15 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
     except ValueError:
         colour = f"background {config.background!r} is not a colour"
         raise InputError(f"{colour}: use a name such as white, or #rrggbb") from None
-    settings = [_FORMAT, source.name, config.image_size, config.channels, config.resize, config.background]
+    height, width, channels = config.image_shape
+    settings = [_FORMAT, source.name, config.image_size, channels, config.resize, config.background]
     settings.append(config.range)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source.name).name).strip("-")[:40]
     path = cache / "stores" / f"{slug}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
     with locked(cache / "locks" / f"{path.name}.lock"):  # a second run on the same images waits for the first
         store = _existing(path) if path.exists() else None
         if store is None or store.fingerprint != source.fingerprint:
-            size = source.count * config.image_size**2 * config.channels
+            size = source.count * height * width * channels
             need_room(path, size, f"the decoded copy of {source.name}")
             partial = path.with_name(f"{path.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)  # left by a killed process

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -281,7 +282,7 @@ def create_state(
         penalty=Penalty(config.penalty in ("r1", "both"), config.penalty in ("r2", "both"), config.penalty_every),
         augments=p > 0,
         flips=config.flip,
-        image_shape=(config.image_size, config.image_size, config.channels),
+        image_shape=config.image_shape,
         batch_size=config.batch_size,
         ema_half_life=config.ema_half_life,
         optimizer=Adam(config.beta1, config.clip_norm),
@@ -292,7 +293,9 @@ def create_state(
 
 
 def _gamma(config: Config) -> float:
-    return config.gamma or config.image_size / config.batch_size
+    """The squared gradient is a sum over pixels: for images that are not square the side of the square of as many."""
+    height, width, _ = config.image_shape
+    return config.gamma or math.sqrt(height * width) / config.batch_size
 
 
 def _annealing(config: Config, p: float) -> Annealing:

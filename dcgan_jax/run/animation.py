@@ -83,7 +83,7 @@ def animate(
         key = random_key(seed)
         cache_compilations()
         params = generator_of(source, step, generator=generator)
-        layout = _layout(params.image_shape[0], size, scale, count)
+        layout = _layout(params.image_shape, size, scale, count)
         stops = max(2, round(seconds / _SECONDS_PER_STOP))
         sheets = [layout.sheet(images) for images in _walk(params, key, layout, count, stops)]
     elif what != "training":
@@ -94,7 +94,7 @@ def animate(
         raise InputError("--step and --seed are of a walk: leave them out with --what training")
     else:
         folder = RunFolder(source)
-        layout = _layout(folder.config().image_size, size, scale, count)
+        layout = _layout(folder.config().image_shape, size, scale, count)
         grids = [layout.sheet(images) for images in _training(folder, layout)]
         last = len(grids) - 1  # which stays for a sixth of the time
         sheets = [grids[min(6 * i * len(grids) // (5 * count), last)] for i in range(count)]
@@ -112,15 +112,16 @@ def _check(seconds: float, fps: int, size: tuple[int, int] | None, scale: int | 
         raise InputError("size and scale must be at least 1")
 
 
-def _layout(side: int, size: tuple[int, int] | None, scale: int | None, count: int) -> _Layout:
-    """The layout of images of ``side`` pixels, unless ``count`` frames of it would not fit into memory.
+def _layout(shape: tuple[int, ...], size: tuple[int, int] | None, scale: int | None, count: int) -> _Layout:
+    """The layout of images of a shape (H, W, C), unless ``count`` frames of it would not fit into memory.
 
     Raises:
       InputError: says how large they are, and what to make smaller.
     """
-    scale = scale or max(1, 64 // side)
-    columns, rows = size or (max(1, _WIDTH // (side * scale)), max(1, _HEIGHT // (side * scale)))
-    width, height = ((n * (side + 2) + 2) * scale for n in (columns, rows))
+    high, wide, *_ = shape
+    scale = scale or max(1, 64 // max(high, wide))
+    columns, rows = size or (max(1, _WIDTH // (wide * scale)), max(1, _HEIGHT // (high * scale)))
+    width, height = (columns * (wide + 2) + 2) * scale, (rows * (high + 2) + 2) * scale
     if (pixels := count * width * height) > _LIMIT:
         raise InputError(
             f"{count} frames of {width}x{height} are {pixels / 1e6:,.0f} million pixels, more than "
@@ -148,7 +149,7 @@ def _training(folder: RunFolder, layout: _Layout) -> Iterator[np.ndarray]:
     config = folder.config()
     for path in grids.values():
         with reading(path):
-            images = read_tiles(path, config.image_size, config.channels)
+            images = read_tiles(path, config.image_shape)
         if layout.rows > images.shape[0] or layout.columns > images.shape[1]:
             raise InputError(f"a sample grid has {images.shape[1]}x{images.shape[0]} images: give a smaller --size")
         yield images[: layout.rows, : layout.columns].reshape(-1, *images.shape[2:])

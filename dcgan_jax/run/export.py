@@ -111,11 +111,11 @@ class _Facts(NamedTuple):
 
     def lines(self) -> list[str]:
         """For the page."""
-        config = self.config
+        config, (height, width, channels) = self.config, self.config.image_shape
         prior = {"normal": "N(0, 1)", "uniform": "uniform"}[config.latent]
         lines = [
             f"DCGAN, step {self.step:,}",
-            f"{config.image_size}×{config.image_size} {'RGB' if config.channels == 3 else 'grayscale'}",
+            f"{height}×{width} {'RGB' if channels == 3 else 'grayscale'}",
             f"width {config.width}",
             f"{config.latent_dim} latent numbers, {prior}",
         ]

@@ -13,7 +13,8 @@ import jax
 
 from dcgan_jax.config import Config, check_epochs
 from dcgan_jax.data.pipeline import feeder
-from dcgan_jax.data.sources import open_source
+from dcgan_jax.data.settle import settle
+from dcgan_jax.data.sources import Source, open_source
 from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store, prepare
 from dcgan_jax.gan.objectives import Objective
@@ -48,7 +49,8 @@ def fit(
     in evaluations, and while the report is written.
 
     Args:
-      config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was.
+      config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was. What is ``auto``
+        there and settled by the images is what the run has stored; of a new run see ``settle``.
       workdir: folder of the run; made if it does not exist. Only the first process writes there.
       epochs: train until each image was seen so often, in place of ``config.steps``; the run stores the steps that
         this takes.
@@ -74,21 +76,16 @@ def fit(
     check_kinds(config, **networks)
     config, networks = with_names(config, networks)
     objects = [kind for kind, given in networks.items() if given is not None]
-    shapes = jax.eval_shape(lambda: create_state(config, **networks))  # bad networks are refused before images
-    if epochs is not None:
-        check_epochs(epochs)
-    if on_log is not None and not callable(on_log):
-        raise InputError(f"on_log must be a function of step, metrics and images, not {repr(on_log)[:40]}")
-    check_temporary()
-    feeder(config)  # or none
-    _check_devices(config)
+    _check(config, networks, epochs, on_log)
     cache_compilations()
     folder = RunFolder(workdir)
+    config = folder.settled(config)  # at an earlier start
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(HeldSignals(forward=cluster.joined()))
         first = jax.process_index() == 0
         taken = stack.enter_context(held(folder, config, objects)) if first else None
-        store, compiling = _opened(config, None if folder.begun() else shapes, stack)
+        source, config, shapes = _settled(config, networks)
+        store, compiling = _opened(source, config, None if folder.begun() else shapes, stack)
         config = _in_steps(config, epochs, store)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())
@@ -99,6 +96,19 @@ def fit(
             writer = Writer(folder, config, store, run=run, signals=signals, on_log=on_log)
         stack.enter_context(writer)
         return _with_retries(config, networks, store=store, writer=writer, signals=signals, compiling=compiling)
+
+
+def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -> None:
+    """Refuse before images are looked for what can be refused then."""
+    if not config.unsettled():
+        _shapes(config, networks)
+    if epochs is not None:
+        check_epochs(epochs)
+    if on_log is not None and not callable(on_log):
+        raise InputError(f"on_log must be a function of step, metrics and images, not {repr(on_log)[:40]}")
+    check_temporary()
+    feeder(config)  # or none
+    _check_devices(config)
 
 
 def _with_retries(config, networks, *, store, writer, signals, compiling):
@@ -140,13 +150,27 @@ def _size(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _opened(config: Config, shapes: GANState | None, stack: contextlib.ExitStack) -> tuple[Store, Future | None]:
+def _settled(config: Config, networks: dict[str, Any]) -> tuple[Source, Config, GANState]:
+    """The images, not yet decoded; the configuration without an ``auto`` that they settle; the shapes of its state."""
+    source = open_source(config, writable_cache())
+    config = settle(config, source)
+    return source, config, _shapes(config, networks)
+
+
+def _shapes(config: Config, networks: dict[str, Any]) -> GANState:
+    """A state with the shapes and types of its arrays in their place."""
+    return jax.eval_shape(lambda: create_state(config, **networks))
+
+
+def _opened(
+    source: Source, config: Config, shapes: GANState | None, stack: contextlib.ExitStack
+) -> tuple[Store, Future | None]:
     """The images, until the end of ``stack``; and the step of a new run, whose state has these ``shapes``.
 
     It is compiled in another thread, while the images are decoded. Not for a GPU: programs are tried out there, while
     nothing else may use it.
     """
-    source, compiling = open_source(config, writable_cache()), None
+    compiling = None
     if shapes and jax.default_backend() == "cpu" and not cluster.joined():
         thread = ThreadPoolExecutor(1, "compile")
         stack.callback(thread.shutdown, wait=False)

@@ -121,6 +121,17 @@ class RunFolder:
         self.check()
         return Config.load(self.settings)
 
+    def settled(self, config: Config) -> Config:
+        """The same, with what an earlier start here has settled in place of ``auto``: see ``data/settle.py``.
+
+        Raises:
+          InputError: the path cannot be the folder of a run, or its settings are damaged.
+        """
+        if not config.unsettled():
+            return config
+        self.check()
+        return config.as_settled(self.config()) if self.settings.exists() else config
+
     def grids(self) -> dict[int, Path]:
         """The sample grids that there are, by step, in order."""
         names = ((path, path.stem.removeprefix("step_")) for path in self.samples.glob("step_*.png"))

@@ -95,7 +95,7 @@ def _picture(folder: Path, number: int) -> Path:
 
 def _write(folder: Path, params: GeneratorParams, key: jax.Array, num: int, origin: dict, done: int) -> int:
     """Write the pictures from number ``done`` on, and the grid. Returns how many the grid shows."""
-    columns = square_columns(num, params.image_shape[0])
+    columns = square_columns(num, params.image_shape)
     shown, first = min(num, columns**2), []
     write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
     for start in progress(range(0, num, PIECE), "pictures", total=num, size=PIECE):

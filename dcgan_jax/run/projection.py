@@ -104,7 +104,7 @@ def _write(folder: Path, params: GeneratorParams, z: jax.Array, pixels: np.ndarr
 
 
 def _square(path: Path, config: Config) -> np.ndarray:
-    """The picture, made square as the run's images were: uint8 (image_size, image_size, channels).
+    """The picture, brought to the shape of the run's images as they were: uint8 (H, W, C).
 
     Raises:
       InputError: it is not there, or not a picture.

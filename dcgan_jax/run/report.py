@@ -186,8 +186,9 @@ def _pictures(folder: RunFolder, config: Config, extra: _Extra) -> dict[str, Any
     sheets = {step: images for step, images in sheets.items() if images is not None}
     reals = extra(lambda: _cut(folder.reals, config)[:20], None) if folder.reals.exists() else None
     pairs = extra(lambda: _cut(folder.pairs, config), None) if folder.pairs.exists() else None
+    height, width, _ = config.image_shape
     return {
-        "grids": {step: images[: 64 if config.image_size <= 64 else 16] for step, images in sheets.items()},
+        "grids": {step: images[: 64 if height * width <= 64 * 64 else 16] for step, images in sheets.items()},
         "reals": reals,
         "fakes": None if not sheets or reals is None else sheets[max(sheets)][: len(reals)],
         "pairs": None if pairs is None else pairs[: len(pairs) // 2 * 2].reshape(-1, 2, *pairs.shape[1:])[:16],
@@ -196,7 +197,7 @@ def _pictures(folder: RunFolder, config: Config, extra: _Extra) -> dict[str, Any
 
 def _cut(path: Path, config: Config) -> np.ndarray:
     with reading(path):
-        images = read_tiles(path, config.image_size, config.channels)
+        images = read_tiles(path, config.image_shape)
     return images.reshape(-1, *images.shape[2:])
 
 

@@ -21,7 +21,7 @@ _COLUMNS = 6  # checkpoints in a table
 def summary(config: Config, count: int, last: int) -> str:
     """A line on the images, and how far the run is."""
     images = f"{count:,} images" if count else "images"
-    size = f"{config.image_size}×{config.image_size}×{config.channels}"
+    size = "×".join(map(str, config.image_shape))
     return f"{images} of {size} from {settings(config)['data']}; {last:,} of {config.steps:,} steps"
 
 

@@ -21,9 +21,10 @@ SIDE = 4096
 _LIMIT = 64_000_000
 
 
-def square_columns(count: int, size: int, padding: int = 2) -> int:
-    """How many columns make ``count`` images of ``size`` pixels a square, or a part of them one of ``SIDE`` pixels."""
-    return min(math.isqrt(max(count - 1, 0)) + 1, max(1, (SIDE - padding) // (size + padding)))
+def square_columns(count: int, shape: tuple[int, ...], padding: int = 2) -> int:
+    """How many columns lay ``count`` images of a shape (H, W, C) out in as many rows, or a part of them, so that no
+    side of the sheet has more than ``SIDE`` pixels."""
+    return min(math.isqrt(max(count - 1, 0)) + 1, max(1, (SIDE - padding) // (max(shape[:2]) + padding)))
 
 
 def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
@@ -47,20 +48,20 @@ def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
     return sheet
 
 
-def tiles(sheet: np.ndarray, size: int, padding: int = 2) -> np.ndarray:
-    """Cut what ``grid`` laid out into its images of ``size`` × ``size``; a short last row gives white ones.
+def tiles(sheet: np.ndarray, height: int, width: int, padding: int = 2) -> np.ndarray:
+    """Cut what ``grid`` laid out into its images of ``height`` × ``width``; a short last row gives white ones.
 
     Args:
       sheet: uint8 (H, W) or (H, W, C).
 
     Returns:
-      uint8 (rows, columns, size, size, C).
+      uint8 (rows, columns, height, width, C).
     """
     sheet = sheet if sheet.ndim == 3 else sheet[..., None]
-    cell = size + padding
-    rows, columns = ((side - padding) // cell for side in sheet.shape[:2])
-    cut = sheet[padding : padding + rows * cell, padding : padding + columns * cell]
-    return cut.reshape(rows, cell, columns, cell, -1)[:, :size, :, :size].swapaxes(1, 2)
+    cell = height + padding, width + padding
+    rows, columns = ((side - padding) // one for side, one in zip(sheet.shape[:2], cell, strict=True))
+    cut = sheet[padding : padding + rows * cell[0], padding : padding + columns * cell[1]]
+    return cut.reshape(rows, cell[0], columns, cell[1], -1)[:, :height, :, :width].swapaxes(1, 2)
 
 
 def show(images: ArrayLike, *, columns: int | None = None) -> Image.Image:
@@ -85,27 +86,28 @@ def picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def read_tiles(path: Path, size: int, channels: int) -> np.ndarray:
-    """Read a PNG file that ``save_png`` made of a ``grid``, and cut it as ``tiles`` does.
+def read_tiles(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Read a PNG file that ``save_png`` made of a ``grid`` of images of ``shape`` (H, W, C), cut as by ``tiles``.
 
     Returns:
-      uint8 (rows, columns, size, size, channels).
+      uint8 (rows, columns, H, W, C).
 
     Raises:
       InputError: it is damaged, or no such grid of such images.
       OSError: it cannot be read (see ``reading``).
     """
-    content = read_bytes(path)
+    content, (height, width, channels) = read_bytes(path), shape
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.mode != {1: "L", 3: "RGB"}[channels] or max(image.size) > _SIDE:
                 raise ValueError(f"{image.width}x{image.height} of mode {image.mode}")
             sheet = np.asarray(image)
-        if any(side < size + 4 or (side - 2) % (size + 2) for side in sheet.shape[:2]):
-            raise ValueError(f"{sheet.shape[1]}x{sheet.shape[0]} is no grid of images of {size} pixels")
+        sides = zip(sheet.shape[:2], (height, width), strict=True)
+        if any(side < size + 4 or (side - 2) % (size + 2) for side, size in sides):
+            raise ValueError(f"{sheet.shape[1]}x{sheet.shape[0]} is no grid of images of {width}x{height} pixels")
     except Exception as error:  # decoders raise anything on bad bytes
         raise InputError(f"{path} is damaged ({first_line(error)}): delete it") from None
-    return tiles(sheet, size)
+    return tiles(sheet, height, width)
 
 
 def save_png(path: Path, image: np.ndarray, *, synced: bool = True) -> None:

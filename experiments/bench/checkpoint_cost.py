@@ -31,9 +31,7 @@ def main():
     cache_compilations()
     config = dataclasses.replace(Config(), keep_newest=1)
     key = jax.random.key(0)
-    images = jax.random.uniform(
-        key, (config.batch_size, config.image_size, config.image_size, config.channels), minval=-1
-    )
+    images = jax.random.uniform(key, (config.batch_size, *config.image_shape), minval=-1)
     state, _ = train_step(create_state(config), images, key)
     seconds, blocked = {True: [], False: []}, []
     with tempfile.TemporaryDirectory() as workdir, Checkpoints(RunFolder(workdir), config, "bench") as checkpoints:

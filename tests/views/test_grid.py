@@ -31,7 +31,7 @@ def sheet():
 
 def test_a_sheet_is_cut_into_the_images_it_was_made_of(sheet, tmp_path):
     save_png(tmp_path / "sheet.png", sheet)
-    images = read_tiles(tmp_path / "sheet.png", 16, 3)
+    images = read_tiles(tmp_path / "sheet.png", (16, 16, 3))
     assert images.shape == (2, 3, 16, 16, 3)
     np.testing.assert_array_equal(images[1, 2], sheet[20:36, 38:54])
 
@@ -71,5 +71,5 @@ def test_another_picture_is_no_sheet(sheet, tmp_path, kind):
     path = tmp_path / "sheet.png"
     path.write_bytes(NO_SHEETS[kind](Image.fromarray(sheet)))
     with pytest.raises(InputError, match=r"sheet\.png is damaged \(.+\): delete it") as error:
-        read_tiles(path, 16, 3)
+        read_tiles(path, (16, 16, 3))
     assert "\n" not in str(error.value)

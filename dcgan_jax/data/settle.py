@@ -1,0 +1,97 @@
+"""Settings that are ``auto`` until the images settle them, before a state is made.
+
+Each of ``config.BY_IMAGES`` has a function here: it looks at the images, and returns the value and, in words, why.
+"""
+
+import dataclasses
+import io
+import itertools
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from dcgan_jax.config import IMAGE_SIZES, Config
+from dcgan_jax.data.decode import FORMATS
+from dcgan_jax.data.listing import is_drawn
+from dcgan_jax.data.sources import Item, Source, open_source
+from dcgan_jax.system.cache import writable_cache
+from dcgan_jax.system.errors import InputError, printable
+
+_MOST = 1000  # pictures that are looked at
+_TURNED = (5, 6, 7, 8)  # EXIF orientations in which a picture is stored on its side
+
+
+def settle(config: Config, source: Source | None = None) -> Config:
+    """The configuration with the value that the images settle in place of each ``auto`` of ``image_size``.
+
+    Always the same for the same images. A line on stderr says what was settled. ``fit`` and ``open_store`` do it
+    themselves, and a run stores the values. A loop of your own does it before ``create_state``.
+
+    Args:
+      config: the run.
+      source: its images, as ``open_source`` returns them, if they are open already.
+
+    Raises:
+      InputError: ``config.data`` names no images, or none of them says how large it is.
+    """
+    for name in config.unsettled():
+        source = source or open_source(config, writable_cache())
+        value, reason = _CHOSEN[name](source, config)
+        print(printable(f"{name} auto: {value}, {reason}"), file=sys.stderr)
+        config = dataclasses.replace(config, **{name: value})
+    return config
+
+
+def _image_size(source: Source, config: Config) -> tuple[int, str]:
+    """The size that is nearest to the shape that half of the pictures have; else to their median height and width."""
+    shapes = [shape for item in some_items(source) if (shape := _shape(item))]
+    if not shapes:
+        raise InputError(f"no picture in {source.name} says how large it is: give an --image-size such as 64")
+    (shape, count), *_ = Counter(shapes).most_common(1)
+    whose = f"the shape of {count:,} of {len(shapes):,} pictures"
+    if 2 * count < len(shapes):
+        heights, widths = zip(*shapes, strict=True)
+        shape = (sorted(heights)[len(shapes) // 2], sorted(widths)[len(shapes) // 2])
+        whose = f"the median of {len(shapes):,} pictures of several shapes"
+    height, width = shape
+    size = min(IMAGE_SIZES, key=lambda side: abs(np.log(side / (height * width) ** 0.5)))
+    return size, f"as {height}x{width} (height x width) is {whose}"
+
+
+_CHOSEN: dict[str, Callable[[Source, Config], tuple[Any, str]]] = {"image_size": _image_size}
+
+
+def some_items(source: Source) -> Iterator[Item]:
+    """At most 1,000 pictures of a source: of files evenly many from all of them; else the first."""
+    first = next(source.items(), None)
+    every = max(1, source.count // _MOST) if first and first.head else 1
+    return itertools.islice(source.items(), 0, every * _MOST, every)
+
+
+def _shape(item: Item) -> tuple[int, int] | None:
+    """Height and width of a picture as it is shown, by the head of its file; None of one that is not learned from."""
+    for read in (item.head, item.load) if item.head else (item.load,):  # some formats say it at the end of the file
+        try:
+            content = read()
+            if isinstance(content, np.ndarray):
+                return content.shape[0], content.shape[1]
+            return None if is_drawn(content) else _shape_of(content)
+        except Exception:  # decoders raise anything on bad bytes; the store names what cannot be decoded
+            continue
+    return None
+
+
+def _shape_of(content: bytes) -> tuple[int, int]:
+    with (
+        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+        Image.open(io.BytesIO(content), formats=FORMATS) as image,
+    ):
+        width, height = image.size
+        stated = image.format != "PNG" or "exif" in image.info  # else Pillow would decode it to look for more
+        turned = stated and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        return (width, height) if turned else (height, width)
