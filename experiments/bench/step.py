@@ -132,8 +132,11 @@ def flax(batch):
     return step, jax.block_until_ready
 
 
-def pytorch(batch, channels_last=False, bf16=False, compiled=False):
-    """The loop of pytorch/examples' DCGAN."""
+def pytorch(batch, channels_last=False, bf16=False, compiled=False, *, feed=None, networks=None):
+    """The loop of pytorch/examples' DCGAN.
+
+    ``feed`` returns the images of each step, in place of the same random ones; ``networks`` gets the two networks.
+    """
     import torch
     from torch import nn
 
@@ -161,11 +164,14 @@ def pytorch(batch, channels_last=False, bf16=False, compiled=False):
     for p in (*G.parameters(), *D.parameters()):
         nn.init.normal_(p, 1.0 if p.ndim == 1 else 0.0, 0.02)
     optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (D, G)]
-    images = (torch.rand(batch, 3, 64, 64, device=device) * 2 - 1).contiguous(memory_format=layout)
+    same = (torch.rand(batch, 3, 64, 64, device=device) * 2 - 1).contiguous(memory_format=layout)
+    if networks is not None:
+        networks |= {"G": G, "D": D}
     loss = nn.BCEWithLogitsLoss()
     G_, D_ = (torch.compile(G), torch.compile(D)) if compiled else (G, D)
 
     def step():
+        images = same if feed is None else feed()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             D.zero_grad()
             logits = D_(images).flatten()
@@ -230,6 +236,9 @@ PROGRAMS = {
     "dcgan_jax --augment full, float32": ("jax", lambda b: ours(b, augment="full")),
     "dcgan_jax --recipe sn, float32": ("jax", lambda b: ours(b, "sn")),
     "dcgan_jax --recipe robust, float32": ("jax", lambda b: ours(b, "robust")),
+    "dcgan_jax --recipe robust, bf16": ("jax", lambda b: ours(b, "robust", precision="bf16")),
+    "dcgan_jax --recipe projected, float32": ("jax", lambda b: ours(b, "projected")),
+    "dcgan_jax --recipe projected, bf16": ("jax", lambda b: ours(b, "projected", precision="bf16")),
     "Flax, the obvious program, float32": ("flax", flax),
     "PyTorch as pytorch/examples, float32": ("torch", pytorch),
     "PyTorch channels_last, float32": ("torch", lambda b: pytorch(b, channels_last=True)),
@@ -284,6 +293,9 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+
+    def ready(self):
+        """Wait until it has compiled and taken a few steps."""
         self._wait("ready")
 
     def _wait(self, what):
@@ -324,6 +336,8 @@ def matrix_rate():
 def measure(batch, rounds, steps, names):
     """A dictionary for each program with this batch size."""
     workers, times = {name: Worker(name, batch) for name in names}, {name: [] for name in names}
+    for worker in workers.values():  # which compile at the same time
+        worker.ready()
     for _ in range(rounds):
         for name, worker in workers.items():
             times[name].append(worker.seconds(steps))
