@@ -41,7 +41,10 @@ BY_IMAGES = ("image_size",)
 """Fields that may be ``auto`` until the images settle their value: see ``data/settle.py``."""
 BY_NAME = ("sprites", "pokemon")
 """Values of ``data`` that are not paths: the built-in creatures and the chapter's images."""
-ADDED = ("gamma_schedule", "features", "features_weight", "features_gamma", "features_size")
+ADDED = (
+    *("gamma_schedule", "features", "features_weight", "features_gamma", "features_size"),
+    *("init", "init_partly", "freeze_layers"),
+)
 """Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before."""
 _AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
 _BELOW_1 = Range(least=0, below=1, words="must lie in [0, 1)")
@@ -218,6 +221,15 @@ class Config:
     """Likewise."""
     objective: Annotated[str, _importable] = ""
     """Losses of your own in place of those of loss, likewise: an Objective."""
+    init: str = ""
+    (
+        "The model that a new run starts from in place of random weights: the folder of a run, a .safetensors file "
+        "that export wrote, or hf:USER/NAME. A run that goes on does not need it any more."
+    )
+    init_partly: bool = False
+    """Take the layers of init that fit, where others do not."""
+    freeze_layers: Annotated[int, _AT_LEAST_0] = 0
+    """So many blocks of the discriminator, from the image on, stay as init has them (FreezeD)."""
     ema_half_life: Annotated[float, Range(least=0, words="must be at least 0, such as 8192")] = 8192.0
     (
         "Half-life, in images, of the running average of the generator's weights that samples are drawn from, at "
@@ -309,9 +321,11 @@ class Config:
         return dataclasses.replace(self, **{name: getattr(before, name) for name in self.unsettled()})
 
     def evaluates(self, step: int) -> bool:
-        """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, and at
-        the end."""
+        """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, at the
+        end, and, if it is that of another model, at the start."""
         seen, every = step * self.batch_size, self.evaluate_every
+        if step == 0:
+            return every > 0 and bool(self.init)
         return every > 0 and seen >= every and (step == self.steps or seen % every < self.batch_size)
 
     def for_epochs(self, epochs: int, *, images: int) -> "Config":

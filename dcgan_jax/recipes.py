@@ -157,6 +157,12 @@ def check_meant(config: Config) -> None:
             f"recipe {config.recipe} has none of its settings here, such as {own[0]} {getattr(named, own[0])}: "
             f"start from dcgan_jax.recipe({config.recipe!r}), or leave the name out"
         )
+    if not config.init:
+        _refuse_changed(config, ("freeze_layers",), "--init, a model to start from")
+        if config.init_partly:
+            raise InputError(
+                "init_partly does nothing without --init, a model to start from: give that, or leave it out"
+            )
     if config.features == "none":
         _refuse_changed(config, ("features_weight", "features_gamma", "features_size"), "--features efficientnet-lite0")
     if config.penalty != "none":

@@ -181,7 +181,14 @@ def page(tmp_path, template, photos, monkeypatch):
             del sys.modules[name]
 
 
-SLOW = ("own-loss.md", "own-networks.md", "chapter.md", "better-pictures.md", "see-and-share.md")
+SLOW = (
+    "own-loss.md",
+    "own-networks.md",
+    "chapter.md",
+    "better-pictures.md",
+    "see-and-share.md",
+    "start-from-a-model.md",
+)
 """Pages that compile several programs of their own."""
 
 

@@ -12,12 +12,14 @@ from dcgan_jax.gan.state import GANState, GeneratorParams
 from dcgan_jax.system.xla import random_key, usual_numbers
 
 
-def ema_decay(step: jax.Array, *, batch_size: int, half_life: float) -> jax.Array:
+def ema_decay(step: jax.Array, *, batch_size: int, half_life: float, ramps: bool = True) -> jax.Array:
     """The weight of the old average in step ``step`` (from 1): 0.5 after ``half_life`` images.
 
-    The half-life grows with the run: it is 0.05 of the images seen at most, so that the first weights are forgotten.
+    If it ``ramps``, the half-life grows with the run: it is 0.05 of the images seen at most, so that the first weights
+    are forgotten. Those of a trained model need not be (Karras et al. 2020, StyleGAN2-ADA, does the same).
     """
-    return 0.5 ** (batch_size / jnp.maximum(jnp.minimum(half_life, 0.05 * batch_size * step), 1e-6))
+    most = 0.05 * batch_size * step if ramps else jnp.inf
+    return 0.5 ** (batch_size / jnp.maximum(jnp.minimum(half_life, most), 1e-6))
 
 
 @usual_numbers()

@@ -300,6 +300,11 @@ class Discriminator(nn.Module):
         """Whether images and ``bias_scale`` times k > 0 give logits times k."""
         return self.discriminator_norm != "batch"
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The names of its blocks, from the image on."""
+        return tuple(f"DiscriminatorBlock_{i}" for i in range(len(_widths(self.image_size, self.width))))
+
     @nn.compact
     def __call__(self, x, *, train: bool, bias_scale=1.0):
         block = functools.partial(

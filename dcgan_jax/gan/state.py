@@ -46,13 +46,17 @@ class Adam:
 
 
 class TrainState(struct.PyTreeNode):
-    """One network in training: its weights, BatchNorm's running statistics and Adam's moments."""
+    """One network in training: its weights, BatchNorm's running statistics and Adam's moments.
+
+    ``frozen`` names those of its outermost modules whose weights stay what they are.
+    """
 
     params: Any
     batch_stats: Any
     opt_state: Any
     module: nn.Module = struct.field(pytree_node=False)
     optimizer: Adam = struct.field(pytree_node=False)
+    frozen: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
     def __call__(
         self, x: Any, *, params: Any = None, batch_stats: Any = None, train: bool = True, **arguments: Any
@@ -69,12 +73,16 @@ class TrainState(struct.PyTreeNode):
         batch_stats = self.batch_stats if batch_stats is None else batch_stats
         return apply(self.module, params, batch_stats, x, train=train, **arguments)
 
+    def free(self, grads: Any) -> Any:
+        """The gradients, but zero for what is frozen."""
+        return {**grads, **{name: jax.tree.map(jnp.zeros_like, grads[name]) for name in self.frozen}}
+
     def updated(
         self, *, grads: Any, batch_stats: Any, learning_rate: jax.Array | float, beta2: jax.Array | float
     ) -> "TrainState":
         """One step of Adam, with the numbers of this step."""
         adam = self.optimizer(learning_rate=learning_rate, beta2=beta2)
-        updates, opt_state = adam.update(grads, self.opt_state, self.params)
+        updates, opt_state = adam.update(self.free(grads), self.opt_state, self.params)
         params = optax.apply_updates(self.params, updates)
         return self.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
 
@@ -118,7 +126,7 @@ class Annealing(struct.PyTreeNode):
 class GANState(struct.PyTreeNode):
     """Both networks, the number of steps taken, and the running average of the generator's weights.
 
-    ``ema_half_life`` is in images, ``batch_size`` that of training.
+    ``ema_half_life`` is in images, ``batch_size`` that of training. ``ema_ramps``: the half-life grows with the run.
     """
 
     step: jax.Array
@@ -134,6 +142,7 @@ class GANState(struct.PyTreeNode):
     image_shape: tuple[int, int, int] = struct.field(pytree_node=False)
     batch_size: int = struct.field(pytree_node=False)
     ema_half_life: float = struct.field(pytree_node=False)
+    ema_ramps: bool = struct.field(pytree_node=False)
 
     @property
     def networks(self) -> dict[str, TrainState]:
@@ -285,9 +294,11 @@ def create_state(
         image_shape=config.image_shape,
         batch_size=config.batch_size,
         ema_half_life=config.ema_half_life,
+        ema_ramps=not config.init,
         optimizer=Adam(config.beta1, config.clip_norm),
         **_second(config),
     )
+    state = state.replace(discriminator=_partly_frozen(state.discriminator, config.freeze_layers))
     _check_penalty(config, state.discriminator.batch_stats)
     return state
 
@@ -326,6 +337,25 @@ def _check_penalty(config: Config, batch_stats: Any) -> None:
         )
 
 
+def _partly_frozen(D: TrainState, count: int) -> TrainState:
+    """A discriminator whose first blocks stay what they are.
+
+    Raises:
+      InputError: it has fewer, or does not name them.
+    """
+    blocks = tuple(getattr(D.module, "blocks", ()))
+    if count and not blocks:
+        raise InputError(
+            f"freeze_layers {count} needs to know what the blocks of {type(D.module).__name__} are: give it the "
+            'attribute blocks, the names of its outermost modules from the image on, such as ("Conv_0", "Conv_1")'
+        )
+    if count > len(blocks):
+        raise InputError(f"freeze_layers {count} is more than the discriminator's {len(blocks)} blocks")
+    if unknown := sorted(set(blocks) - D.params.keys()):
+        raise InputError(f"the discriminator names {unknown[0]!r} among its blocks, but has no weights of that name")
+    return D.replace(frozen=blocks[:count])
+
+
 def _second(config: Config) -> dict[str, Any]:
     """What ``ProjectedState`` has more than ``GANState``, if it is wanted; its network is still without weights."""
     if config.features == "none":
@@ -345,7 +375,7 @@ def _second(config: Config) -> dict[str, Any]:
     jax.jit,
     static_argnames=(
         *("generator", "discriminator", "latent", "objective", "penalty", "augments", "flips", "image_shape"),
-        *("batch_size", "ema_half_life", "optimizer", "heads", "features"),
+        *("batch_size", "ema_half_life", "ema_ramps", "optimizer", "heads", "features"),
     ),
 )
 def _create(key, annealing, *, generator, discriminator, latent, image_shape, optimizer, heads=None, **constants):

@@ -143,7 +143,8 @@ def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, 
 
     (g_grads,) = pull_to_params(functools.reduce(jnp.add, [gradient for _, _, gradient in judged.values()]))
     G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
-    decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
+    half_life, ramps = state.ema_half_life, state.ema_ramps
+    decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=half_life, ramps=ramps)
     return state.replace(
         step=state.step + 1,
         generator=G,
@@ -223,7 +224,7 @@ def _updated(critic, real, fake, state, now):
         "loss_D": loss,
         "D_x": jax.nn.sigmoid(real_logits).mean(),
         "D_G_z1": jax.nn.sigmoid(fake_logits).mean(),
-        "grad_norm_D": optax.tree.norm(grads),
+        "grad_norm_D": optax.tree.norm(D.free(grads)),
         **({"penalty": weighed} if penalty.real or penalty.fake else {}),
     }
 

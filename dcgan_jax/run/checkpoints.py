@@ -17,7 +17,7 @@ from dcgan_jax.gan.state import GANState
 from dcgan_jax.run.folder import RunFolder, thinned
 from dcgan_jax.run.history import last_step, line_of
 from dcgan_jax.run.manifest import Manifest, checksums, read_whole
-from dcgan_jax.run.restore import filled, first_whole
+from dcgan_jax.run.restore import exactly, filled, first_whole
 from dcgan_jax.run.trees import DamagedError, named_leaves, write_tree
 from dcgan_jax.system.background import Background
 from dcgan_jax.system.disk import reserve, writing
@@ -165,7 +165,7 @@ class Checkpoints:
         if not (steps := [step for step in steps if step not in late]):
             return state, 0, {}
         tree = serialization.to_state_dict(state)
-        saved, manifest, damaged = first_whole(self._folder, steps, tree, self._run)
+        saved, manifest, damaged = first_whole(self._folder, steps, exactly(tree), self._run)
         for step, problem in damaged.items():
             self._put_aside(step, f"is damaged ({problem})")
         unlogged = {} if line_of(self._folder.metrics, manifest.step) else manifest.metrics

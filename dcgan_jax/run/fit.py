@@ -21,6 +21,7 @@ from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, check_kinds, create_state, with_names
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.hold import held
+from dcgan_jax.run.init import absolute, start_from
 from dcgan_jax.run.loop import compile_ahead, train_from
 from dcgan_jax.run.writer import NoWriter, OnLog, Writer
 from dcgan_jax.system import cluster
@@ -59,9 +60,10 @@ def fit(
       discriminator: likewise.
       objective: losses of your own in place of ``config.loss``, likewise; another object at resume is not noticed.
       on_log: ``on_log(step, metrics, images)`` is called for each line of metrics.jsonl and each grid in samples/, of
-        the first process. ``metrics`` is the line without its step, empty if only a grid is due; ``images`` is the
-        grid, uint8 (H, W, C), or None. One call at a time, mostly from another thread, while training goes on.
-        What it raises ends the run, which resumes from its last checkpoint; then steps may come a second time.
+        the first process. ``metrics`` is the line without its step, empty if only a grid is due, and without losses at
+        step 0, which only a run with ``config.init`` has; ``images`` is the grid, uint8 (H, W, C), or None. One call at
+        a time, mostly from another thread, while training goes on. What it raises ends the run, which resumes from its
+        last checkpoint; then steps may come a second time.
 
     Returns:
       The final state.
@@ -74,7 +76,7 @@ def fit(
     """
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     check_kinds(config, **networks)
-    config, networks = with_names(config, networks)
+    config, networks = with_names(absolute(config), networks)
     objects = [kind for kind, given in networks.items() if given is not None]
     _check(config, networks, epochs, on_log)
     cache_compilations()
@@ -85,6 +87,7 @@ def fit(
         first = jax.process_index() == 0
         taken = stack.enter_context(held(folder, config, objects)) if first else None
         source, config, shapes = _settled(config, networks)
+        start = start_from(config, shapes) if taken and config.init and not folder.complete_steps() else None
         store, compiling = _opened(source, config, None if folder.begun() else shapes, stack)
         config = _in_steps(config, epochs, store)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
@@ -93,7 +96,7 @@ def fit(
         if taken:
             need_room(folder.path, _size(shapes), "a checkpoint")
             run = dataclasses.replace(taken, config=config).begin(store)
-            writer = Writer(folder, config, store, run=run, signals=signals, on_log=on_log)
+            writer = Writer(folder, config, store, run=run, signals=signals, on_log=on_log, start=start)
         stack.enter_context(writer)
         return _with_retries(config, networks, store=store, writer=writer, signals=signals, compiling=compiling)
 

@@ -65,6 +65,7 @@ class RunFolder:
         self.path = user_path(path)
         self.settings = self.path / SETTINGS
         self.images = self.path / "images.json"
+        self.init = self.path / "init.json"
         self.metrics = self.path / "metrics.jsonl"
         self.board = self.path / "tensorboard"
         self.samples = self.path / "samples"

@@ -138,7 +138,7 @@ class RunLog:
         with writing(self._folder.metrics):
             self._metrics.write(json.dumps(line) + "\n")
         self._history.add(line)
-        if self._bar is not None:
+        if self._bar is not None and "loss_D" in line:
             self._bar.set_postfix(loss_D=f"{values['loss_D']:.3f}", loss_G=f"{values['loss_G']:.3f}")
         if not watched():
             self._say_where(line, images_per_second or 0)
@@ -156,9 +156,11 @@ class RunLog:
         step, last, now = line["step"], self._config.steps, time.monotonic()
         if "kid" in line or step == last or now - self._said_where >= SECONDS:
             self._said_where = now
-            losses = f"loss_D {line['loss_D']:.3f}, loss_G {line['loss_G']:.3f}"
+            losses = ", ".join(f"{name} {line[name]:.3f}" for name in ("loss_D", "loss_G") if name in line)
             left = (last - step) * self._config.batch_size
-            say_progress(f"step {step:,} of {last:,}: {losses}", left=left, per_second=images_per_second)
+            say_progress(
+                f"step {step:,} of {last:,}{losses and f': {losses}'}", left=left, per_second=images_per_second
+            )
 
     def _findings(self) -> list[Finding]:
         return findings(self._history.lines, images=self._images)

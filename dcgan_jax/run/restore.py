@@ -7,6 +7,7 @@ import json
 import operator
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +128,7 @@ def _restored(workdir, step, parts, networks):
     state: Any = None
     for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
         config, steps = folder.config(), folder.complete_steps()
-        wanted_steps = _candidates(folder, step, steps)
+        wanted_steps = candidates(folder, step, steps)
         if parts and "discriminator" not in parts:  # what only training needs need not be importable
             config = dataclasses.replace(config, discriminator="", objective="", penalty="none", features="none")
         images = (folder.images_then() or {}).get("count")
@@ -135,11 +136,10 @@ def _restored(workdir, step, parts, networks):
         tree = serialization.to_state_dict(state)
         wanted = {name: tree[name] for name in parts or tree}
         try:
-            saved, manifest, damaged = first_whole(folder, wanted_steps, wanted, folder.run(), alone=False)
-        except _GoneError:
+            saved, manifest, damaged = first_whole(folder, wanted_steps, exactly(wanted), folder.run(), alone=False)
+        except GoneError:
             continue
-        for bad, problem in damaged.items():
-            print(f"the checkpoint of step {bad} is damaged ({problem}); using another", file=sys.stderr)
+        say_damaged(damaged)
         if step == "best" and manifest.step != steps[0]:
             best = ", the best" if manifest.step == wanted_steps[0] else ""
             print(f"restoring step {manifest.step}{best}; the newest is step {steps[0]}", file=sys.stderr)
@@ -147,8 +147,18 @@ def _restored(workdir, step, parts, networks):
     raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest")
 
 
-def _candidates(folder, step, steps):
-    """The steps to try, in their order, of the complete ones, newest first."""
+def say_damaged(damaged: dict[int, str]) -> None:
+    """Name the steps whose checkpoints are passed over, and why."""
+    for step, problem in damaged.items():
+        print(f"the checkpoint of step {step} is damaged ({problem}); using another", file=sys.stderr)
+
+
+def candidates(folder: RunFolder, step: Step, steps: list[int]) -> list[int]:
+    """The steps to try, in their order, of the complete ones, newest first.
+
+    Raises:
+      InputError: there are none, or not this one.
+    """
     if not steps:
         raise InputError(f"{folder.path} has no checkpoint yet: train it first, or name the folder of a run")
     if step == "newest":
@@ -169,17 +179,31 @@ def filled(state: GANState, saved: Any) -> GANState:
     return state_with_arrays
 
 
-class _GoneError(Exception):
-    pass
+class GoneError(Exception):
+    """A checkpoint was deleted while it was read: a run goes on there."""
+
+
+Wanted = Callable[[Manifest, Path], Any]
+"""From the manifest of a checkpoint, and its place for messages, to a tree of the arrays to read."""
+
+
+def exactly(tree: Any) -> Wanted:
+    """Wants these arrays, and refuses a checkpoint in which they have other names or shapes."""
+
+    def wanted(manifest: Manifest, place: Path) -> Any:
+        manifest.check_networks(tree, place)
+        return tree
+
+    return wanted
 
 
 def first_whole(
-    folder: RunFolder, steps: list[int], tree: Any, run: str | None, *, alone: bool = True
+    folder: RunFolder, steps: list[int], wanted: Wanted, run: str | None, *, alone: bool = True
 ) -> tuple[Any, Manifest, dict[int, str]]:
     """Read the first of ``steps`` that is as it was written.
 
     Args:
-      tree: names, shapes and types of what is wanted of it.
+      wanted: which arrays of it.
       alone: whether no other process writes to the folder. If one may, Orbax reads a copy of the files.
 
     Returns:
@@ -187,6 +211,7 @@ def first_whole(
 
     Raises:
       InputError: none is, or a file cannot be read at all, which does not tell whether it is damaged.
+      GoneError: it was deleted meanwhile.
     """
     if not alone:
         check_temporary()
@@ -197,12 +222,12 @@ def first_whole(
         try:
             with contextlib.nullcontext(place) if alone else tempfile.TemporaryDirectory(prefix="dcgan_jax-") as source:
                 manifest = read_whole(path, run, copy=None if alone else Path(source))
-                manifest.check_networks(tree, place)
+                tree = wanted(manifest, place)
                 with reading(place):
                     return read_tree(Path(source), tree), manifest, damaged
         except (DamagedError, InputError, OSError) as error:
             if not path.exists():
-                raise _GoneError from None
+                raise GoneError from None
             if not isinstance(error, DamagedError):
                 raise
             damaged[step] = str(error)

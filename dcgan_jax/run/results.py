@@ -53,7 +53,8 @@ class Results:
         what = self._due(step)
         missing = (step == 0 or what.pictures) and self._writer.lacks_pictures(step)
         images = self._draw(state) if missing else None
-        self._record(step, state, what._replace(line=what.line and bool(unlogged)), images)
+        unmeasured = step == 0 and what.evaluation and self._writer.lacks_line(step)  # of the model it starts from
+        self._record(step, state, what._replace(line=what.line and (bool(unlogged) or unmeasured)), images)
 
     def taken(self, steps: range, metrics: dict[str, jax.Array]) -> None:
         """Note the metrics of steps, which may still be computed."""

@@ -27,7 +27,9 @@ def summary(config: Config, count: int, last: int) -> str:
 
 def settings(config: Config) -> dict[str, Any]:
     """The settings as a page that is passed on should name them: no path of this machine."""
-    return {**dataclasses.asdict(config), "data": printable(Path(config.data).name or config.data)}
+    init = config.init if config.init.startswith("hf:") else Path(config.init).name
+    shown = {"data": Path(config.data).name or config.data, "init": init}
+    return {**dataclasses.asdict(config), **{name: printable(value) for name, value in shown.items()}}
 
 
 def verdict(

@@ -15,7 +15,8 @@ from dcgan_jax.metrics.monitor import Monitor
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.doctor import score
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.history import last_step
+from dcgan_jax.run.history import last_step, line_of
+from dcgan_jax.run.init import Start, say_start, write_record
 from dcgan_jax.run.schedule import Due
 from dcgan_jax.system import cluster
 from dcgan_jax.system.errors import extra
@@ -35,7 +36,10 @@ class NoWriter:
         pass
 
     def newest(self, state: GANState) -> tuple[GANState, int, dict[str, float]]:
-        """The newest complete checkpoint, else ``state``: see ``Checkpoints.newest``."""
+        """The newest complete checkpoint, else ``state``: see ``Checkpoints.newest``.
+
+        A run that starts from a model saves its first state, and does not need the model any more.
+        """
         return state, 0, {}
 
     @contextlib.contextmanager
@@ -45,6 +49,10 @@ class NoWriter:
 
     def lacks_pictures(self, step: int) -> bool:
         """Whether those of the step, which are due, were not drawn before the run was interrupted."""
+        return False
+
+    def lacks_line(self, step: int) -> bool:
+        """Whether the log has no line of the step."""
         return False
 
     def advance(self, step: int) -> None:
@@ -91,9 +99,10 @@ class Writer(NoWriter):
         run: str,
         signals: HeldSignals,
         on_log: OnLog | None = None,
+        start: Start | None = None,
     ):
         self._folder, self._config, self._store = folder, config, store
-        self._signals, self._on_log = signals, on_log
+        self._signals, self._on_log, self._start = signals, on_log, start
         self._checkpoints = Checkpoints(folder, config, run)
         self._log: Any = None
         self._monitor = None
@@ -110,6 +119,12 @@ class Writer(NoWriter):
         self._checkpoints.__exit__(*error)
 
     def newest(self, state):
+        if self._start and not self._folder.complete_steps():
+            write_record(self._folder, self._start.record)
+            state = self._start.state(state)
+            self._checkpoints.save(0, jax.tree.map(np.array, state), 0, {})
+            self.wait()
+            return state, 0, {}
         return self._checkpoints.newest(state, logged=last_step(self._folder.metrics))
 
     @contextlib.contextmanager
@@ -128,6 +143,8 @@ class Writer(NoWriter):
             f"{' + '.join(f'{count_parameters(network.params):,}' for network in state.networks.values())} "
             f"parameters on {_devices()}"
         )
+        if self._config.init and not start:
+            yield from say_start(self._folder)
         if start:
             yield f"resuming from step {start} of {self._folder.path}"
             if began := self._log.other_versions():
@@ -137,6 +154,9 @@ class Writer(NoWriter):
 
     def lacks_pictures(self, step):
         return step == 0 or not self._folder.grid(step).exists() or not self._folder.progress.exists()
+
+    def lacks_line(self, step):
+        return line_of(self._folder.metrics, step) is None
 
     def advance(self, step):
         self._log.advance(step)
@@ -153,6 +173,7 @@ class Writer(NoWriter):
         line = {}
         if due.line:
             line = {**values, **(self._measured(step, state) if due.evaluation else {})}
+        if line:
             self._log.metrics(step, line, images_per_second)
         sheet = None
         if images is not None:

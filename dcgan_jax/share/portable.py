@@ -1,10 +1,11 @@
 """One file with a generator and all that is needed to sample from it: ``generator.safetensors``."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -120,6 +121,7 @@ def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], in
             raise ValueError(f"a network of {network.channels} channels")
         if metadata.latent.dim != network.latent_dim:
             raise ValueError(f"latent vectors of {metadata.latent.dim} numbers for a network that takes another")
+        _built_in(network)  # or it refuses its own fields
     if min(sizes) < 1 or max(sizes) > _WIDEST:
         raise ValueError("a network of an impossible size")
     if metadata.step is not None and not 0 <= metadata.step < 2**31:
@@ -127,6 +129,8 @@ def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], in
     for name, tensor in header.items():
         if tensor["dtype"] != "F32":
             raise ValueError(f"{name} is of type {tensor['dtype']}, not F32")
+        if not all(type(side) is int and side >= 0 for side in tensor["shape"]):
+            raise ValueError(f"{name} has an impossible shape")
     return metadata, {name: tuple(tensor["shape"]) for name, tensor in header.items()}, 8 + size
 
 
@@ -134,21 +138,25 @@ def _network(metadata: _About | _OfOwn, path: Path, own: nn.Module | None) -> nn
     """The network that the file describes; or ``own``, where the file has no code of it.
 
     Raises:
-      _OwnError: ``own`` is missing, or there is no use for it.
+      InputError: ``own`` is missing, or there is no use for it.
     """
     if isinstance(metadata, _OfOwn):
         if own is None:
             made = printable(metadata.generator.own[:_LONGEST])
-            raise _OwnError(f"{path} holds the weights of {made}, not its code: give restore this generator=")
+            raise InputError(f"{path} holds the weights of {made}, not its code: give restore this generator=")
         return own
     if own is not None:
-        raise _OwnError(f"{path} holds its own network: leave out generator=")
-    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[metadata.generator.dtype]
-    return Generator(**{**dataclasses.asdict(metadata.generator), "dtype": dtype})
+        raise InputError(f"{path} holds its own network: leave out generator=")
+    return _built_in(metadata.generator)
 
 
-class _OwnError(InputError):
-    """The file is fine, but not the network that was given."""
+def _built_in(network: _Network) -> Generator:
+    """
+    Raises:
+      InputError: there is none of this image size.
+    """
+    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[network.dtype]
+    return Generator(**{**dataclasses.asdict(network), "dtype": dtype})
 
 
 def _shapes(network: nn.Module, metadata: _About | _OfOwn) -> GeneratorParams:
@@ -160,6 +168,77 @@ def _shapes(network: nn.Module, metadata: _About | _OfOwn) -> GeneratorParams:
 
 def _leaves(params: GeneratorParams) -> dict[str, Any]:
     return flatten_dict({"params": params.params, "batch_stats": params.batch_stats}, sep="/")
+
+
+class Contents(NamedTuple):
+    """What a file of this kind holds.
+
+    Attributes:
+      path: of the file.
+      sha256: its checksum, as ``sha256sum`` prints it.
+      step: of the run.
+      settings: those of the run that the network is made of, by their names in ``Config``.
+      tensors: by name, such as ``params/GeneratorBlock_0/ConvTranspose_0/kernel``; all finite, float32.
+    """
+
+    path: Path
+    sha256: str
+    step: int | None
+    settings: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+
+def contents(place: str | Path) -> Contents:
+    """Read all that a file holds.
+
+    Args:
+      place: as for ``load``.
+
+    Raises:
+      InputError: there is no such file, or it is another kind of file, or damaged.
+    """
+    path, metadata, tensors, sha256 = _read(place)
+    return Contents(path, sha256, metadata.step, _settings(metadata), tensors)
+
+
+def _settings(metadata: _About | _OfOwn) -> dict[str, Any]:
+    network, names = metadata.generator, ("image_size", "channels", "width")
+    own = isinstance(network, _Own)
+    prior = {"latent_dim": metadata.latent.dim, "latent": metadata.latent.distribution}
+    return prior if own else {**{name: getattr(network, name) for name in names}, **prior}
+
+
+def _read(place: str | Path) -> tuple[Path, _About | _OfOwn, dict[str, np.ndarray], str]:
+    """The path of a file, what it says of itself, its tensors and its SHA-256.
+
+    Raises:
+      InputError: as from ``contents``.
+    """
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError:
+        raise InputError("reading a .safetensors file needs one more package: pip install safetensors") from None
+
+    path = hub.download(str(place).removeprefix(_HUB), NAME) if str(place).startswith(_HUB) else user_path(place)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give a file that export wrote, or the folder of a run")
+    try:
+        with reading(path):
+            metadata, shapes, size = _header(path)
+            if (weights := 4 * sum(map(math.prod, shapes.values()))) > _MOST:
+                raise ValueError(f"more weights than the {mib(_MOST)} that it can have")
+            content = read_bytes(path, most=size + weights)
+        tensors = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _other_kind(path, first_line(error)) from None
+    if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise InputError(f"{path} holds weights that are not finite ({bad[0]}): export the run again")
+    return path, metadata, tensors, hashlib.sha256(content).hexdigest()
+
+
+def _other_kind(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is not a generator that export wrote: {why}")
 
 
 @usual_numbers()
@@ -175,33 +254,12 @@ def load(place: str | Path, step: Any = None, *, generator: nn.Module | None = N
       InputError: there is no such file, or it is another kind of file, damaged or of another step; or the network is
         missing, is another one, or is not asked for.
     """
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ImportError:
-        raise InputError("reading a .safetensors file needs one more package: pip install safetensors") from None
-
-    path = hub.download(str(place).removeprefix(_HUB), NAME) if str(place).startswith(_HUB) else user_path(place)
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give a file that export wrote, or the folder of a run")
-    try:
-        with reading(path):
-            metadata, shapes, size = _header(path)
-            params = _shapes(_network(metadata, path, generator), metadata)
-            wanted = {name: leaf.shape for name, leaf in _leaves(params).items()}
-            if shapes != wanted and generator is not None:
-                raise _OwnError(f"{path} holds the weights of another network: give restore the generator= of its run")
-            if shapes != wanted:
-                raise ValueError("its tensors do not fit its network")
-            if (weights := 4 * sum(map(math.prod, shapes.values()))) > _MOST:
-                raise ValueError(f"{mib(weights)} of weights, more than the {mib(_MOST)} that it can have")
-            tensors = safetensors.numpy.load(read_bytes(path, most=size + weights))
-    except _OwnError:
-        raise
-    except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a generator that export wrote: {first_line(error)}") from None
-    if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
-        raise InputError(f"{path} holds weights that are not finite ({bad[0]}): export the run again")
+    path, metadata, tensors, _ = _read(place)
+    params = _shapes(_network(metadata, path, generator), metadata)
+    if {name: leaf.shape for name, leaf in _leaves(params).items()} != {name: x.shape for name, x in tensors.items()}:
+        if generator is not None:
+            raise InputError(f"{path} holds the weights of another network: give restore the generator= of its run")
+        raise _other_kind(path, "its tensors do not fit its network")
     if isinstance(step, int) and step != metadata.step:
         raise InputError(f"{path} is of step {metadata.step}, not {step}: leave the step out")
     trees = unflatten_dict({name: jnp.asarray(tensor) for name, tensor in tensors.items()}, sep="/")

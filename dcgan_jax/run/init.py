@@ -1,0 +1,279 @@
+"""The model that a new run starts from: ``Config.init``."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+
+from dcgan_jax.config import Config
+from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.state import GANState
+from dcgan_jax.recipes import RECIPES
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.manifest import Manifest
+from dcgan_jax.run.restore import GoneError, candidates, filled, first_whole, say_damaged
+from dcgan_jax.run.trees import named_leaves
+from dcgan_jax.share import portable
+from dcgan_jax.system.disk import reading, user_path, writing
+from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.files import read_bytes, write_text
+from dcgan_jax.system.schema import checked
+from dcgan_jax.system.xla import usual_numbers
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes of arrays by their names, such as ``discriminator/params/DiscriminatorBlock_0/Conv_0/kernel``."""
+_NETWORKS = {
+    "generator": ("image_size", "channels", "width", "latent_dim", "latent", "generator"),
+    "discriminator": (
+        *("image_size", "channels", "width", "discriminator_norm", "extra_convs", "first_batchnorm", "leaky_slope"),
+        "discriminator",
+    ),
+    "heads": ("image_size", "features", "features_size", "leaky_slope"),
+}
+"""What is taken of a model, and the settings that it depends on."""
+_BY_MEANING = {"latent", "leaky_slope"}
+"""Settings that change what a network draws or says, but no shape."""
+_LATENTS = 1024  # for BatchNorm's statistics, as where a state is sampled from
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Where a run started from: ``init.json``.
+
+    Attributes:
+      source: as ``Config.init`` has it.
+      step: of the source, as far as it is known.
+      file: the file with this ``sha256``; of a run the manifest of its checkpoint, which has the checksums of the rest.
+      taken: the networks that were taken.
+      anew: the layers that start anew, as others do not fit, or the source does not have them.
+    """
+
+    source: str
+    step: int | None
+    file: str
+    sha256: str
+    taken: list[str]
+    anew: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The model that a run starts from, and the arrays that are taken of it, by the names of a state."""
+
+    record: Record
+    arrays: dict[str, np.ndarray]
+
+    @usual_numbers()
+    def state(self, state: GANState) -> GANState:
+        """The state at step 0 with what is taken in place of its own.
+
+        The generator has the averaged weights, which go on being averaged, and BatchNorm's statistics for them.
+        Optimizers, annealing and the number of steps stay as they are.
+        """
+        tree = serialization.to_state_dict(state)
+        names = dict(named_leaves(tree)).keys()
+        leaves = [self.arrays.get(name, leaf) for name, leaf in named_leaves(tree)]
+        assert self.arrays.keys() <= names
+        state = filled(state, jax.tree.unflatten(jax.tree.structure(tree), leaves))
+        if "generator" not in self.record.taken:
+            return state
+        statistics = generator_params(state, num=_LATENTS).batch_stats
+        weights = jax.tree.map(jnp.array, state.ema)  # a copy: a step overwrites both
+        return state.replace(generator=state.generator.replace(params=weights, batch_stats=statistics))
+
+
+def absolute(config: Config) -> Config:
+    """The configuration with a path in ``init`` that means the same in any folder."""
+    if not config.init or config.init.startswith("hf:"):
+        return config
+    return dataclasses.replace(config, init=str(user_path(config.init).absolute()))
+
+
+def start_from(config: Config, shapes: GANState) -> Start:
+    """Read what ``config.init`` has for a run.
+
+    Args:
+      shapes: ``jax.ShapeDtypeStruct`` in place of the arrays of a state of the run.
+
+    Raises:
+      InputError: there is no such model, or it does not fit: the message names the settings with which it does.
+    """
+    ours = {name: leaf for name, leaf in named_leaves(serialization.to_state_dict(shapes)) if _network(name)}
+    read = _of_file if portable.is_portable(config.init) else _of_run
+    return read(config, ours, shapes.discriminator.frozen)
+
+
+def write_record(folder: RunFolder, record: Record) -> None:
+    """Note what a run starts from.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    with writing(folder.init):
+        write_text(folder.init, json.dumps(dataclasses.asdict(record), indent=2) + "\n")
+
+
+def read_record(folder: RunFolder) -> Record | None:
+    """What a run started from; None for random weights.
+
+    Raises:
+      InputError: ``init.json`` is damaged.
+    """
+    try:
+        values = folder.read_json(folder.init)
+        return None if values is None else checked(Record, values)
+    except ValueError as error:
+        raise InputError(f"{folder.init} is damaged ({first_line(error)}): delete it") from None
+
+
+def say_start(folder: RunFolder) -> Iterator[str]:
+    """Sentences on what a run starts from."""
+    if record := read_record(folder):
+        step = "" if record.step is None else f", step {record.step:,}"
+        yield f"starting from {record.source}{step}: {' and '.join(record.taken)}"
+        if record.anew:
+            yield f"starting anew: {', '.join(record.anew)}"
+
+
+def _of_file(config, ours, frozen) -> Start:
+    file = portable.contents(config.init)
+    arrays = {_named(name): array for name, array in file.tensors.items() if _network(_named(name))}
+    names = _chosen(config, file.settings, ours, {name: x.shape for name, x in arrays.items()}, frozen)
+    record = _record(config, file.step, file.path.name, file.sha256, names, ours)
+    return Start(record, {name: arrays[name].astype(ours[name].dtype) for name in names})
+
+
+def _named(name: str) -> str:
+    """The name in a state of what a file has under ``name``."""
+    return f"ema/{name.removeprefix('params/')}" if name.startswith("params/") else name
+
+
+def _of_run(config, ours, frozen) -> Start:
+    folder = RunFolder(config.init)
+
+    def wanted(manifest: Manifest, place: Path) -> Any:
+        theirs = {name: tuple(shape) for name, shape in manifest.shapes.items() if _network(name)}
+        settings = dataclasses.asdict(folder.config())
+        names = _chosen(config, settings, ours, theirs, frozen)
+        return _tree({name: ours[name] for name in names})
+
+    for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
+        folder.config()  # or there is no run
+        steps = candidates(folder, "best", folder.complete_steps())
+        try:
+            saved, manifest, damaged = first_whole(folder, steps, wanted, folder.run(), alone=False)
+            path = folder.manifest(manifest.step)
+            with reading(path):
+                sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
+        except (GoneError, FileNotFoundError):
+            continue
+        say_damaged(damaged)
+        arrays = dict(named_leaves(saved))
+        file = path.relative_to(folder.path).as_posix()
+        return Start(_record(config, manifest.step, file, sha256, arrays, ours), arrays)
+    raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest of that run")
+
+
+def _tree(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree of what has names with slashes."""
+    tree: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *path, last = name.split("/")
+        functools.reduce(lambda part, key: part.setdefault(key, {}), path, tree)[last] = leaf
+    return tree
+
+
+def _network(name: str) -> str | None:
+    """The network, among those of which something is taken, that an array belongs to."""
+    part, *path = name.split("/")
+    if part == "ema":
+        return "generator"
+    return part if part in ("discriminator", "heads") and path[:1] in (["params"], ["batch_stats"]) else None
+
+
+def _layer(name: str) -> str:
+    """The layer of an array: it is taken as a whole."""
+    *path, _ = name.split("/")
+    return "/".join([str(_network(name)), *path[1 if path[0] == "ema" else 2 :]])
+
+
+def _layers(shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        layers.setdefault(_layer(name), {})[name] = tuple(shape)
+    return layers
+
+
+def _chosen(config: Config, settings: Mapping[str, Any], ours, theirs: Shapes, frozen) -> list[str]:
+    """The names of the arrays to take.
+
+    Raises:
+      InputError: they do not fit, or no array does; or a block that is to be frozen is not among them.
+    """
+    layers, others = _layers({name: x.shape for name, x in ours.items()}), _layers(theirs)
+    fitting = {layer for layer, shapes in layers.items() if others.get(layer) == shapes}
+    if not config.init_partly:
+        _check_whole(config, settings, layers, others)
+    if not fitting:
+        raise InputError(f"init {config.init} has no layer that fits the networks of this run")
+    if missing := [block for block in frozen if not _all_taken(f"discriminator/{block}", layers, fitting)]:
+        raise InputError(
+            f"freeze_layers {len(frozen)} would freeze random weights: {config.init} has no {missing[0]} of a "
+            "discriminator that fits; leave it out"
+        )
+    return [name for layer in layers if layer in fitting for name in layers[layer]]
+
+
+def _all_taken(block, layers, fitting):
+    return all(layer in fitting for layer in layers if layer == block or layer.startswith(f"{block}/"))
+
+
+def _check_whole(config, settings, layers, others):
+    """Refuse a model of which a network is another than ours; one that is missing in it starts anew."""
+    misfits, differing = [], {}
+    for network, names in _NETWORKS.items():
+        mine, its = ({key: x for key, x in part.items() if key.split("/")[0] == network} for part in (layers, others))
+        other = {name: settings[name] for name in names if settings.get(name, value := getattr(config, name)) != value}
+        if mine and its and (mine != its or _BY_MEANING & other.keys()):
+            misfits.append((network, next((key for key in (*mine, *its) if mine.get(key) != its.get(key)), network)))
+            differing |= other
+    if not misfits:
+        return
+    which = " and ".join(network for network, _ in misfits) + (" have" if misfits[1:] else " has")
+    what = ", ".join(f"{name} {value}" for name, value in differing.items()) or f"another {misfits[0][1]}"
+    flags = " ".join(_flags(config, settings, differing))
+    remedy = f"{flags}, or --init-partly" if flags else "--init-partly"
+    raise InputError(
+        f"init {config.init} does not fit: its {which} {what}: give {remedy} to take only the layers that fit"
+    )
+
+
+def _flags(config, settings, differing) -> Iterator[str]:
+    """What gives a run the ``differing`` settings of another; one flag for all that its recipe brings."""
+    theirs = RECIPES[settings.get("recipe", config.recipe)].config
+    ours = RECIPES[config.recipe].config
+    brought = [
+        name
+        for name, value in differing.items()
+        if getattr(ours, name) == getattr(config, name) != getattr(theirs, name) == value
+    ]
+    if brought:
+        yield f"--recipe {theirs.recipe}"
+    for name, value in differing.items():
+        if name not in brought:
+            flag = name.replace("_", "-")
+            yield f"--{'no-' * (value is False)}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
+
+
+def _record(config: Config, step, file: str, sha256: str, names, ours) -> Record:
+    networks = {_network(name) for name in names}
+    anew = sorted({_layer(name) for name in ours} - {_layer(name) for name in names})
+    return Record(config.init, step, file, sha256, [name for name in _NETWORKS if name in networks], anew)

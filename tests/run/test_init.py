@@ -1,0 +1,218 @@
+"""Starting from a model: what is taken, what is refused, and that nothing of it is needed later."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from helpers import equal, metrics_of
+
+from dcgan_jax import Config, InputError, create_state, export, fit, recipe, restore, restore_state, sample
+from dcgan_jax.gan.average import generator_params
+from dcgan_jax.run import loop
+from dcgan_jax.run.init import start_from
+from dcgan_jax.system.errors import Stopped
+
+KEY = jax.random.key(0)
+FIGURES = ("kid", "fd", "precision", "recall", "coverage", "diversity")
+
+
+@pytest.fixture(scope="module")
+def config(photos):
+    return Config(
+        data=str(photos), image_size=16, width=4, latent_dim=8, batch_size=4,
+        steps=4, log_every=2, sample_every=4, checkpoint_every=2, evaluate_every=8,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(config, tmp_path_factory):
+    """A run of four steps, evaluated after two and four."""
+    workdir = tmp_path_factory.mktemp("source") / "run"
+    fit(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def begun(config, source, tmp_path_factory):
+    """Three steps from it."""
+    workdir = tmp_path_factory.mktemp("begun") / "run"
+    return fit(dataclasses.replace(config, init=str(source), steps=3, seed=1), workdir), workdir
+
+
+def started(config, source):
+    """What is read of a model, and a run's first state before and after."""
+    config = dataclasses.replace(config, init=str(source))
+    start, state = start_from(config, jax.eval_shape(lambda: create_state(config))), create_state(config)
+    return start.record, state, start.state(state)
+
+
+def test_it_starts_with_the_averaged_weights_of_the_best_step_and_all_else_anew(source, begun):
+    best, state = restore(source), restore_state(begun[1], 0)
+    saved = restore_state(source, int(best.step))
+    assert equal(state.ema, best.params) and equal(state.generator.params, best.params)
+    assert not equal(best.params, saved.generator.params)  # which are not the averaged ones
+    assert equal(state.discriminator.params, saved.discriminator.params)
+    assert equal(state.discriminator.batch_stats, saved.discriminator.batch_stats)
+    assert equal(state.generator.batch_stats, generator_params(saved, num=1024).batch_stats)
+    moments = [*jax.tree.leaves(state.generator.opt_state), *jax.tree.leaves(state.discriminator.opt_state)]
+    assert state.step == 0 and not any(np.any(leaf) for leaf in moments)
+    assert equal(sample(restore(begun[1], 0), KEY, 4), sample(best, KEY, 4))
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(begun[0].ema["ConvTranspose_0"]["kernel"], state.ema["ConvTranspose_0"]["kernel"])
+
+
+def test_its_first_evaluation_is_that_of_the_source(source, begun):
+    best = int(restore(source).step)
+    (theirs,) = [line for line in metrics_of(source) if line["step"] == best]
+    first = metrics_of(begun[1])[0]
+    assert first["step"] == 0 and "loss_D" not in first
+    assert [first[name] for name in FIGURES] == [theirs[name] for name in FIGURES]
+    other = metrics_of(begun[1])[-1]
+    assert other["step"] == 3 and other["kid"] != first["kid"]
+
+
+def test_the_run_says_what_it_started_from(source, begun):
+    record = json.loads((begun[1] / "init.json").read_text())
+    step = int(restore(source).step)
+    assert (record["source"], record["step"], record["anew"]) == (str(source), step, [])
+    assert record["taken"] == ["generator", "discriminator"]
+    assert hashlib.sha256((source / record["file"]).read_bytes()).hexdigest() == record["sha256"]
+    assert record["file"] == f"checkpoints/{step}/manifest.json"
+
+
+def test_the_average_goes_on_from_the_weights_that_it_started_with(begun):
+    """Half of it after ema_half_life images: a new run would have forgotten its first weights by now."""
+    kernels = [restore_state(begun[1], step).ema["ConvTranspose_0"]["kernel"] for step in (0, 2)]
+    weights = restore_state(begun[1], 2).generator.params["ConvTranspose_0"]["kernel"]
+    assert np.abs(kernels[1] - kernels[0]).max() < 0.01 * np.abs(weights - kernels[0]).max()
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_run_that_was_stopped_ends_the_same_without_the_source(cut, config, source, begun, tmp_path, monkeypatch):
+    moved = shutil.copytree(source, tmp_path / "source")
+    real = loop.train_step
+
+    def train_step(state, *arguments, **options):
+        state, metrics = real(state, *arguments, **options)
+        if state.step == cut:
+            signal.raise_signal(signal.SIGINT)
+        return state, metrics
+
+    config = dataclasses.replace(config, init=str(moved), steps=3, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", train_step)
+        with pytest.raises(Stopped):
+            fit(config, tmp_path / "run")
+    shutil.rmtree(moved)
+    assert equal(fit(config, tmp_path / "run"), begun[0])
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (begun[1] / "metrics.jsonl").read_bytes()
+
+
+def test_a_run_that_was_killed_before_its_first_step_starts_from_the_same(config, source, begun, tmp_path, monkeypatch):
+    moved, config = shutil.copytree(source, tmp_path / "source"), dataclasses.replace(config, steps=3, seed=1)
+    config = dataclasses.replace(config, init=str(moved))
+
+    def killed(*_, **__):
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", killed)
+        with pytest.raises(OSError, match="killed"):
+            fit(config, tmp_path / "run")
+    shutil.rmtree(moved)
+    assert equal(fit(config, tmp_path / "run"), begun[0])
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (begun[1] / "metrics.jsonl").read_bytes()
+
+
+def test_another_source_is_refused_when_it_goes_on(config, begun):
+    with pytest.raises(InputError, match=r"another configuration: init \(.*other"):
+        fit(dataclasses.replace(config, init="other", seed=1), begun[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 8}, r"its generator and discriminator have width 4: give --width 4, or --init-partly"),
+        ({"image_size": 32, "width": 2}, r"have image_size 16, width 4: give --image-size 16 --width 4, or"),
+        ({"channels": 1}, r"have channels 3: give --channels 3, or"),
+        ({"latent_dim": 9}, r"its generator has latent_dim 8: give --latent-dim 8, or"),
+        ({"latent": "uniform"}, r"its generator has latent normal: give --latent normal, or"),
+        ({"discriminator_norm": "spectral"}, r"its discriminator has discriminator_norm batch: give --disc"),
+        ({"extra_convs": 1}, r"its discriminator has extra_convs 0: give --extra-convs 0, or"),
+        ({"first_batchnorm": True}, r"discriminator has first_batchnorm False: give --no-first-batchnorm, or"),
+        ({"leaky_slope": 0.1}, r"its discriminator has leaky_slope 0.2: give --leaky-slope 0.2, or"),
+        ({"freeze_layers": 3}, r"freeze_layers 3 is more than the discriminator's 2 blocks"),
+        ({"init": "nowhere"}, r"nowhere/config.json does not exist"),
+        ({"init": "nowhere.safetensors"}, r"nowhere.safetensors does not exist"),
+        ({"init": "", "freeze_layers": 1}, r"freeze_layers 1 does nothing without --init"),
+        ({"init": "", "init_partly": True}, r"init_partly does nothing without --init"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(config, source, tmp_path, changes, message):
+    changes = {"init": str(source), **changes}
+    with pytest.raises(InputError, match=message) as refused:
+        fit(dataclasses.replace(config, **changes), tmp_path / "run")
+    assert len(str(refused.value).splitlines()) == 1 and not (tmp_path / "run").exists()
+
+
+def test_another_recipe_is_named_by_its_flag(config, source, tmp_path):
+    changes = {name: getattr(config, name) for name in ("data", "image_size", "width", "latent_dim", "batch_size")}
+    with pytest.raises(InputError, match="has discriminator_norm batch: give --recipe classic, or --init-partly"):
+        fit(recipe("robust", init=str(source), **changes), tmp_path / "run")
+
+
+def test_layers_that_fit_are_taken_if_asked_for(config, source):
+    """Twice the size with half the width: the generator has the same layers from 4x4 on, and one more behind them."""
+    trained = restore_state(source, int(restore(source).step))
+    config = dataclasses.replace(config, image_size=32, width=2, init_partly=True)
+    record, before, state = started(config, source)
+    assert "generator/GeneratorBlock_1/ConvTranspose_0" not in record.anew and record.taken[0] == "generator"
+    assert {"generator/GeneratorBlock_2/ConvTranspose_0", "discriminator/DiscriminatorBlock_0/Conv_0"} <= {*record.anew}
+    for block in ("GeneratorBlock_0", "GeneratorBlock_1"):
+        assert equal(state.generator.params[block], trained.ema[block]) and equal(state.ema[block], trained.ema[block])
+    for part in ("GeneratorBlock_2", "ConvTranspose_0"):
+        assert equal(state.generator.params[part], before.generator.params[part])
+        assert equal(
+            state.discriminator.params["DiscriminatorBlock_1"], before.discriminator.params["DiscriminatorBlock_1"]
+        )
+
+
+def test_no_layer_at_all_is_refused(config, source):
+    with pytest.raises(InputError, match="has no layer that fits the networks of this run"):
+        started(dataclasses.replace(config, channels=1, width=8, init_partly=True), source)
+
+
+@pytest.fixture(scope="module")
+def file(source, tmp_path_factory):
+    """The generator of the source as a file."""
+    pytest.importorskip("safetensors")
+    return export(source, tmp_path_factory.mktemp("file"), formats=("safetensors",))[0]
+
+
+def test_a_file_has_the_generator_and_the_discriminator_starts_anew(config, source, file):
+    record, before, state = started(config, file)
+    best = restore(source)
+    assert (record.taken, record.step, record.file) == (["generator"], int(best.step), "generator.safetensors")
+    assert record.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert {layer.split("/")[0] for layer in record.anew} == {"discriminator"}
+    assert equal(state.ema, best.params) and equal(state.discriminator, before.discriminator)
+    with pytest.raises(InputError, match="its generator has width 4: give --width 4, or --init-partly"):
+        started(dataclasses.replace(config, width=8), file)
+    with pytest.raises(InputError, match="freeze_layers 1 would freeze random weights: .*generator.safetensors has no"):
+        started(dataclasses.replace(config, freeze_layers=1), file)
+
+
+def test_frozen_blocks_stay_and_the_others_move(config, source, begun, tmp_path):
+    config = dataclasses.replace(config, init=str(source), steps=3, seed=1, freeze_layers=1, evaluate_every=0)
+    before, after = (begun[1], 0), fit(config, tmp_path).discriminator.params
+    before = restore_state(*before).discriminator.params
+    assert equal(after["DiscriminatorBlock_0"], before["DiscriminatorBlock_0"])
+    others = {name: leaves for name, leaves in after.items() if name != "DiscriminatorBlock_0"}
+    moved = jax.tree.map(lambda new, old: np.any(new != old), others, {name: before[name] for name in others})
+    assert len(others) == 2 and all(jax.tree.leaves(moved))
+    assert not equal(begun[0].discriminator.params["DiscriminatorBlock_0"], before["DiscriminatorBlock_0"])
