@@ -61,6 +61,11 @@ def check_image_size(size: int) -> None:
         raise InputError(f"image_size {size} is not supported; the nearest are {min(near)} and {max(near)}")
 
 
+def has_alpha(channels: int) -> bool:
+    """Whether the last of so many channels says how opaque a pixel is."""
+    return channels in (2, 4)
+
+
 def check_epochs(epochs: int) -> None:
     """Refuse what is no number of epochs.
 
@@ -84,8 +89,8 @@ def _features_size(name: str, size: int) -> None:
 
 
 def _channels(name: str, value: int) -> None:
-    if value not in (1, 3):
-        raise InputError(f"{name} {value} is neither 1 (grayscale) nor 3 (RGB)")
+    if value not in (1, 2, 3, 4):
+        raise InputError(f"{name} {value} must be 3 (RGB), 4 (RGB and alpha), 1 (grayscale) or 2 (grayscale and alpha)")
 
 
 def _not_empty(name: str, value: str) -> None:
@@ -140,7 +145,7 @@ class Config:
         "of the pictures have."
     )
     channels: Annotated[int, _channels] = 3
-    """3 for RGB, 1 for grayscale."""
+    """3 for RGB, 4 for RGB and alpha, which is transparency; 1 for grayscale, 2 for grayscale and alpha."""
     width: Annotated[int, _AT_LEAST_1] = 64
     """Channels of the largest feature maps (those next to the image); each halving of the side doubles them."""
     latent_dim: Annotated[int, _AT_LEAST_1] = 100
@@ -236,9 +241,12 @@ class Config:
         "most 0.05 of the images seen; 0 for the newest weights."
     )
     background: str = "white"
-    """Colour of transparent pixels and of padding: a name or #rrggbb."""
+    """Colour of transparent pixels and of padding: a name or #rrggbb. Not with alpha, where they stay transparent."""
     resize: Literal["crop", "squash", "pad"] = "crop"
-    """How pictures become square: crop to the centre, change the proportions, or pad with the background colour."""
+    (
+        "How pictures become square: crop to the centre, change the proportions, or pad with the background colour, "
+        "with alpha with nothing."
+    )
     range: tuple[float, float] | None = None
     (
         "The values that become black and white, of pictures with more than 8 bits a value, such as 0 4095; by "
@@ -300,6 +308,11 @@ class Config:
             raise InputError("gamma_schedule hyperbolic never reaches 0: give a gamma_final such as 0.1, or cosine")
         if self.discriminator_norm != "batch" and self.first_batchnorm:
             raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
+        if has_alpha(self.channels) and self.background != "white":
+            raise InputError(
+                f"background {self.background!r} is seen nowhere with channels {self.channels}, which keep pictures "
+                f"transparent: leave it out, or give --channels {self.channels - 1}"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

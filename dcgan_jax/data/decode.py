@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data import depth
 from dcgan_jax.data.colour import to_srgb
 from dcgan_jax.system.disk import mib
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
 """The formats that are decoded, whatever the file is called: Pillow would run Ghostscript on an EPS file named .png."""
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Pillow's names of pictures with so many channels."""
 FILE_LIMIT = 128 << 20
 """Most bytes that the file of one picture may have."""
 MEMORY_LIMIT = 400 << 20
@@ -45,8 +47,8 @@ class Picture(NamedTuple):
     """A decoded picture, and what is to be known of it.
 
     Attributes:
-      square: uint8 (image_size, image_size, channels).
-      transparent: whether the background is seen through some of its pixels.
+      square: uint8 (image_size, image_size, channels), its colours as in files; 0 where alpha is 0.
+      transparent: whether a ground is seen through some of its pixels.
       values: its lowest and highest value, if they are wider than 8 bits and integers.
       problem: why its colour profile was ignored.
     """
@@ -155,8 +157,9 @@ def _scans(content: bytes) -> int:
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
     """Convert any picture to uint8 (image_size, image_size, channels), made square as ``config.resize`` says.
 
-    EXIF orientation is applied, colours become sRGB, transparent pixels show the background, wider values are scaled
-    to 8 bits as ``config.range`` says, palettes and CMYK become RGB.
+    EXIF orientation is applied, colours become sRGB, transparent pixels show the background unless ``config.channels``
+    has alpha, wider values are scaled to 8 bits as ``config.range`` says, palettes and CMYK become RGB. Colours of
+    transparent pixels have no part in those around them: pictures are resized premultiplied.
 
     Raises:
       ValueError: the values have no defined range, as floating-point ones.
@@ -167,8 +170,8 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
 def _picture(image: Image.Image, values: depth.Values | None, config: Config) -> Picture:
     image, problem = to_srgb(image)
     height, width, channels = config.image_shape
-    mode, clear = "L" if channels == 1 else "RGB", image.has_transparency_data
-    if image.mode != (wanted := "RGBA" if clear else mode):
+    mode, clear, alpha = MODES[channels], image.has_transparency_data, has_alpha(channels)
+    if image.mode != (wanted := "RGBA" if clear else mode.removesuffix("A")):
         image = image.convert(wanted)
     size, filtering = (width, height), Image.Resampling.BILINEAR  # antialiased when shrinking
     if config.resize == "crop":
@@ -178,12 +181,21 @@ def _picture(image: Image.Image, values: depth.Values | None, config: Config) ->
     else:
         scale = max(image.width * height, image.height * width)  # of the longer side, beside that of the frame
         longest = height * width
-        inner = [max(1, round(longest * side / scale)) for side in image.size]
-        padded = Image.new(image.mode, size, config.background)
-        left, top = ((outer - side) // 2 for outer, side in zip(size, inner, strict=True))
-        padded.paste(image.resize(inner, filtering), (left, top))
-        image = padded
-    if clear:
-        clear = image.getchannel("A").getextrema() != (255, 255)
-        image = Image.alpha_composite(Image.new("RGBA", size, config.background), image).convert(mode)
-    return Picture(np.asarray(image).reshape(config.image_shape), clear, values, problem)
+        image = image.resize([max(1, round(longest * side / scale)) for side in image.size], filtering)
+    clear = clear and image.getchannel("A").getextrema() != (255, 255)
+    if image.size != size:
+        image = _padded(image, size, "#0000" if alpha else config.background)
+    if image.mode == "RGBA" and not alpha:
+        image = Image.alpha_composite(Image.new("RGBA", size, config.background), image)
+    pixels = np.array(image.convert(mode)).reshape(config.image_shape)
+    if alpha:
+        pixels[pixels[..., -1] == 0] = 0
+    return Picture(pixels, clear, values, problem)
+
+
+def _padded(image: Image.Image, size: tuple[int, int], colour: str) -> Image.Image:
+    """The picture in the middle of a larger one of this colour, which has alpha if the picture or the colour has."""
+    padded = Image.new("RGBA" if colour == "#0000" else image.mode, size, colour)
+    left, top = ((outer - inner) // 2 for outer, inner in zip(size, image.size, strict=True))
+    padded.paste(image, (left, top))
+    return padded

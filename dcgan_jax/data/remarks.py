@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dcgan_jax.config import has_alpha
 from dcgan_jax.data.build import Manifest, first_lines, of_skipped
 from dcgan_jax.data.depth import Range, Values, notices
 from dcgan_jax.data.sources import Source
@@ -47,13 +48,27 @@ def _understood(images: Manifest, labels: np.ndarray, source: Source) -> str:
     drawn = f", {some(images.drawn, 'picture')} that dcgan_jax has drawn left out" if images.drawn else ""
     return (
         f"{source.name}: {some(len(labels), 'image')}{folders}, {labelled}, {len(images.skipped):,} skipped, "
-        f"{images.copies:,} exact copies of others, {images.transparent:,} with transparent pixels{drawn}"
+        f"{images.copies:,} exact copies of others, {images.transparent:,} with transparent pixels"
+        f"{_ground(images)}{drawn}"
     )
+
+
+def _ground(images: Manifest) -> str:
+    """What became of transparent pixels, where that is not what they were."""
+    channels = images.shape[3]
+    if has_alpha(channels) or not images.transparent:
+        return ""
+    return f", which show the background colour (a new run with --channels {channels + 1} keeps them transparent)"
 
 
 def _warnings(images: Manifest) -> Iterator[str]:
     """What to expect of images that teach little."""
-    count = images.shape[0]
+    count, channels = images.shape[0], images.shape[3]
+    if has_alpha(channels) and not images.transparent:
+        yield (
+            f"no picture has transparent pixels, which --channels {channels} is for: --channels {channels - 1} learns "
+            "the same with less work"
+        )
     different = count - images.copies
     if images.copies > _MANY_COPIES * count:
         yield (

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan_jax.config import BY_NAME, Config
+from dcgan_jax.config import BY_NAME, Config, has_alpha
 from dcgan_jax.data import bodies, idx, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
@@ -71,7 +71,7 @@ def open_source(config: Config, cache: Path) -> Source:
     """
     data = config.data
     if data == "sprites":
-        return _sprites(config.seed)
+        return _sprites(config.seed, alpha=has_alpha(config.channels))
     if data == "pokemon" or data.startswith("tfds:"):
         from dcgan_jax.data import remote  # which imports what opens connections
 
@@ -115,11 +115,11 @@ def _checked_archive(path: Path) -> Path:
     return path
 
 
-def _sprites(seed: int) -> Source:
+def _sprites(seed: int, *, alpha: bool) -> Source:
     def items():
         for i in range(SPRITE_COUNT):
             label = sprites.PLANS[i % len(sprites.PLANS)]
-            yield Item(f"sprite {i}", label, lambda i=i: sprites.draw(seed, i)[0])
+            yield Item(f"sprite {i}", label, lambda i=i: sprites.draw(seed, i, alpha=alpha)[0])
 
     code = [Path(sprites.__file__).read_bytes(), Path(bodies.__file__).read_bytes()]
     return Source(f"sprites-{seed}", _digest([*code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)

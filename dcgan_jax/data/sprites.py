@@ -1,4 +1,4 @@
-"""The embedded data set: little creatures drawn by code, 64x64 RGB on a light background.
+"""The embedded data set: little creatures drawn by code, 64x64 RGB on a light background, or on none.
 
 It needs no network and no file, so a first run works anywhere. Every picture is a pure function
 of (seed, index). The body plan is the label; palette, proportions, pose, eyes, mouth, markings and
@@ -25,7 +25,8 @@ class _Canvas:
     """Filled shapes under one pose (squash, lean, shift), each drawn with its mirror image."""
 
     def __init__(self, background, pose):
-        self.image = Image.new("RGB", (SIZE * _SCALE, SIZE * _SCALE), background)
+        mode = "RGB" if len(background) == 3 else "RGBA"
+        self.image = Image.new(mode, (SIZE * _SCALE, SIZE * _SCALE), background)
         self._draw = ImageDraw.Draw(self.image)
         self._pose, self._shift = pose
 
@@ -115,11 +116,12 @@ def _colours(rng):
     }
 
 
-def _posed_canvas(rng):
+def _posed_canvas(rng, alpha):
     squash, lean, turn = rng.uniform(-0.06, 0.06), rng.uniform(-0.1, 0.1), rng.uniform(-0.08, 0.08)
     pose = np.array([[1 + squash, turn], [lean - turn, 1 - squash]]) * rng.uniform(0.88, 0.98)
     shift = np.array([rng.uniform(-0.04, 0.04), rng.uniform(-0.02, 0.04)])
-    return _Canvas(_rgb(rng.random(), rng.uniform(0.0, 0.05), rng.uniform(0.96, 1.0)), (pose, shift))
+    background = _rgb(rng.random(), rng.uniform(0.0, 0.05), rng.uniform(0.96, 1.0))
+    return _Canvas((0, 0, 0, 0) if alpha else background, (pose, shift))
 
 
 def _paint(canvas, creature: Body, colours, grow: float, colour=None):
@@ -143,16 +145,19 @@ def _marking(canvas, rng, colours, eye_y):
             canvas.polygon([(x - 0.03, eye_y - 0.42), (x + 0.03, eye_y - 0.42), (x, eye_y - 0.22)], colours["shade"])
 
 
-def draw(seed: int, index: int) -> tuple[np.ndarray, int]:
+def draw(seed: int, index: int, *, alpha: bool = False) -> tuple[np.ndarray, int]:
     """Draw creature number ``index`` of ``seed``.
 
+    Args:
+      alpha: leave the background transparent. The creature is the same.
+
     Returns:
-      The picture, uint8 of shape (64, 64, 3), and its label, an index into ``PLANS``. Labels take
-      turns, so every body plan is equally common.
+      The picture, uint8 of shape (64, 64, 3), or (64, 64, 4) with alpha, and its label, an index into ``PLANS``. Labels
+      take turns, so every body plan is equally common.
     """
     rng = np.random.default_rng((seed, index))  # what follows is drawn in this order: another gives other pictures
     label = index % len(PLANS)
-    colours, canvas = _colours(rng), _posed_canvas(rng)
+    colours, canvas = _colours(rng), _posed_canvas(rng, alpha)
     creature = body(PLANS[label], rng)
     _paint(canvas, creature, colours, _OUTLINE, colours["outline"])
     _paint(canvas, creature, colours, 0.0)

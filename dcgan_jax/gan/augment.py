@@ -2,10 +2,14 @@
 
 The generator learns the unchanged images: both kinds are changed alike, and gradients pass through. Everything is
 additions and products, which are as fast backwards, twice too. Images are (B, H, W, C) in [-1, 1], 0 is grey.
+Of images with alpha, whose colours are premultiplied, the colours are changed as if they were not, and alpha is not;
+in place of grey nothing is left, which is -1.
 """
 
 import jax
 import jax.numpy as jnp
+
+from dcgan_jax.config import has_alpha
 
 _FULL, _NONE = 10_000, 100_000  # images: helps below the first, hurts from some 70,000
 
@@ -29,7 +33,7 @@ def augment(key: jax.Array, x: jax.Array, p: jax.Array | float = 1.0) -> jax.Arr
     """Change each image with probability ``p``, by random values of its own.
 
     Brightness +U(-0.5, 0.5), saturation ×U(0, 2), contrast ×U(0.5, 1.5), a shift by up to 1/8 of the side, and a grey
-    square of half the side, in this order.
+    square of half the side, in this order. With alpha the square is a hole.
     """
     keys = jax.random.split(key, 6)
     (b, h, w, _), half = x.shape, (x.shape[1] // 2, x.shape[2] // 2)
@@ -42,29 +46,56 @@ def augment(key: jax.Array, x: jax.Array, p: jax.Array | float = 1.0) -> jax.Arr
     return jnp.where(jax.random.bernoulli(keys[5], p, (b, 1, 1, 1)), y, x)
 
 
+def _parts(x):
+    """Premultiplied colours and alpha, both from 0 to 1."""
+    x = (x + 1) / 2
+    return x[..., :-1], x[..., -1:]
+
+
+def _joined(colours, alpha):
+    return jnp.concatenate([colours, alpha], axis=-1) * 2 - 1
+
+
 def _each(values):
     return values[:, None, None, None]
 
 
 def brightness(x: jax.Array, added: jax.Array) -> jax.Array:
     """Add a number (B,) to all values of each image."""
+    if has_alpha(x.shape[3]):
+        colours, alpha = _parts(x)
+        return _joined(colours + _each(added) / 2 * alpha, alpha)
     return x + _each(added)
 
 
 def saturation(x: jax.Array, factor: jax.Array) -> jax.Array:
     """Multiply the distance of each pixel from its own grey by a factor (B,): 0 leaves the grey."""
+    if has_alpha(x.shape[3]):
+        colours, alpha = _parts(x)
+        return _joined(saturation(colours, factor), alpha)  # the same of all that is multiplied alike
     grey = x.mean(axis=3, keepdims=True)
     return grey + (x - grey) * _each(factor)
 
 
 def contrast(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Multiply the distance of all values from the image's mean by a factor (B,)."""
+    """Multiply the distance of all values from the image's mean, of what is seen of it, by a factor (B,)."""
+    if has_alpha(x.shape[3]):
+        colours, alpha = _parts(x)
+        seen = alpha.sum((1, 2), keepdims=True) * colours.shape[3]
+        mean = colours.sum((1, 2, 3), keepdims=True) / jnp.maximum(seen, 1e-3) * alpha
+        return _joined(mean + (colours - mean) * _each(factor), alpha)
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     return mean + (x - mean) * _each(factor)
 
 
 def translation(x: jax.Array, shift: jax.Array) -> jax.Array:
-    """Move each image down and to the right by whole pixels (B, 2), and fill with grey."""
+    """Move each image down and to the right by whole pixels (B, 2), and fill with grey, or with nothing."""
+    if has_alpha(x.shape[3]):
+        return _moved(x + 1, shift) - 1
+    return _moved(x, shift)
+
+
+def _moved(x, shift):
     return _shifted(_shifted(x, shift[:, 0], "bih,bhwc->biwc", 1), shift[:, 1], "bjw,bhwc->bhjc", 2)
 
 
@@ -76,11 +107,15 @@ def _shifted(x, shift, equation, axis):
 
 
 def cutout(x: jax.Array, centre: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Paint a grey rectangle of ``size`` around a pixel (B, 2) of each image; what lies outside is cut off."""
+    """Paint a grey rectangle of ``size`` around a pixel (B, 2) of each image; what lies outside is cut off.
+
+    With alpha it is a hole.
+    """
 
     def inside(centre, size, side):
         distance = jnp.arange(side)[None, :] - centre[:, None] + size // 2
         return (distance >= 0) & (distance < size)
 
     rows, columns = (inside(centre[:, i], size[i], x.shape[1 + i]) for i in range(2))
-    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0.0, x)
+    empty = -1.0 if has_alpha(x.shape[3]) else 0.0
+    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], empty, x)

@@ -66,7 +66,7 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
       z: (N, latent_dim). Gradients with respect to it are defined.
 
     Returns:
-      float32 (N, H, W, C) in [-1, 1].
+      float32 (N, H, W, C) in [-1, 1], as of ``sample``.
 
     Raises:
       InputError: an argument has the wrong type or shape.
@@ -93,7 +93,8 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *,
       start: the number of the first image.
 
     Returns:
-      float32 (num, H, W, C) in [-1, 1].
+      float32 (num, H, W, C) in [-1, 1]. With alpha (2 or 4 channels) the colours are premultiplied, multiplied by alpha
+      where both run from 0 to 1; ``to_uint8`` makes of them what files hold.
 
     Raises:
       InputError: an argument has the wrong type or value.

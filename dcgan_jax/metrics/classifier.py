@@ -11,8 +11,9 @@ import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from dcgan_jax.config import has_alpha
 from dcgan_jax.data.store import Store
-from dcgan_jax.gan.pixels import from_levels
+from dcgan_jax.gan.pixels import from_levels, from_uint8, to_levels
 from dcgan_jax.metrics import features
 from dcgan_jax.metrics.features import Block
 from dcgan_jax.system.cache import kept
@@ -53,10 +54,14 @@ class _Network(nn.Module):
 
 
 def _scaled(images):
-    """uint8 -> [-1, 1]; what is larger than 32 pixels by means of squares: a class shows in its shape."""
+    """uint8 -> [-1, 1]; what is larger than 32 pixels by means of squares: a class shows in its shape.
+
+    Colours of images with alpha are premultiplied.
+    """
     n, height, width, channels = images.shape
     f = max(1, min(height, width) // _SIZE)
-    squares = images.astype(jnp.float32).reshape(n, height // f, f, width // f, f, channels)
+    levels = to_levels(from_uint8(images)) if has_alpha(channels) else images.astype(jnp.float32)
+    squares = levels.reshape(n, height // f, f, width // f, f, channels)
     return from_levels(squares.mean((2, 4)))
 
 
@@ -104,7 +109,7 @@ def _apply(variables, images, classes):
 
 
 def _name(variables, classes, images):
-    return features.of_images(lambda chunk: _apply(variables, chunk, classes), images)
+    return features.chunked(lambda chunk: _apply(variables, chunk, classes), images)
 
 
 @usual_numbers()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcgan_jax.config import has_alpha
 from dcgan_jax.data.split import disjoint_halves
 from dcgan_jax.metrics.distances import (
     c_t,
@@ -31,6 +32,8 @@ LABELS = {
     "swd": ("SWD x 1000", "lower"),
     "mean": ("channel mean, generated / real", "near 1"),
     "deviation": ("channel deviation, generated / real", "near 1"),
+    "alpha_mean": ("alpha mean, generated / real", "near 1"),
+    "alpha_deviation": ("alpha deviation, generated / real", "near 1"),
     "nearest": ("distance to nearest real, generated / held out", "near 1"),
     "c_t": ("C_T (below -3: copies)", "near 0"),
 }
@@ -150,19 +153,17 @@ class Reals:
     def _compared(self, images, vectors, fresh, held_out, held_out_far):
         some = slice(min(self.n, len(images), SWD_IMAGES))
         with np.errstate(divide="ignore", invalid="ignore"):
-            means, deviations = channel_ratios(self.images, images)
             values = {
                 "fd": frechet_distance(self._vectors, vectors),
                 "kid": kernel_distance(self._vectors, vectors, seed=self._seed),
                 **prdc(self._vectors, vectors)._asdict(),
                 "diversity": diversity_ratio(self._vectors, vectors),
                 "swd": sliced_wasserstein(self.images[some], images[some], seed=self._seed)["mean"],
-                "mean": _furthest(means),
-                "deviation": _furthest(deviations),
+                **_of_channels(self.images, images),
                 "nearest": float(self._far(fresh) / held_out_far),
                 "c_t": self._copying(held_out, fresh),
             }
-        return {name: values[name] for name in LABELS if math.isfinite(values[name])}
+        return {name: values[name] for name in LABELS if math.isfinite(values.get(name, math.nan))}
 
     def _copying(self, held_out, fresh):
         for cells in (5, 1):  # the global test where there are too few images for each cell
@@ -171,6 +172,16 @@ class Reals:
             except InputError:
                 continue
         return math.nan
+
+
+def _of_channels(reals, images):
+    """Means and deviations of colours, and those of alpha, where there is one."""
+    ratios = dict(zip(("mean", "deviation"), channel_ratios(reals, images), strict=True))
+    if not has_alpha(reals.shape[3]):
+        return {name: _furthest(values) for name, values in ratios.items()}
+    return {name: _furthest(values[:-1]) for name, values in ratios.items()} | {
+        f"alpha_{name}": _furthest(values[-1:]) for name, values in ratios.items()
+    }
 
 
 def _furthest(ratios):

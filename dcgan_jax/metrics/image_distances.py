@@ -6,7 +6,8 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 from scipy import ndimage
 
-from dcgan_jax.gan.pixels import to_levels
+from dcgan_jax.config import has_alpha
+from dcgan_jax.gan.pixels import from_uint8, to_levels
 from dcgan_jax.system.errors import InputError
 
 _PATCH, _PATCHES, _SMALLEST = 7, 128, 16  # of the sliced Wasserstein distance: pixels, per image, pixels
@@ -16,10 +17,12 @@ _BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
 def channel_ratios(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means and deviations of the channels, generated over real: two float64 (C,), about 1 when all is well.
 
-    Images are uint8 or in [-1, 1], (N, H, W, C); means are taken from black = 0. NaN where the reals' is 0.
+    Images are uint8 or in [-1, 1], (N, H, W, C); means are taken from black = 0. NaN where the reals' is 0. Of images
+    with alpha the colours are premultiplied: those seen on black.
     """
 
     def moments(images):
+        images = _premultiplied(images)
         levels = images if images.dtype == np.uint8 else to_levels(images.astype(np.float64))
         squares = np.einsum("n...,n...->...", levels, levels, dtype=np.float64, casting="same_kind") / len(levels)
         means = levels.mean(0, np.float64).mean((0, 1))  # over the images first: ten times as fast as all at once
@@ -30,12 +33,18 @@ def channel_ratios(real: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.n
     return means, deviations
 
 
+def _premultiplied(images):
+    """What lies under alpha 0 has no part in a distance. Images without alpha, and floats, are as they were."""
+    return from_uint8(images) if has_alpha(images.shape[3]) and images.dtype == np.uint8 else images
+
+
 def sliced_wasserstein(real: np.ndarray, fake: np.ndarray, *, seed: int = 0) -> dict[int | str, float]:
     """Sliced Wasserstein distance x 1000 as Karras et al. 2018 (progressive GAN, section 5) define it.
 
     Random 7x7 patches of each level of a Laplacian pyramid down to 16 pixels, 128 an image; each set is
     normalised by its own channel means and deviations, which makes the measure blind to colour casts and
-    contrast (see ``channel_ratios``). Sorted projections on 4 x 128 random directions are compared.
+    contrast (see ``channel_ratios``). Sorted projections on 4 x 128 random directions are compared. Alpha is a channel
+    like others, beside premultiplied colours.
 
     Args:
       real, fake: uint8 or [-1, 1], both (N, H, W, C), sides at least 16. 147 floats x 128 x N are in memory.
@@ -93,7 +102,8 @@ def _patches(images, level, rng):
     """Normalised 7x7 patches of one level of the pyramid, float32 (128 N, 49 C)."""
     parts = []
     for start in range(0, len(images), 128):
-        part = laplacian(images[start : start + 128].astype(np.float32), level, _levels(images))
+        part = _premultiplied(images[start : start + 128]).astype(np.float32)
+        part = laplacian(part, level, _levels(images))
         image = np.repeat(np.arange(len(part)), _PATCHES)[:, None, None]
         top, left = (rng.integers(0, side - _PATCH + 1, len(image))[:, None, None] for side in part.shape[1:3])
         parts.append(part[image, top + np.arange(_PATCH)[:, None], left + np.arange(_PATCH)])

@@ -15,6 +15,7 @@ from dcgan_jax.system.disk import writing
 from dcgan_jax.system.files import read_bytes
 
 _OURS = ".dcgan_jax"  # the end of the name of our files: others may lie beside them
+_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by the kind of colours of a PNG file
 _GRIDS = 10  # from earlier starts: TensorBoard shows no more unless told otherwise
 
 
@@ -88,6 +89,6 @@ def _picture(path):
     png = read_bytes(path)
     if len(png) < 26 or png[:8] != b"\x89PNG\r\n\x1a\n":  # damaged: left out
         return []
-    (width, height), channels = struct.unpack(">II", png[16:24]), 1 if png[25] == 0 else 3
+    (width, height), channels = struct.unpack(">II", png[16:24]), _CHANNELS.get(png[25], 3)
     shown = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=png)
     return [Summary.Value(tag="samples", image=shown)]

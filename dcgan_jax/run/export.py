@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, assert_never, get_args
 
 import flax.linen as nn
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.gan.networks import Generator
 from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GeneratorParams
@@ -28,6 +28,7 @@ from dcgan_jax.views.grid import show
 
 Format = Literal["html", "safetensors", "onnx"]
 _LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
+_COLOURS = {1: "grayscale", 2: "grayscale and alpha", 3: "RGB", 4: "RGB and alpha"}
 _INSTALL = "python -m pip install 'dcgan_jax[export]'"
 _INSTALL_HUB = "python -m pip install 'dcgan_jax[export,hub]'"
 
@@ -115,7 +116,7 @@ class _Facts(NamedTuple):
         prior = {"normal": "N(0, 1)", "uniform": "uniform"}[config.latent]
         lines = [
             f"DCGAN, step {self.step:,}",
-            f"{height}×{width} {'RGB' if channels == 3 else 'grayscale'}",
+            f"{height}×{width} {_COLOURS[channels]}",
             f"width {config.width}",
             f"{config.latent_dim} latent numbers, {prior}",
         ]
@@ -185,6 +186,8 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
         from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
 
         properties = {"step": facts.step, "latent": params.latent.distribution, "metrics": facts.metrics()}
+        if has_alpha(facts.config.channels):
+            properties["alpha"] = "premultiplied"
         return "generator.onnx", onnx_graph(layers, {key: json.dumps(value) for key, value in properties.items()})
     assert_never(name)
 

@@ -8,7 +8,7 @@ from dcgan_jax.run.evaluation import load_evaluations
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import line_of
 
-_OF_PIXELS = ("swd", "mean", "deviation")  # the same in all features
+_OF_PIXELS = ("swd", "mean", "deviation", "alpha_mean", "alpha_deviation")  # the same in all features
 
 
 class StepFigure(NamedTuple):

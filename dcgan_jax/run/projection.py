@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data.decode import FILE_LIMIT, read_square
-from dcgan_jax.gan.pixels import from_uint8, to_uint8
+from dcgan_jax.gan.pixels import from_uint8, to_levels, to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.projection import project_images
@@ -34,7 +34,8 @@ class Projection(NamedTuple):
 
     Attributes:
       z: float32 (N, latent_dim), for ``decode``.
-      errors: root mean square of the differences between the pixels of a picture and those of its image, of 255.
+      errors: root mean square of the differences between the pixels of a picture and those of its image, of 255; with
+        alpha, of premultiplied ones: what is not seen does not count.
       files: what was written.
     """
 
@@ -86,8 +87,13 @@ def project(
     images = to_uint8(decode(params, z))
     with writing(place), new_folder(place) as new:
         _write(new, params, z, pixels, images)
-    errors = [float(np.sqrt(np.mean((a.astype(float) - b) ** 2))) for a, b in zip(pixels, images, strict=True)]
+    errors = [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(*map(_levels, (pixels, images)), strict=True)]
     return Projection(np.asarray(z), errors, sorted(place.iterdir()))
+
+
+def _levels(pixels: np.ndarray) -> np.ndarray:
+    """uint8 images as floats from 0 to 255, premultiplied where there is alpha."""
+    return to_levels(from_uint8(pixels).astype(float)) if has_alpha(pixels.shape[-1]) else pixels.astype(float)
 
 
 def _write(folder: Path, params: GeneratorParams, z: jax.Array, pixels: np.ndarray, images: np.ndarray) -> None:

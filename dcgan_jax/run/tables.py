@@ -14,6 +14,8 @@ from dcgan_jax.run.verdict import advice, at_best, judge, of_evaluation, unusual
 def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
     """A table, how far the samples are from the images, and which figures are unusual."""
     yield f"step {evaluation.step}: {SETS} sets of {evaluation.n} samples against {evaluation.n} real images"
+    if "alpha_mean" in evaluation.figures:
+        yield "transparent pictures are compared as they look on black and on white, both together"
     rows = [["", "value", "low", "high", "floor", "n"]]
     better = ["better"]
     for name, figure in evaluation.figures.items():

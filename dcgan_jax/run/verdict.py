@@ -190,7 +190,13 @@ def unusual(measured: Measured) -> list[str]:
         sentences.append(f"diversity {diversity:.3g}, where 1 is usual: samples are more alike than real images are")
     if diversity > 1.25:
         sentences.append(f"diversity {diversity:.3g}, where 1 is usual: samples differ more than real images do")
-    for name, what in (("mean", "brightness of a colour"), ("deviation", "contrast of a colour")):
+    of_pixels = {
+        "mean": "brightness of a colour",
+        "deviation": "contrast of a colour",
+        "alpha_mean": "opacity (the mean of alpha)",
+        "alpha_deviation": "deviation of alpha",
+    }
+    for name, what in of_pixels.items():
         if abs((ratio := figures.get(name, 1.0)) - 1) > 0.1:
             sentences.append(f"the {what} is {ratio:.3g} times that of real images")
     return sentences

@@ -14,6 +14,7 @@ uniform int groupsIn;
 uniform int groupsOut;
 uniform bool first;  // 1x1 -> 4x4; all others double the side
 uniform bool last;
+uniform int alpha;  // the channel of the last layer that is alpha: 1 or 3, or 0 without
 out vec4 result;
 
 vec4 at(sampler2D texels, int i) {
@@ -22,6 +23,14 @@ vec4 at(sampler2D texels, int i) {
 
 vec4 product(int k, vec4 v) {
   return v.x * at(kernel, k) + v.y * at(kernel, k + 1) + v.z * at(kernel, k + 2) + v.w * at(kernel, k + 3);
+}
+
+// Colours that are multiplied by alpha, as the network draws them, to those of files, all from 0 to 1.
+vec4 straight(vec4 v) {
+  if (alpha == 0) return v;
+  float opaque = alpha == 3 ? v.w : v.y;
+  vec4 colours = opaque * 255.0 < 0.5 ? vec4(0.0) : min(v / opaque, 1.0);
+  return alpha == 3 ? vec4(colours.xyz, opaque) : vec4(colours.x, opaque, 0.0, 0.0);
 }
 
 void main() {
@@ -43,5 +52,5 @@ void main() {
                        at(source, ((image * groupsIn + p) * before + sy) * before + sx));
     }
   }
-  result = last ? tanh(clamp(sum, -9.0, 9.0)) * 0.5 + 0.5 : max(sum, 0.0);
+  result = last ? straight(tanh(clamp(sum, -9.0, 9.0)) * 0.5 + 0.5) : max(sum, 0.0);
 }

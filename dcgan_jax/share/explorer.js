@@ -48,8 +48,8 @@ let here = null; // z of the walk
 function paint(canvas, pixels) {
   const context = canvas.getContext("2d", { willReadFrequently: true }), picture = context.createImageData(SIDE, SIDE);
   for (let i = 0; i < SIDE * SIDE; i++) {
-    for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[i * CHANNELS + (CHANNELS === 3 ? c : 0)];
-    picture.data[4 * i + 3] = 255;
+    for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[i * CHANNELS + (CHANNELS >= 3 ? c : 0)];
+    picture.data[4 * i + 3] = ALPHA ? pixels[i * CHANNELS + ALPHA] : 255;
   }
   context.putImageData(picture, 0, 0);
 }
@@ -262,6 +262,7 @@ NAMES.forEach((name, k) => {
   $("terms").append(button);
 });
 
+document.body.classList.toggle("alpha", Boolean(ALPHA));
 document.title = $("title").textContent = model.title;
 $("introduction").textContent = model.introduction;
 $("facts").textContent = model.facts.join(" · ");

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dcgan_jax.config import has_alpha
 from dcgan_jax.gan.networks import Latent
 from dcgan_jax.share.folding import Layer
 from dcgan_jax.views.template import filled
@@ -37,6 +38,7 @@ def explorer(layers: list[Layer], *, latent: Latent, title: str, introduction: s
         "facts": facts,
         "latent": {"dim": latent.dim, "distribution": latent.distribution},
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
+        "alpha": has_alpha(layers[-1].kernel.shape[3]),
     }
     weights = np.concatenate([packed(layer) for layer in layers]).tobytes()
     here = importlib.resources.files("dcgan_jax.share")

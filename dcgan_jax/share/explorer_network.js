@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 const model = JSON.parse($("model").textContent);
 const SIDE = 4 * 2 ** (model.layers.length - 1);
 const CHANNELS = model.layers.at(-1)[1];
+const ALPHA = model.alpha ? CHANNELS - 1 : 0; // the channel that is alpha
 const DIM = model.latent.dim;
 const groups = (channels) => Math.ceil(channels / 4);
 
@@ -99,6 +100,7 @@ function webgl() {
       gl.uniform1i(at("groupsOut"), groups(layer.outputs));
       gl.uniform1i(at("first"), layer.first);
       gl.uniform1i(at("last"), layer.last);
+      gl.uniform1i(at("alpha"), ALPHA);
       gl.viewport(0, 0, WIDTH, height);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
       gl.deleteTexture(source);
@@ -174,8 +176,17 @@ function javascript() {
     }
   }
 
+  /** Colours that are multiplied by alpha, in [-1, 1], to those of files: divided by it. */
+  function straighten(values) {
+    for (let i = 0; ALPHA && i < values.length; i += CHANNELS) {
+      const alpha = (values[i + ALPHA] + 1) / 2, seen = alpha * 255 >= 0.5;
+      for (let c = i; c < i + ALPHA; c++) values[c] = seen ? Math.min((values[c] + 1) / alpha - 1, 1) : -1;
+    }
+    return values;
+  }
+
   const draw = (zs) => zs.map((z) => Uint8Array.from(
-    network.reduce((source, layer) => apply(layer, source), Float32Array.from(z)),
+    straighten(network.reduce((source, layer) => apply(layer, source), Float32Array.from(z))),
     (value) => Math.round((value + 1) * 127.5)));
   return { name: "JavaScript", draw, most: 1 };
 }
@@ -184,7 +195,10 @@ let backend = (ASKED === "cpu" ? null : webgl()) || javascript();
 
 const pause = () => new Promise((resolve) => setTimeout(resolve));
 
-/** Arrays of DIM numbers -> Uint8Arrays (H, W, C); `seen(i, pixels)` is called as soon as image i is there. */
+/**
+ * Arrays of DIM numbers -> Uint8Arrays (H, W, C), as files hold them: with alpha the colours are not multiplied by it.
+ * `seen(i, pixels)` is called as soon as image i is there.
+ */
 async function decode(zs, seen = () => true) {
   const images = [];
   while (images.length < zs.length) {

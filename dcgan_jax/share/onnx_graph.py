@@ -11,6 +11,8 @@ from dcgan_jax.share.folding import Layer
 def onnx_graph(layers: list[Layer], metadata: dict[str, str]) -> bytes:
     """The content of an ONNX file: ``z`` (N, latent_dim) -> ``images`` (N, H, W, C) in [-1, 1], float32, for any N.
 
+    With alpha the colours are premultiplied, as those of ``sample``.
+
     Args:
       layers: what ``folded`` returns.
       metadata: what is written into the file beside the graph.

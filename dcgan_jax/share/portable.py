@@ -117,7 +117,7 @@ def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], in
     sizes = [metadata.latent.dim]
     if isinstance(network := metadata.generator, _Network):
         sizes += [network.latent_dim, network.width]
-        if network.channels not in (1, 3):
+        if network.channels not in (1, 2, 3, 4):
             raise ValueError(f"a network of {network.channels} channels")
         if metadata.latent.dim != network.latent_dim:
             raise ValueError(f"latent vectors of {metadata.latent.dim} numbers for a network that takes another")

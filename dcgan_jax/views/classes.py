@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dcgan_jax.gan.pixels import opaque
 from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import replacing
 
@@ -17,6 +18,7 @@ _NAMES, _ROW, _BARS, _MARGIN = 1.4, 0.5, 1.9, 0.4  # inches
 
 class Row(NamedTuple):
     """What is shown of a class. Images are uint8 (N, H, W, C); fewer than there is room for leave white.
+    Those with alpha are shown on white.
 
     ``share`` and ``excess`` are (value, low, high); an excess that is not known is NaN.
     """
@@ -40,7 +42,7 @@ def save_classes(path: Path, rows: Sequence[Row], *, step: int, features: str) -
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-    sheet = np.concatenate([_strip(row) for row in rows])
+    sheet = opaque(np.concatenate([_strip(row) for row in rows]))
     height = _ROW * len(rows)
     width = height * sheet.shape[1] / sheet.shape[0]
     size = np.array([_NAMES + width + 2 * (_BARS + _MARGIN), height + 2 * _MARGIN])
@@ -77,7 +79,7 @@ def save_classes(path: Path, rows: Sequence[Row], *, step: int, features: str) -
 def _strip(row):
     """Real images, a gap, samples: uint8 (H + 2, W, C)."""
     _, h, w, c = row.reals.shape
-    cells = np.full((REALS + SAMPLES, h + _PADDING, w + _PADDING, c), 255, np.uint8)
+    cells = np.full((REALS + SAMPLES, h + _PADDING, w + _PADDING, c), 255, np.uint8)  # with alpha it is white, too
     for images, first, most in ((row.reals, 0, REALS), (row.samples, REALS, SAMPLES)):
         for cell, image in zip(cells[first : first + most], images):
             cell[:h, :w] = image

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dcgan_jax.gan.pixels import opaque
 from dcgan_jax.system.files import replacing
 
 
@@ -13,7 +14,7 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
     Args:
       path: of the PNG file.
       curves: ``step``, ``loss_D``, ``loss_G``, ``kid`` and ``kid_floor``, of equal length; NaN where not known.
-      sheet: uint8 (H, W, 1 or 3).
+      sheet: uint8 (H, W, 1 to 4); with alpha it is shown on white.
       step: the step of the samples.
       best: the step of the best samples, once KID is known.
     """
@@ -45,7 +46,7 @@ def save_progress(path: Path, curves: dict[str, list[float]], sheet: np.ndarray,
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         axes.legend()
         axes.grid(alpha=0.3)
-    below.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    below.imshow(opaque(sheet), cmap="gray", vmin=0, vmax=255)
     below.set_title(f"step {step}")
     below.axis("off")
     with replacing(path) as file:

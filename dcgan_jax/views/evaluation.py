@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dcgan_jax.gan.pixels import opaque
 from dcgan_jax.system.files import replacing
 from dcgan_jax.views.grid import grid
 
@@ -13,7 +14,7 @@ def save_evaluation(path: Path, reals: np.ndarray, samples: np.ndarray, pairs: n
 
     Args:
       path: of the file.
-      reals, samples: uint8 (N, H, W, 1 or 3), laid out eight in a row.
+      reals, samples: uint8 (N, H, W, 1 to 4), laid out eight in a row; with alpha on white.
       pairs: (N, 2, H, W, C), a sample and the training image most like it; four pairs in a row.
       step: which the samples belong to.
     """
@@ -26,7 +27,7 @@ def save_evaluation(path: Path, reals: np.ndarray, samples: np.ndarray, pairs: n
         "closest of all: sample, then training image": pairs.reshape(-1, *pairs.shape[2:]),
     }
     for axes, (title, images) in zip(figure.subplots(1, len(sheets)), sheets.items(), strict=True):
-        axes.imshow(grid(images, columns=8), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(opaque(grid(images, columns=8)), cmap="gray", vmin=0, vmax=255)
         axes.set_title(title)
         axes.axis("off")
     with replacing(path) as file:

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dcgan_jax.config import has_alpha
+from dcgan_jax.data.decode import MODES
 from dcgan_jax.data.listing import DRAWN
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.system.errors import InputError, first_line
@@ -28,7 +30,7 @@ def square_columns(count: int, shape: tuple[int, ...], padding: int = 2) -> int:
 
 
 def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
-    """Lay uint8 images (N, H, W, C) out row by row on white; the last row may be short.
+    """Lay uint8 images (N, H, W, C) out row by row on white, with alpha on nothing; the last row may be short.
 
     Returns:
       uint8 array (rows·(H + padding) + padding, columns·(W + padding) + padding, C).
@@ -41,7 +43,7 @@ def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
     height, width = rows * (h + padding) + padding, columns * (w + padding) + padding
     if height * width > _LIMIT:
         raise InputError(f"{n} images make a sheet of {width}x{height} pixels, which is too large: lay out fewer")
-    sheet = np.full((height, width, c), 255, np.uint8)
+    sheet = np.full((height, width, c), 0 if has_alpha(c) else 255, np.uint8)
     for i, image in enumerate(images):
         y, x = padding + i // columns * (h + padding), padding + i % columns * (w + padding)
         sheet[y : y + h, x : x + w] = image
@@ -49,7 +51,7 @@ def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
 
 
 def tiles(sheet: np.ndarray, height: int, width: int, padding: int = 2) -> np.ndarray:
-    """Cut what ``grid`` laid out into its images of ``height`` × ``width``; a short last row gives white ones.
+    """Cut what ``grid`` laid out into its images of ``height`` × ``width``; a short last row gives empty ones.
 
     Args:
       sheet: uint8 (H, W) or (H, W, C).
@@ -68,21 +70,21 @@ def show(images: ArrayLike, *, columns: int | None = None) -> Image.Image:
     """Lay images out as one picture, which a notebook displays when it is the last line of a cell.
 
     Args:
-      images: (N, H, W, 1 or 3), floats in [-1, 1] as ``sample`` draws them, or uint8.
+      images: (N, H, W, C), C from 1 to 4, floats in [-1, 1] as ``sample`` draws them, or uint8 as files hold them.
       columns: by default as many as make a square.
 
     Raises:
       InputError: they have another shape.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise InputError(f"images must be of the shape (N, H, W, 1 or 3), not {images.shape}")
+    if images.ndim != 4 or images.shape[3] not in MODES:
+        raise InputError(f"images must be of the shape (N, H, W, 1 to 4), not {images.shape}")
     pixels = images if images.dtype == np.uint8 else to_uint8(images)
     return picture(grid(pixels, columns or math.isqrt(max(len(pixels) - 1, 0)) + 1))
 
 
 def picture(pixels: np.ndarray) -> Image.Image:
-    """One uint8 image (H, W, 1 or 3) as Pillow's."""
+    """One uint8 image (H, W, 1 to 4) as Pillow's; its colours are not premultiplied."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
@@ -99,7 +101,7 @@ def read_tiles(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     content, (height, width, channels) = read_bytes(path), shape
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if image.mode != {1: "L", 3: "RGB"}[channels] or max(image.size) > _SIDE:
+            if image.mode != MODES[channels] or max(image.size) > _SIDE:
                 raise ValueError(f"{image.width}x{image.height} of mode {image.mode}")
             sheet = np.asarray(image)
         sides = zip(sheet.shape[:2], (height, width), strict=True)
@@ -111,7 +113,7 @@ def read_tiles(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def save_png(path: Path, image: np.ndarray, *, synced: bool = True) -> None:
-    """Write one uint8 image (H, W, 1 or 3) as PNG; see ``replacing``."""
+    """Write one uint8 image (H, W, 1 to 4) as PNG; see ``replacing``."""
     info = PngInfo()
     info.add(b"tEXt", DRAWN)
     with replacing(path, synced=synced) as file:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcgan_jax.config import has_alpha
 from dcgan_jax.views.grid import grid, picture
 from dcgan_jax.views.plots import plots
 from dcgan_jax.views.template import filled
@@ -20,7 +21,7 @@ _SHEET = 700  # pixels: the width of the widest picture
 
 
 class Run(NamedTuple):
-    """What a page shows of one run. Images are uint8 (N, H, W, 1 or 3); what is empty is left out.
+    """What a page shows of one run. Images are uint8 (N, H, W, 1 to 4); what is empty is left out.
 
     Attributes:
       name: a short title.
@@ -98,6 +99,11 @@ def _head(title: str, runs: Sequence[Run], comparison: str) -> list[str]:
     summaries = [f"{run.name}: {run.summary}" if len(runs) > 1 else run.summary for run in runs]
     lines = [f"<h1>{escape(title)}</h1>", *(f'<p class="soft">{escape(line)}</p>' for line in summaries)]
     levels = [(kind, label) for kind, label, _ in runs[0].verdict if kind in _LEVELS] if len(runs) == 1 else []
+    if any(_has_alpha(run) for run in runs):
+        grounds = "".join(f"<option>{name}</option>" for name in ("checked", "white", "black"))
+        lines.append(
+            f'<p class="soft"><label>Ground of transparent pictures <select id="ground">{grounds}</select></label></p>'
+        )
     for kind, text in [*levels, *([("close", comparison)] if comparison else [])]:
         lines.append(f'<p class="headline {kind.replace(" ", "-")}">{escape(text)}</p>')
     return lines
@@ -140,8 +146,14 @@ def _img(webp: bytes, alt: str, attributes="") -> str:
     return f'<img {attributes} alt="{escape(alt)}" src="data:image/webp;base64,{data}">'
 
 
-def _small(images) -> str:
-    return "small" if images.shape[-2] <= 32 else ""
+def _kind(images) -> str:
+    """Classes of the element around pictures of these images."""
+    return " ".join(["small"] * (images.shape[-2] <= 32) + ["alpha"] * has_alpha(images.shape[-1]))
+
+
+def _has_alpha(run) -> bool:
+    images = [*run.grids.values(), run.reals, run.pairs, run.walk]
+    return any(some is not None and has_alpha(some.shape[-1]) for some in images)
 
 
 def _films(runs) -> list[str]:
@@ -169,7 +181,7 @@ def _film(film, run) -> str:
         for step, webp in film.items()
     )
     return (
-        f'<div class="film {_small(run.grids[last])}"><div class="slider"><output>step {last:,}</output>'
+        f'<div class="film {_kind(run.grids[last])}"><div class="slider"><output>step {last:,}</output>'
         f'<input type="range" min="0" max="{len(film) - 1}" value="{len(film) - 1}" aria-label="step of the samples" '
         f'aria-valuetext="step {last:,}"><button type="button">Play</button></div>{pictures}</div>'
     )
@@ -182,7 +194,7 @@ def _beside(run) -> str:
         f"<figure>{_img(_webp(grid(images, columns=5), 90), alt)}<figcaption>{alt}</figcaption></figure>"
         for images, alt in ((run.reals, "real images"), (run.fakes, f"samples of step {max(run.grids):,}"))
     )
-    return f'<div class="pair {_small(run.reals)}">{figures}</div>'
+    return f'<div class="pair {_kind(run.reals)}">{figures}</div>'
 
 
 def _pairs(run) -> str:
@@ -191,7 +203,7 @@ def _pairs(run) -> str:
     sheet = grid(run.pairs.reshape(-1, *run.pairs.shape[2:]), columns=8)
     alt = f"{len(run.pairs)} pairs: a sample, and right of it the training image most like it"
     return (
-        f'<div class="{_small(run.pairs)}">{_img(_webp(sheet, 90), alt, "class=sheet")}</div>'
+        f'<div class="{_kind(run.pairs)}">{_img(_webp(sheet, 90), alt, "class=sheet")}</div>'
         '<p class="soft">Four pairs in a row: a sample, and right of it the training image most like it. Pairs that '
         "are the same say that the generator copies.</p>"
     )
@@ -204,7 +216,7 @@ def _walk(run) -> str:
     sheet = _webp(grid(run.walk.reshape(-1, *run.walk.shape[2:]), columns), 90)
     alt = f"{rows} rows of {columns} images that change from one sample to another in small steps"
     return (
-        f'<div class="{_small(run.walk)}">{_img(sheet, alt, "class=sheet")}</div><p class="soft">Each row goes from '
+        f'<div class="{_kind(run.walk)}">{_img(sheet, alt, "class=sheet")}</div><p class="soft">Each row goes from '
         "one sample to another. Good images all along, without jumps, are a good sign.</p>"
     )
 

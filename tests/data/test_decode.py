@@ -95,3 +95,31 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(monkeypatch):
     )
     assert abs(decode.read_square(out.getvalue(), Config(image_size=16)) - whole).max() < 6
     assert decoded == [(200, 100)]
+
+
+def test_transparency_is_kept_where_channels_have_alpha():
+    assert one(Image.new("RGBA", (16, 16), (10, 20, 30, 3)), channels=4) == (10, 20, 30, 3)
+    assert one(Image.new("RGBA", (8, 6), (40, 20, 60, 204)), channels=4) == (40, 20, 60, 204)
+    assert one(Image.new("RGBA", (8, 6), (10, 20, 30, 0)), channels=4) == (0, 0, 0, 0)  # nothing is nothing
+    assert one(Image.new("RGB", (8, 6), (10, 20, 30)), channels=4) == (10, 20, 30, 255)
+    assert one(Image.new("L", (8, 6), 77), channels=4) == (77, 77, 77, 255)
+    assert one(Image.new("LA", (16, 16), (77, 9)), channels=2) == (77, 9)
+    assert one(Image.new("RGBA", (16, 16), (255, 0, 0, 200)), channels=2) == (76, 200)
+    assert one(Image.new("1", (8, 6), 1), channels=2) == (255, 255)
+    key = Image.new("RGB", (8, 6), (1, 2, 3))
+    key.info["transparency"] = (1, 2, 3)
+    assert one(key, channels=4) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("way", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("side", [64, 16, 9])
+def test_the_colour_under_transparent_pixels_gives_no_halo(way, side):
+    """Red on nothing, with green where nothing is seen: made smaller or larger, all that is seen is red."""
+    image = Image.new("RGBA", (side, side + side // 3), (0, 255, 0, 0))
+    image.paste((255, 0, 0, 255), (side // 4, side // 3, side // 4 + side // 2, side))
+    square = to_square(image, Config(image_size=16, channels=4, resize=way))
+    seen = square[..., 3] > 0
+    assert (square[seen][:, :3] == (255, 0, 0)).all() and (square[~seen] == 0).all()
+    assert 20 < (square[..., 3] == 255).sum() < 150
+    if way == "pad":
+        assert (square[:, 0] == 0).all() and (square[:, -1] == 0).all()

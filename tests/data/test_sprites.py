@@ -25,3 +25,13 @@ def test_all_plans_take_turns_and_no_two_pictures_are_alike():
     pictures, labels = zip(*(sprites.draw(0, i) for i in range(2000)))
     assert np.bincount(labels).tolist() == [200] * 10
     assert len({picture.tobytes() for picture in pictures}) == 2000
+
+
+def test_creatures_can_be_had_without_a_background():
+    for i in (0, 7, 123):
+        with_one, without = sprites.draw(0, i)[0], sprites.draw(0, i, alpha=True)[0]
+        assert without.shape == (64, 64, 4) and (without[[0, 0, -1], [0, -1, 0]] == 0).all()
+        inside = without[..., 3] == 255
+        np.testing.assert_array_equal(without[inside][:, :3], with_one[inside])
+        edge = (without[..., 3] > 0) & ~inside
+        assert 0.2 < inside.mean() < 0.8 and 0 < edge.mean() < 0.2  # smooth edges

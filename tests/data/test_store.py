@@ -100,6 +100,11 @@ def test_one_line_says_what_was_understood(tmp_path, capsys):
     Image.new("LA", (8, 8), (7, 255)).save(root / "dog" / "gray.png")  # is good7.png, with an opaque layer
     assert understood(root, tmp_path / "cache", capsys) == [
         f"{root}: 245 images in 4 folders, 3 labels (without one 240, dog 3, cat 2), 3 skipped, "
+        "2 exact copies of others, 2 with transparent pixels, which show the background colour (a new run with "
+        "--channels 4 keeps them transparent)"
+    ]
+    assert understood(root, tmp_path / "cache", capsys, channels=4) == [
+        f"{root}: 245 images in 4 folders, 3 labels (without one 240, dog 3, cat 2), 3 skipped, "
         "2 exact copies of others, 2 with transparent pixels"
     ]
 

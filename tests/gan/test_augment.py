@@ -146,3 +146,33 @@ def test_without_augmentation_the_step_is_the_same_program(tiny):
     assert programs["off"] == programs["auto"]
     full = create_state(Config(**{**vars(tiny), "augment": "full"}))
     assert len(step.lower(full, images, KEY).as_text()) > len(programs["off"])
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_operation_on_images_with_alpha_changes_the_colours_that_are_seen(name, x):
+    """As if they were not premultiplied; where there was grey there is nothing."""
+    alpha = np.random.default_rng(1).uniform(0.2, 1, (5, 16, 16, 1))
+    alpha[:, :, :3] = 0
+    straight = (x + 1) / 2
+
+    def premultiplied(colours, alpha):
+        return np.concatenate([colours * alpha, alpha], axis=-1) * 2 - 1
+
+    def wanted(colours, alpha, value):
+        if name in ("translation", "cutout"):
+            return reference(name, premultiplied(colours, alpha) + 1, value) - 1
+        if name == "contrast":
+            mean = (colours * alpha).sum() / (3 * alpha.sum())
+            return premultiplied(mean + (colours - mean) * value, alpha)
+        return premultiplied((reference(name, colours * 2 - 1, value) + 1) / 2, alpha)
+
+    size = [(8, 8)] if name == "cutout" else []
+    images = jnp.asarray(premultiplied(straight, alpha), jnp.float32)
+    ours = getattr(augment, name)(images, jnp.asarray(VALUES[name]), *size)
+    all_wanted = [wanted(*each) for each in zip(straight, alpha, VALUES[name], strict=True)]
+    np.testing.assert_allclose(ours, all_wanted, atol=1e-5)
+
+
+def test_an_empty_picture_stays_empty():
+    y = augment.augment(KEY, jnp.full((50, 16, 16, 4), -1.0))
+    np.testing.assert_allclose(y, -1, atol=1e-6)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from helpers import equal, metrics_of, on_devices, python
 from numpy.testing import assert_allclose
+from PIL import Image
 
 from dcgan_jax import InputError, create_state, fit, recipe, restore, restore_state, sample, train_step
 from dcgan_jax.data import sprites
 from dcgan_jax.gan.objectives import squared_gradient
+from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.gan.projected import Heads, ProjectedFeatures
 from dcgan_jax.pretrained import efficientnet
 from dcgan_jax.pretrained.efficientnet import LITE0
@@ -212,3 +214,15 @@ def test_two_devices_and_bfloat16_take_the_same_step_but_for_rounding():
     one = metrics(1, "float32")
     assert_allclose(metrics(2, "float32"), one, rtol=1e-4)
     assert_allclose(metrics(1, "bf16"), one, rtol=0.1)
+
+
+def test_images_with_alpha_are_seen_on_black_and_on_white_in_turn():
+    images, see = pixels(channels=4), jax.jit(ProjectedFeatures(image_size=16))
+    grounds = [(0, 0, 0, 255), (255, 255, 255, 255)] * 2
+    laid = [
+        Image.alpha_composite(Image.new("RGBA", (16, 16), ground), Image.fromarray(image)).convert("RGB")
+        for ground, image in zip(grounds, images, strict=True)
+    ]
+    for ours, wanted in zip(see(from_uint8(images)), see(from_uint8(np.stack(laid))), strict=True):
+        assert_allclose(ours, wanted, atol=0.05 * np.abs(wanted).max())  # Pillow rounds to 8 bits
+        assert np.corrcoef(ours.ravel(), wanted.ravel())[0, 1] > 0.999

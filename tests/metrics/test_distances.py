@@ -194,6 +194,27 @@ def test_channel_ratios(rng):
     assert np.isnan(channel_ratios(np.zeros_like(real), fake)).all()
 
 
+def test_colours_that_are_not_seen_are_no_distance(rng):
+    """They have no part in the figures of colours, which are those seen on black, nor in SWD; alpha has its own."""
+    real = rng.randint(0, 256, (40, 16, 16, 4)).astype(np.uint8)
+    real[..., 3] = np.where(rng.rand(40, 16, 16) < 0.5, 0, real[..., 3])
+    fake = real.copy()
+    fake[..., :3] = np.where(real[..., 3:] == 0, 255 - real[..., :3], real[..., :3])
+    assert_allclose(channel_ratios(real, fake), np.ones((2, 4)))
+    same = sliced_wasserstein(real, real)
+    assert sliced_wasserstein(real, fake) == same
+    half = real.copy()
+    half[..., 3] //= 2
+    means, deviations = channel_ratios(real, half)
+    assert_allclose([*means, *deviations], 0.5, atol=0.01)  # half of the light, too
+    assert sliced_wasserstein(real, half) != same
+    straight = real.astype(float)
+    on_black = straight[..., :3] * straight[..., 3:] / 255
+    assert_allclose(
+        channel_ratios(real, real[:20])[0][:3], on_black[:20].mean((0, 1, 2)) / on_black.mean((0, 1, 2)), rtol=1e-5
+    )
+
+
 def slow_pyramid(image):
     """The Laplacian pyramid of one (H, W, C) image by scipy, as the definition says it."""
     binomial = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[..., None] / 256

@@ -146,3 +146,20 @@ def test_distance_grows_with_each_kind_of_damage(images):
         assert strong > 1.5 * floor, damage.__name__
     few = np.repeat(other[:10], 10, axis=0)
     assert frechet_distance(reals, features(few)) > 1.5 * floor
+
+
+def test_features_of_pictures_with_alpha_are_those_on_black_and_on_white():
+    images = np.stack([sprites.draw(0, i, alpha=True)[0] for i in range(5)])
+    on_grounds = [
+        np.stack([np.asarray(Image.alpha_composite(Image.new("RGBA", (64, 64), ground), rgba)) for rgba in pictures])
+        for ground in ("black", "white")
+        for pictures in [[Image.fromarray(image).convert("RGBA") for image in images]]
+    ]
+    wanted = np.concatenate([features(ground[..., :3]) for ground in on_grounds], axis=1)
+    found = features(images)
+    assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())  # Pillow rounds by a level
+    assert_allclose(features_of_floats(jnp.asarray(from_uint8(images))), found, atol=0.02 * np.abs(found).max())
+    assert logits(images).shape == (5, 10)
+    hidden = images.copy()
+    hidden[images[..., -1] == 0, 0] = 200  # is not seen
+    assert_allclose(features(hidden), found, atol=1e-5)

@@ -54,8 +54,10 @@ def small(tmp_path_factory):
         {"image_size": 64, "width": 6},
         {"image_size": 128, "width": 2, "channels": 1},
         {"image_size": 256, "width": 1},
+        {"image_size": 16, "width": 5, "latent_dim": 7, "channels": 2},
+        {"image_size": 32, "width": 8, "latent_dim": 16, "channels": 4},
     ],
-    ids=lambda options: str(options["image_size"]),
+    ids=lambda options: "-".join(str(options[name]) for name in ("image_size", "channels") if name in options),
 )
 def test_both_backends_draw_what_decode_draws(page, tmp_path, options):
     params = some_generator(**options)
