@@ -37,7 +37,7 @@ MAY_CHANGE = (
 The images that ``data`` names are compared by content, not by path."""
 OWN = ("generator", "discriminator", "objective")
 """Fields that may name something of the user's own."""
-BY_IMAGES = ("image_size",)
+BY_IMAGES = ("image_size", "channels")
 """Fields that may be ``auto`` until the images settle their value: see ``data/settle.py``."""
 BY_NAME = ("sprites", "pokemon")
 """Values of ``data`` that are not paths: the built-in creatures and the chapter's images."""
@@ -61,7 +61,7 @@ def check_image_size(size: int) -> None:
         raise InputError(f"image_size {size} is not supported; the nearest are {min(near)} and {max(near)}")
 
 
-def has_alpha(channels: int) -> bool:
+def has_alpha(channels: int | str) -> bool:
     """Whether the last of so many channels says how opaque a pixel is."""
     return channels in (2, 4)
 
@@ -88,9 +88,11 @@ def _features_size(name: str, size: int) -> None:
         raise InputError(f"{name} {size} must be 32, 64, 128 or 256, or 0 for a size that fits the images")
 
 
-def _channels(name: str, value: int) -> None:
-    if value not in (1, 2, 3, 4):
-        raise InputError(f"{name} {value} must be 3 (RGB), 4 (RGB and alpha), 1 (grayscale) or 2 (grayscale and alpha)")
+def _channels(name: str, value: int | str) -> None:
+    if value not in (1, 2, 3, 4, "auto"):
+        raise InputError(
+            f"{name} {_short(value)} must be 3 (RGB), 4 (RGB and alpha), 1 (grayscale), 2 (grayscale and alpha) or auto"
+        )
 
 
 def _not_empty(name: str, value: str) -> None:
@@ -144,8 +146,11 @@ class Config:
         "Side of the square images in pixels: 16, 32, 64, 128 or 256; or auto, which is settled by the shape that most "
         "of the pictures have."
     )
-    channels: Annotated[int, _channels] = 3
-    """3 for RGB, 4 for RGB and alpha, which is transparency; 1 for grayscale, 2 for grayscale and alpha."""
+    channels: Annotated[int | str, _channels] = 3
+    (
+        "3 for RGB, 4 for RGB and alpha, which is transparency; 1 for grayscale, 2 for grayscale and alpha; or auto, "
+        "as few of these as lose nothing."
+    )
     width: Annotated[int, _AT_LEAST_1] = 64
     """Channels of the largest feature maps (those next to the image); each halving of the side doubles them."""
     latent_dim: Annotated[int, _AT_LEAST_1] = 100
@@ -311,7 +316,7 @@ class Config:
         if has_alpha(self.channels) and self.background != "white":
             raise InputError(
                 f"background {self.background!r} is seen nowhere with channels {self.channels}, which keep pictures "
-                f"transparent: leave it out, or give --channels {self.channels - 1}"
+                f"transparent: leave it out, or give --channels {int(self.channels) - 1}"
             )
 
     @property
@@ -319,11 +324,11 @@ class Config:
         """(height, width, channels) of the images.
 
         Raises:
-          InputError: the size is still ``auto``.
+          InputError: one of them is still ``auto``.
         """
-        if self.image_size == "auto":
-            raise InputError("image_size auto is settled by the images: take settle(config), as fit does")
-        return int(self.image_size), int(self.image_size), self.channels
+        for name in self.unsettled():
+            raise InputError(f"{name} auto is settled by the images: take settle(config), as fit does")
+        return int(self.image_size), int(self.image_size), int(self.channels)
 
     def unsettled(self) -> list[str]:
         """The fields of ``BY_IMAGES`` that are ``auto``."""

@@ -54,7 +54,7 @@ def build(source: Source, config: Config, folder: Path) -> None:
     with (
         open(folder / "images.u8", "wb") as out,
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-        contextlib.closing(_ordered_map(_reader(source, config), source.items())) as pictures,
+        contextlib.closing(ordered_map(_reader(source, config), source.items())) as pictures,
     ):
         for item, picture, problem in progress(pictures, "preparing images", total=source.count):
             if problem:
@@ -158,7 +158,7 @@ def sums(folder: Path) -> bytes:
     return "".join(lines).encode()
 
 
-def _ordered_map(function: Callable, items: Iterable) -> Generator:
+def ordered_map(function: Callable, items: Iterable) -> Generator:
     """``map`` over threads, in order, with a bounded number of results waiting.
 
     Closing it does not wait for what is being computed, nor does the end of the process: a large

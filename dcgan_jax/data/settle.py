@@ -3,10 +3,12 @@
 Each of ``config.BY_IMAGES`` has a function here: it looks at the images, and returns the value and, in words, why.
 """
 
+import contextlib
 import dataclasses
 import io
 import itertools
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,19 +17,22 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from dcgan_jax.config import IMAGE_SIZES, Config
-from dcgan_jax.data.decode import FORMATS
+from dcgan_jax.config import IMAGE_SIZES, Config, has_alpha
+from dcgan_jax.data.build import ordered_map
+from dcgan_jax.data.decode import FORMATS, read_picture
 from dcgan_jax.data.listing import is_drawn
 from dcgan_jax.data.sources import Item, Source, open_source
 from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.progress import progress
 
 _MOST = 1000  # pictures that are looked at
 _TURNED = (5, 6, 7, 8)  # EXIF orientations in which a picture is stored on its side
 
 
 def settle(config: Config, source: Source | None = None) -> Config:
-    """The configuration with the value that the images settle in place of each ``auto`` of ``image_size``.
+    """The configuration with the value that the images settle in place of each ``auto`` of ``image_size`` and
+    ``channels``.
 
     Always the same for the same images. A line on stderr says what was settled. ``fit`` and ``open_store`` do it
     themselves, and a run stores the values. A loop of your own does it before ``create_state``.
@@ -63,7 +68,76 @@ def _image_size(source: Source, config: Config) -> tuple[int, str]:
     return size, f"as {height}x{width} (height x width) is {whose}"
 
 
-_CHOSEN: dict[str, Callable[[Source, Config], tuple[Any, str]]] = {"image_size": _image_size}
+def _channels(source: Source, config: Config) -> tuple[int, str]:
+    """As few as lose nothing: every picture is looked at, until colours and transparency have been seen."""
+    looked = _Looked(dataclasses.replace(config, channels=4, background="white"))
+    opaque = _has_no_alpha(source)
+    with contextlib.closing(ordered_map(looked.at, source.items())) as seen:
+        for _ in progress(seen, "looking for colours and transparency", total=source.count):
+            if looked.colour and looked.clear:
+                return 4, "as there are colours and transparent pixels"
+            if looked.colour and opaque:
+                return 3, "as there are colours, and such arrays have no alpha"
+    if not looked.pictures:
+        raise InputError(f"no picture in {source.name} could be decoded: give --channels 3")
+    nothing = f"no pixel of {looked.pictures:,} pictures"
+    if looked.colour:
+        return 3, f"as there are colours, and {nothing} is transparent"
+    if looked.clear:
+        return 2, f"as there are transparent pixels, and {nothing} has a colour"
+    return 1, f"as {nothing} has a colour or is transparent"
+
+
+def _has_no_alpha(source: Source) -> bool:
+    """Whether the pictures are no files, but arrays, which all have the kind of the first."""
+    first = next(source.items(), None)
+    if first is None or first.head:
+        return False
+    pixels = first.load()
+    return isinstance(pixels, np.ndarray) and (pixels.ndim == 2 or not has_alpha(pixels.shape[2]))
+
+
+class _Looked:
+    """What has been seen of pictures, as they are at the size of the run. Several threads look at once.
+
+    Attributes:
+      colour, clear: whether a pixel has a colour; whether one is transparent.
+      pictures: how many pictures there are so far.
+    """
+
+    def __init__(self, config: Config):
+        self.colour, self.clear, self.pictures = False, False, 0
+        self._config, self._lock = config, threading.Lock()
+
+    def at(self, item: Item) -> None:
+        """Look at a picture; decode it only if it may have something that has not been seen yet."""
+        colour = clear = False
+        try:
+            if not self.colour or _may_be_clear(item):
+                content = item.load()
+                if isinstance(content, bytes) and is_drawn(content):
+                    return
+                picture = read_picture(content, self._config)
+                colour = bool((picture.square[..., :1] != picture.square[..., :3]).any())
+                clear = picture.transparent
+        except Exception:  # decoders raise anything on bad bytes; the store names what cannot be decoded
+            return
+        with self._lock:
+            self.colour, self.clear, self.pictures = self.colour or colour, self.clear or clear, self.pictures + 1
+
+
+def _may_be_clear(item: Item) -> bool:
+    """Whether a picture has transparent pixels for all that the head of its file says."""
+    if item.head is None:
+        return True
+    try:
+        with Image.open(io.BytesIO(item.head()), formats=FORMATS) as image:
+            return image.has_transparency_data
+    except Exception:  # some formats say it at the end of the file
+        return True
+
+
+_CHOSEN: dict[str, Callable[[Source, Config], tuple[Any, str]]] = {"image_size": _image_size, "channels": _channels}
 
 
 def some_items(source: Source) -> Iterator[Item]:

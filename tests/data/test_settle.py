@@ -80,3 +80,63 @@ def test_a_run_stores_what_was_settled_and_keeps_it(photos, tiny, tmp_path, caps
     assert int(state.step) == 3 and "image_size auto" not in capsys.readouterr().err
     with pytest.raises(InputError, match="image_size"):
         fit(dataclasses.replace(auto, image_size=32, steps=3), tmp_path / "run")
+
+
+def colours(capsys, data, **changes):
+    """The line on the channels, and how many there are."""
+    config = settle(Config(data=str(data), image_size=16, channels="auto", **changes))
+    return capsys.readouterr().err.splitlines()[-1], config.channels
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "channels", "why"),
+    [
+        ("L", 77, 1, "as no pixel of 5 pictures has a colour or is transparent"),
+        ("RGB", (7, 7, 7), 1, "as no pixel of 5 pictures has a colour or is transparent"),
+        ("LA", (77, 200), 2, "as there are transparent pixels, and no pixel of 5 pictures has a colour"),
+        ("RGBA", (7, 7, 8, 255), 3, "as there are colours, and no pixel of 5 pictures is transparent"),
+        ("RGBA", (7, 7, 8, 0), 2, "as there are transparent pixels, and no pixel of 5 pictures has a colour"),
+        ("RGBA", (7, 7, 8, 254), 4, "as there are colours and transparent pixels"),
+    ],
+)
+def test_one_picture_decides_how_few_channels_lose_nothing(tmp_path, capsys, mode, colour, channels, why):
+    for i in range(4):
+        Image.new("L", (20, 20), 10 * i).save(tmp_path / f"{i}.png")
+    Image.new(mode, (20, 20), colour).save(tmp_path / "5.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    assert colours(capsys, tmp_path) == (f"channels auto: {channels}, {why}", channels)
+
+
+def test_colour_and_transparency_may_come_from_different_files_of_any_format(tmp_path, capsys):
+    for i in range(3):
+        Image.new("RGB", (20, 20), (200, 10 * i, 0)).save(tmp_path / f"{i}.jpg")
+    assert colours(capsys, tmp_path)[1] == 3
+    Image.new("LA", (20, 20), (7, 0)).save(tmp_path / "z.webp", lossless=True)
+    assert colours(capsys, tmp_path)[1] == 4
+    with pytest.raises(InputError, match="background 'red' is seen nowhere with channels 4"):
+        colours(capsys, tmp_path, background="red")
+
+
+def test_padding_is_no_transparency(tmp_path, capsys):
+    Image.new("RGB", (40, 20), "red").save(tmp_path / "wide.png")
+    assert colours(capsys, tmp_path, resize="pad")[1] == 3
+
+
+def test_arrays_have_what_they_are(capsys, tmp_path):
+    line = "channels auto: 3, as there are colours, and such arrays have no alpha"
+    assert colours(capsys, "sprites") == (line, 3)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    with pytest.raises(InputError, match="no picture in .* could be decoded: give --channels 3"):
+        colours(capsys, tmp_path)
+
+
+def test_a_run_stores_its_channels(tiny, tmp_path, capsys):
+    (folder := tmp_path / "icons").mkdir()
+    for i in range(12):
+        Image.new("RGBA", (20, 20), (7, 100, 10 * i, 20 * i)).save(folder / f"{i}.png")
+    auto = dataclasses.replace(tiny, data=str(folder), channels="auto", steps=2, evaluate_every=0)
+    state = fit(auto, tmp_path / "run")
+    assert state.image_shape == (16, 16, 4) and "channels auto: 4" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["channels"] == 4
+    with pytest.raises(InputError, match=r"channels auto is settled by the images: take settle\(config\)"):
+        create_state(auto)
