@@ -44,6 +44,7 @@ BY_NAME = ("sprites", "pokemon")
 ADDED = (
     *("gamma_schedule", "features", "features_weight", "features_gamma", "features_size"),
     *("init", "init_partly", "freeze_layers"),
+    *("conditional", "class_sampling"),
 )
 """Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before."""
 _AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
@@ -221,6 +222,16 @@ class Config:
     (
         "Side to which images are enlarged or reduced for it: 32, 64, 128 or 256; 0 for the images' own, between "
         "32 and 64."
+    )
+    conditional: bool = False
+    (
+        "Learn the classes of the images, their folders or labels, so that you can ask for one: sample(params, key, "
+        "labels=...), generate --class NAME."
+    )
+    class_sampling: Literal["natural", "balanced"] = "natural"
+    (
+        "How often a conditional run is shown each class: as often as it has images, or all equally often, for classes "
+        "of very different sizes."
     )
     generator: Annotated[str, _importable] = ""
     (

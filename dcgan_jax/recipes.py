@@ -165,6 +165,8 @@ def check_meant(config: Config) -> None:
             )
     if config.features == "none":
         _refuse_changed(config, ("features_weight", "features_gamma", "features_size"), "--features efficientnet-lite0")
+    if config.class_sampling != "natural" and not config.conditional:
+        raise InputError("class_sampling balanced does nothing without --conditional: give that, or leave it out")
     if config.penalty != "none":
         return
     if config.features != "none":

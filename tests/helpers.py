@@ -12,6 +12,7 @@ import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import open_store
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
@@ -86,10 +87,13 @@ class Sum(nn.Module):
         return (x * (places + across)).mean((1, 2, 3)) * self.param("one", nn.initializers.ones, ())
 
 
-def some_generator(latent="normal", latent_dim=8, **options):
+_NONE = Classes()
+
+
+def some_generator(latent="normal", latent_dim=8, classes=_NONE, **options):
     """A generator with numbers of the size that they have after training: pictures with contrast."""
-    network = Generator(latent_dim=latent_dim, **options)
-    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, latent_dim)), train=False))
+    network, numbers_in = Generator(latent_dim=latent_dim, classes=len(classes), **options), latent_dim + len(classes)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, numbers_in)), train=False))
     rng = np.random.default_rng(0)
 
     def numbers(path, leaf):
@@ -99,4 +103,4 @@ def some_generator(latent="normal", latent_dim=8, **options):
         return 1 + 0.3 * np.tanh(noise) if kind in ("scale", "var") else 0.3 * noise
 
     leaves = jax.tree_util.tree_map_with_path(numbers, shapes)
-    return GeneratorParams(**leaves, generator=network, latent=Latent(latent_dim, latent), step=7)
+    return GeneratorParams(**leaves, generator=network, latent=Latent(latent_dim, latent), step=7, classes=classes)

@@ -4,6 +4,9 @@ The images are read in the order of one endless stream: a permutation of the who
 one, and so on. Batch ``step`` is the part [step·B, (step + 1)·B) of it. So every image appears
 exactly once in each epoch, the rest of one epoch goes into the first batch of the next, and resuming
 needs only the step.
+
+With balanced classes the stream is one of rounds: in each round every class comes once, in a random order, with the
+next image of an endless stream of its own, which is made as that of the whole set is.
 """
 
 import concurrent.futures
@@ -13,7 +16,7 @@ import importlib.util
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -22,6 +25,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dcgan_jax.config import Config
 from dcgan_jax.data.split import held_out
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan.step import Batch
 from dcgan_jax.system.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -41,6 +45,40 @@ def batch_indices(step: int, *, count: int, batch_size: int, seed: int) -> np.nd
     return np.concatenate(parts)
 
 
+class _Balanced:
+    """``batch_indices`` with each class equally often; a label (N,) says which class an image is of."""
+
+    def __init__(self, labels: np.ndarray):
+        self._members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+    def __call__(self, step: int, *, batch_size: int, seed: int) -> np.ndarray:
+        places = range(step * batch_size, (step + 1) * batch_size)
+        return np.array([self._at(place, seed) for place in places])
+
+    def _at(self, place, seed):
+        turn, i = divmod(place, len(self._members))
+        label = _order((seed, 0, turn), len(self._members))[i]
+        epoch, i = divmod(turn, len(self._members[label]))
+        return self._members[label][_order((seed, 1, int(label), epoch), len(self._members[label]))[i]]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _order(seed: tuple[int, ...], count: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(count)
+
+
+def _order_of(store: Store, config: Config, part: int, parts: int) -> tuple[np.ndarray, Callable[[int], np.ndarray]]:
+    """The indices of all images to train on; and from the number of a batch to those of them in its ``part``, as places
+    among them."""
+    train = held_out(store, config.held_out, conditional=config.conditional)[0]
+    size, options = config.batch_size // parts, {"batch_size": config.batch_size, "seed": config.seed}
+    if config.class_sampling == "balanced":
+        indices = _Balanced(store.labels[train])
+    else:
+        indices = functools.partial(batch_indices, count=len(train))
+    return train, lambda step: indices(int(step), **options)[part * size : (part + 1) * size]
+
+
 def feeder(config: Config) -> Literal["tf", "numpy"]:
     """What reads the images: ``config.input``, or for ``auto`` what there is.
 
@@ -54,7 +92,8 @@ def feeder(config: Config) -> Literal["tf", "numpy"]:
 
 
 def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":
-    """The endless data set of batches from step ``start`` on: uint8 (batch_size / parts, S, S, C).
+    """The endless data set of batches from step ``start`` on: uint8 (batch_size / parts, S, S, C), of a conditional run
+    pairs of these and labels, int32.
 
     Each batch is cut into ``parts``, and only number ``part`` of them is read. Those held out are never read.
     """
@@ -65,8 +104,10 @@ def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, p
 
     @tf.autograph.experimental.do_not_convert  # it would write a file, which a killed run leaves behind
     def load(step):
-        pixels = tf.numpy_function(read, [step], tf.uint8, stateful=False)
-        return tf.ensure_shape(pixels, (size, *store.shape[1:]))
+        types = (tf.uint8, tf.int32) if config.conditional else tf.uint8
+        batch = tf.numpy_function(read, [step], types, stateful=False)
+        pixels = tf.ensure_shape(batch[0] if config.conditional else batch, (size, *store.shape[1:]))
+        return (pixels, tf.ensure_shape(batch[1], (size,))) if config.conditional else pixels
 
     options = tf.data.Options()
     # There is nothing to tune here, and its thread can delay the end by a minute.
@@ -75,9 +116,7 @@ def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, p
     return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(options)
 
 
-def threaded_batches(
-    store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1
-) -> Generator[np.ndarray]:
+def threaded_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> Generator[Any]:
     """The same as ``tf_batches``, without TensorFlow: two threads read, two batches ahead."""
     read = _reader(store, config, part, parts)
     with concurrent.futures.ThreadPoolExecutor(2, "batches") as threads:
@@ -87,19 +126,17 @@ def threaded_batches(
             yield waiting.popleft().result()
 
 
-def _reader(store: Store, config: Config, part: int, parts: int) -> Callable[[int], np.ndarray]:
-    size, (train, _) = config.batch_size // parts, held_out(store, config.held_out)
+def _reader(store: Store, config: Config, part: int, parts: int) -> Callable[[int], Any]:
+    train, places = _order_of(store, config, part, parts)
 
     def read(step):
-        indices = batch_indices(int(step), count=len(train), batch_size=config.batch_size, seed=config.seed)
-        return store.take(train[indices[part * size : (part + 1) * size]])
+        indices = train[places(step)]
+        return (store.take(indices), store.labels[indices]) if config.conditional else store.take(indices)
 
     return read
 
 
-def batches(
-    store: Store, config: Config, *, start: int = 0, sharding: NamedSharding | None = None
-) -> Iterator[jax.Array]:
+def batches(store: Store, config: Config, *, start: int = 0, sharding: NamedSharding | None = None) -> Iterator[Any]:
     """The endless stream of batches on the device, two of them on their way there at any time.
 
     Batch ``i`` depends only on the images, ``config.seed`` and ``i``: to resume is to start at another number.
@@ -112,7 +149,8 @@ def batches(
       sharding: of all devices: then each process reads its part of a batch, and each array is the whole batch.
 
     Yields:
-      uint8 (batch_size, image_size, image_size, channels), for ``train_step`` or ``from_uint8``.
+      uint8 (batch_size, image_size, image_size, channels), for ``train_step`` or ``from_uint8``; of a conditional run
+      pairs (images, labels), labels int32 (batch_size,).
 
     Raises:
       InputError: TensorFlow is asked for and not installed, or the images cannot be read any more.
@@ -131,13 +169,14 @@ def batches(
 
 
 def _resident_batches(store, config, start, sharding, part=0, parts=1):
-    train, size = held_out(store, config.held_out)[0], config.batch_size // parts
+    train, places = _order_of(store, config, part, parts)
     whole = NamedSharding(sharding.mesh, PartitionSpec()) if sharding else None
     images = _put(store.take(train), whole)
     gather = jax.jit(lambda images, indices: images.at[indices].get(mode="promise_in_bounds"), out_shardings=sharding)
     for step in itertools.count(start):
-        indices = batch_indices(step, count=len(train), batch_size=config.batch_size, seed=config.seed)
-        yield gather(images, _put(indices[part * size : (part + 1) * size].astype(np.int32), sharding))
+        indices = places(step)
+        batch = gather(images, _put(indices.astype(np.int32), sharding))
+        yield Batch(batch, _put(store.labels[train[indices]], sharding)) if config.conditional else batch
 
 
 def _tf_once_imported(store, config, start, part=0, parts=1):
@@ -153,8 +192,11 @@ def _tf_once_imported(store, config, start, part=0, parts=1):
     yield from _read(iter(dataset.as_numpy_iterator()), store)
 
 
-def _put(array, sharding):
-    return jax.make_array_from_process_local_data(sharding, array) if sharding else jax.device_put(array)
+def _put(batch: Any, sharding: NamedSharding | None) -> Any:
+    """Send an array to the device; of a pair both."""
+    if isinstance(batch, tuple):
+        return Batch(*(_put(array, sharding) for array in batch))
+    return jax.make_array_from_process_local_data(sharding, batch) if sharding else jax.device_put(batch)
 
 
 def _read(batches, store):

@@ -6,7 +6,10 @@ on both sides. Few labels name classes: sides with different classes could not b
 
 import numpy as np
 
+from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan.classes import Classes
+from dcgan_jax.system.errors import InputError, printable
 
 _VARIANTS = 100
 """So many labels or more are many."""
@@ -14,16 +17,38 @@ _LEAST = 32  # fewer say nothing
 _SHARE = 20  # at most one image of so many
 
 
-def held_out(store: Store, most: int) -> tuple[np.ndarray, np.ndarray]:
+def check_classes(config: Config, store: Store) -> Classes:
+    """The classes of a conditional run.
+
+    Raises:
+      InputError: the images have no labels, or all the same.
+    """
+    if len(store.classes) < 2:
+        raise InputError(
+            f"--conditional learns classes, but the images of {printable(config.data)} have no labels, or one alone: "
+            "put them into a folder for each class, or use a data set with labels; or leave --conditional out"
+        )
+    return store.classes
+
+
+def held_out(store: Store, most: int, *, conditional: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images to train on, in order, and of those held out: int (N - H,), (H,).
 
     H is at most ``most`` and a twentieth of all. None are held out where that is fewer than 32. With 100 labels
-    or more, no label has images on both sides.
+    or more, no label has images on both sides. A ``conditional`` run learns each label: none is held out whole, and
+    each has at least half of its images among those to train on.
     """
     every, most = np.arange(len(store)), min(most, len(store) // _SHARE)
     if most < _LEAST:
         return every, every[:0]
     order = np.random.default_rng(0).permutation(len(store))
+    if conditional:
+        labels, places = store.labels[order], np.empty(len(order), int)
+        counts = np.bincount(labels)
+        for label, count in enumerate(map(int, counts)):
+            places[labels == label] = np.arange(count)
+        others = order[places < counts[labels] // 2][:most]  # the first half of each label may be
+        return np.setdiff1d(every, others), np.sort(others)
     if len(names := np.unique(store.labels)) >= _VARIANTS:
         rank = np.random.default_rng(0).permutation(len(names))
         order = order[np.argsort(rank[np.searchsorted(names, store.labels[order])], kind="stable")]

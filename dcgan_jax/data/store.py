@@ -27,6 +27,7 @@ from dcgan_jax.data.build import FILES, SUMS, Manifest, build, sums
 from dcgan_jax.data.remarks import remarks
 from dcgan_jax.data.settle import settle
 from dcgan_jax.data.sources import Source, open_source
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.disk import need_room, reading, writing
 from dcgan_jax.system.errors import InputError, printable
@@ -46,6 +47,7 @@ class Store:
       shape: (N, S, S, C).
       labels: int32 (N,), indices into ``label_names``.
       label_names: the folders or classes that the images come from.
+      classes: the same for a conditional run, with the number of images of each.
       digest: SHA-256 of the images.
       skipped: a line for each file that could not be decoded.
       off_colour: a line for each file whose colour profile was ignored.
@@ -85,6 +87,11 @@ class Store:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def classes(self) -> Classes:
+        counts = np.bincount(self.labels, minlength=len(self.label_names))
+        return Classes(self.label_names, tuple(map(int, counts)))
 
     def close(self) -> None:
         """Close the file. TensorFlow keeps what reads it for as long as the process lives."""

@@ -33,7 +33,7 @@ def generator_params(state: GANState, *, ema: bool = True, num: int = 16384) -> 
         training. Those of the newest weights do not fit them.
     """
     G = state.generator
-    params = GeneratorParams(G.params, G.batch_stats, G.module, state.latent, state.step)
+    params = GeneratorParams(G.params, G.batch_stats, G.module, state.latent, state.step, state.classes)
     if not ema:
         return params
     return precise_batch_norm(params.replace(params=state.ema), -(-num // state.batch_size), state.batch_size)
@@ -47,7 +47,10 @@ def precise_batch_norm(params: GeneratorParams, batches: jax.Array | int, batch_
     """
 
     def updated(old, i):
-        z = params.latent.draw(jax.random.fold_in(random_key(0), i), batch_size)
+        key = jax.random.fold_in(random_key(0), i)
+        z = params.latent.draw(key, batch_size)
+        if params.classes:
+            z = params.classes.beside(z, params.classes.draw(key, batch_size, as_trained=True))
         return apply(params.generator, params.params, old, z, train=True)[1]
 
     zeros, ones = (jax.tree.map(fill, params.batch_stats) for fill in (jnp.zeros_like, jnp.ones_like))

@@ -37,10 +37,11 @@ class Latent:
         return jax.random.normal(key, (num, self.dim), jnp.float32)
 
 
-def build(network: type[Any], config: Config) -> Any:
+def build(network: type[Any], config: Config, *, classes: int = 0) -> Any:
     """Make the network, such as ``Generator``, that ``config`` describes: fields of the same name get its values.
 
-    The fields ``dtype`` and ``activations`` get the type of matrix products and that of feature maps.
+    The fields ``dtype`` and ``activations`` get the type of matrix products and that of feature maps, ``classes`` the
+    number of classes of a conditional run.
 
     Raises:
       InputError: the network has other fields without a default.
@@ -50,9 +51,10 @@ def build(network: type[Any], config: Config) -> Any:
     dtype = jnp.bfloat16 if config.precision == "bf16" else jnp.float32
     # Elementwise bf16 is slow on CPUs, and halves the memory traffic of everything else.
     activations = jnp.float32 if jax.default_backend() == "cpu" else dtype
-    types = {name: value for name, value in (("dtype", dtype), ("activations", activations)) if name in fields}
+    others = {"dtype": dtype, "activations": activations, **({"classes": classes} if classes else {})}
+    others = {name: value for name, value in others.items() if name in fields}
     try:
-        return network(**types, **{name: getattr(config, name) for name in names})
+        return network(**others, **{name: getattr(config, name) for name in names})
     except TypeError as error:
         raise InputError(
             f"{network.__name__} cannot be made from the settings of a run ({first_line(error)}): give its other "
@@ -245,6 +247,8 @@ class Generator(nn.Module):
     ``train=True`` normalises by the batch's statistics and updates the running ones (make the
     collection ``batch_stats`` mutable); ``train=False`` normalises by the running ones, so that no
     image depends on the others of its batch. Products are taken in ``dtype``; maps are kept in ``activations``.
+
+    With ``classes`` z has as many numbers more, at its end: how much of each class, such as 1 for one and 0 for others.
     """
 
     latent_dim: int = 100
@@ -252,6 +256,7 @@ class Generator(nn.Module):
     image_size: int = 64
     channels: int = 3
     batchnorm_scale_mean: float = 1.0
+    classes: int = 0
     dtype: Any = jnp.float32
     activations: Any = jnp.float32
 
@@ -261,11 +266,11 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z, *, train: bool):
-        if z.shape[-1] != self.latent_dim:
-            raise InputError(f"z must have {self.latent_dim} numbers for each image, not the shape {z.shape}")
+        if z.shape[-1] != (numbers := self.latent_dim + self.classes):
+            raise InputError(f"z must have {numbers} numbers for each image, not the shape {z.shape}")
         block = functools.partial(GeneratorBlock, batchnorm_scale_mean=self.batchnorm_scale_mean, dtype=self.dtype)
         first, *others = reversed(_widths(self.image_size, self.width))
-        x = z.reshape(-1, 1, 1, self.latent_dim)
+        x = z.reshape(-1, 1, 1, numbers)
         x = block(first, strides=1, padding=0)(x, train=train)  # (B, 4, 4, width · image_size / 8)
         x = x.astype(self.activations)
         for features in others:
@@ -276,6 +281,8 @@ class Generator(nn.Module):
 
 class Discriminator(nn.Module):
     """Images (B, image_size, image_size, channels) in [-1, 1] -> logits (B, 1, 1, 1), positive for real.
+
+    With ``classes`` logits (B, 1, 1, classes): those of a real image of each class (Mescheder et al. 2018).
 
     ``train``, ``dtype`` and ``activations`` as in ``Generator``. The logits are float32. ``bias_scale`` multiplies all
     biases: see ``squared_gradient``.
@@ -288,6 +295,7 @@ class Discriminator(nn.Module):
     batchnorm_scale_mean: float = 1.0
     discriminator_norm: Norm = "batch"
     extra_convs: int = 0
+    classes: int = 0
     dtype: Any = jnp.float32
     activations: Any = jnp.float32
 
@@ -319,6 +327,8 @@ class Discriminator(nn.Module):
         for i, features in enumerate(_widths(self.image_size, self.width)):
             x = block(features, batchnorm=i > 0 or self.first_batchnorm)(x, train=train, bias_scale=bias_scale)
         # The chapter's last layer, a 4x4 convolution without padding, sees exactly 4x4 positions.
-        kernel, bias = _kernel_and_bias(self, (4, 4, x.shape[-1], 1), self.discriminator_norm, train, gain=1.0)
+        kernel, bias = _kernel_and_bias(
+            self, (4, 4, x.shape[-1], max(self.classes, 1)), self.discriminator_norm, train, gain=1.0
+        )
         logits = jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]
         return logits if bias is None else logits + bias_scale * bias[None, None, None, :]

@@ -95,9 +95,12 @@ class Heads(nn.Module):
 
     A head halves its map by 4x4 convolutions to 4x4 positions, as ``Discriminator`` does; each position has a logit of
     its own. Those of a coarser map count for all the positions that they cover. The logits are float32.
+
+    With ``classes`` each head gives as many logits, one after another: (B, 4, 4, heads · classes).
     """
 
     leaky_slope: float = 0.2
+    classes: int = 0
     dtype: Any = jnp.float32
     activations: Any = jnp.float32
 
@@ -105,17 +108,17 @@ class Heads(nn.Module):
     def __call__(self, maps, *, train: bool = False):
         return jnp.concatenate([self._head(x.astype(self.activations)) for x in maps], axis=-1)
 
-    def _head(self, x):  # (B, side, side, in) -> (B, 4, 4, 1)
+    def _head(self, x):  # (B, side, side, in) -> (B, 4, 4, 1 or classes)
         while (side := x.shape[1]) > 4:
             block = DiscriminatorBlock(1024 // side, norm="none", leaky_slope=self.leaky_slope, dtype=self.dtype)
             x = block(x, train=False)  # (B, side / 2, side / 2, 64 or 128)
         gain = 2 / (1 + self.leaky_slope**2)
-        x = self._dense(64, gain)(x)
+        x = self._dense(64, gain, self.activations)(x)
         x = x * jnp.where(x >= 0, 1.0, self.leaky_slope)
-        logits = self._dense(1, 1.0)(x.astype(jnp.float32))
+        logits = self._dense(max(self.classes, 1), 1.0, jnp.float32)(x.astype(jnp.float32))
         times = 4 // side
         return logits.repeat(times, axis=1).repeat(times, axis=2)
 
-    def _dense(self, features, gain):
+    def _dense(self, features, gain, dtype):
         init = nn.initializers.variance_scaling(gain, "fan_in", "normal")
-        return nn.Dense(features, kernel_init=init, dtype=self.activations if features > 1 else jnp.float32)
+        return nn.Dense(features, kernel_init=init, dtype=dtype)

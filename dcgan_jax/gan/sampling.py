@@ -5,26 +5,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.chunks import in_chunks
+from dcgan_jax.gan.networks import apply
 from dcgan_jax.gan.state import GANState, GeneratorParams, check_key
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.xla import usual_numbers
 
+COLUMNS, _ROWS = 8, 16
 _CHUNK = 64  # images: one compilation of the network for any number of them
 _STATISTICS = 1024  # latents for BatchNorm's statistics when a training state is given: fewer than ``restore`` takes
 
 
 @functools.partial(jax.jit, static_argnames="num")
 def _latents(params: GeneratorParams, key, start, num):
+    """z (num, latent_dim), and labels (num,) of a conditional run, else None."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(num))
-    return jax.vmap(lambda k: params.latent.draw(k, 1)[0])(keys)
+    z = jax.vmap(lambda k: params.latent.draw(k, 1)[0])(keys)
+    return z, jax.vmap(lambda k: params.classes.draw(k, 1)[0])(keys) if params.classes else None
 
 
 @jax.jit
-def _decode(params: GeneratorParams, z):
-    return params(z)
+def _decode(params: GeneratorParams, x):
+    return apply(params.generator, params.params, params.batch_stats, x, train=False)[0]
 
 
 def floats(name: str, values: Any) -> jax.Array:
@@ -58,12 +63,13 @@ def as_params(params: Any) -> GeneratorParams:
 
 
 @usual_numbers()
-def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
+def decode(params: GeneratorParams | GANState, z: jax.Array, *, labels: Any = None) -> jax.Array:
     """Map latent vectors to their images. BatchNorm is in inference mode: no image depends on the others.
 
     Args:
       params: as for ``sample``.
       z: (N, latent_dim). Gradients with respect to it are defined.
+      labels: as for ``sample``; a conditional run needs them here.
 
     Returns:
       float32 (N, H, W, C) in [-1, 1], as of ``sample``.
@@ -75,15 +81,20 @@ def decode(params: GeneratorParams | GANState, z: jax.Array) -> jax.Array:
     z = floats("z", z)
     if z.ndim != 2 or z.shape[1] != params.latent.dim:
         raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
-    return in_chunks(lambda part: _decode(params, part), z, _CHUNK)
+    if params.classes and labels is None:
+        raise InputError("the run is conditional: say which class each z is to be, labels=..., by numbers or names")
+    x = params.classes.beside(z, params.classes.labels(labels, len(z)))
+    return in_chunks(lambda part: _decode(params, part), x, _CHUNK)
 
 
 @usual_numbers()
-def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *, start: int = 0) -> jax.Array:
+def sample(
+    params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *, start: int = 0, labels: Any = None
+) -> jax.Array:
     """Draw ``num`` images from a trained generator.
 
-    Image ``i`` depends only on ``params``, ``key`` and ``i``, not on ``num``. All are in memory at once, for a moment
-    twice: 98 kB each at 64x64 RGB. Draw many in parts: ``sample(params, key, 500, start=1500)``.
+    Image ``i`` depends only on ``params``, ``key``, ``i`` and its label, not on ``num``. All are in memory at once, for
+    a moment twice: 98 kB each at 64x64 RGB. Draw many in parts: ``sample(params, key, 500, start=1500)``.
 
     Args:
       params: what ``dcgan_jax.restore`` or ``generator_params`` returns, or a whole training state, whose averaged
@@ -91,6 +102,9 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *,
       key: a JAX random key, such as ``jax.random.key(0)``.
       num: how many images, at least 1.
       start: the number of the first image.
+      labels: of a conditional run, which classes: one for all images, or (num,), numbers or names of
+        ``params.classes.names``; or how much of each class, floats (num, classes). Without, each class is drawn as
+        often as it has images (``sample_labels``).
 
     Returns:
       float32 (num, H, W, C) in [-1, 1]. With alpha (2 or 4 channels) the colours are premultiplied, multiplied by alpha
@@ -99,8 +113,42 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *,
     Raises:
       InputError: an argument has the wrong type or value.
     """
-    check_key(key)
     params = as_params(params)
+    z, drawn = _numbered(params, key, num, start)
+    return decode(params, z, labels=drawn if labels is None else labels)
+
+
+@usual_numbers()
+def sample_labels(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *, start: int = 0) -> jax.Array:
+    """The classes of the images that ``sample`` draws with the same arguments: int32 (num,).
+
+    Raises:
+      InputError: the run is not conditional, or an argument has the wrong type or value.
+    """
+    params = as_params(params)
+    labels = _numbered(params, key, num, start)[1]
+    if labels is None:
+        raise InputError("the run is not conditional: it has no classes")
+    return labels
+
+
+@usual_numbers()
+def sheet(params: GeneratorParams | GANState, key: jax.Array) -> jax.Array:
+    """Images for a sheet of ``COLUMNS`` columns: float32 (N, H, W, C) in [-1, 1].
+
+    They are the first 64 that ``sample`` draws. Of a conditional run there is a row for each class, up to 16, and each
+    column has one z, that of the first images.
+    """
+    params = as_params(params)
+    if not params.classes:
+        return sample(params, key)
+    z, rows = _numbered(params, key, COLUMNS, 0)[0], min(len(params.classes), _ROWS)
+    return decode(params, jnp.tile(z, (rows, 1)), labels=np.repeat(np.arange(rows), COLUMNS))
+
+
+def _numbered(params: GeneratorParams, key: jax.Array, num: int, start: int):
+    """The z and, of a conditional run, the labels of images ``start``, ``start`` + 1 and so on."""
+    check_key(key)
     for name, value in (("num", num), ("start", start)):
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise InputError(f"{name} {value!r} must be a whole number")
@@ -109,7 +157,7 @@ def sample(params: GeneratorParams | GANState, key: jax.Array, num: int = 64, *,
         raise InputError(f"num {num} must be at least 1")
     if not 0 <= start <= 2**31 - num:
         raise InputError(f"start {start} must lie in [0, 2**31 - num]")
-    return decode(params, _latents(params, key, start, num))
+    return _latents(params, key, start, num)
 
 
 @usual_numbers()

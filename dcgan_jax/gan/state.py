@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from dcgan_jax.config import OWN, Config
 from dcgan_jax.gan.augment import probability
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, apply, build
 from dcgan_jax.gan.objectives import OBJECTIVES, Objective, Penalty
 from dcgan_jax.gan.projected import Heads, ProjectedFeatures
@@ -127,6 +128,7 @@ class GANState(struct.PyTreeNode):
     """Both networks, the number of steps taken, and the running average of the generator's weights.
 
     ``ema_half_life`` is in images, ``batch_size`` that of training. ``ema_ramps``: the half-life grows with the run.
+    ``classes`` are those of a conditional run.
     """
 
     step: jax.Array
@@ -143,6 +145,7 @@ class GANState(struct.PyTreeNode):
     batch_size: int = struct.field(pytree_node=False)
     ema_half_life: float = struct.field(pytree_node=False)
     ema_ramps: bool = struct.field(pytree_node=False)
+    classes: Classes = struct.field(pytree_node=False)
 
     @property
     def networks(self) -> dict[str, TrainState]:
@@ -174,26 +177,30 @@ class ProjectedState(GANState):
 
 
 class GeneratorParams(struct.PyTreeNode):
-    """All that sampling needs, as one pytree: weights and statistics; the network and the prior over z; the step."""
+    """All that sampling needs, as one pytree: weights and statistics; the network, the prior over z, the step, and the
+    classes of a conditional run."""
 
     params: Any
     batch_stats: Any
     generator: nn.Module = struct.field(pytree_node=False)
     latent: Latent = struct.field(pytree_node=False)
     step: Any = None
+    classes: Classes = struct.field(pytree_node=False, default=Classes())
 
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """The images of z, in inference mode: no image depends on the others."""
-        return apply(self.generator, self.params, self.batch_stats, z, train=False)[0]
+    def __call__(self, z: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """The images of z, in inference mode: no image depends on the others. ``labels`` as in ``Classes.beside``."""
+        return apply(self.generator, self.params, self.batch_stats, self.classes.beside(z, labels), train=False)[0]
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(H, W, C) of the images."""
-        return jax.eval_shape(self, jax.ShapeDtypeStruct((1, self.latent.dim), jnp.float32)).shape[1:]
+        z = jax.ShapeDtypeStruct((1, self.latent.dim), jnp.float32)
+        return jax.eval_shape(self, z, jax.ShapeDtypeStruct((1,), jnp.int32)).shape[1:]
 
     def __repr__(self):
-        name = type(self.generator).__name__
-        return f"GeneratorParams({name}, {count_parameters(self.params):,} parameters, {self.latent}, step={self.step})"
+        numbers = f"{count_parameters(self.params):,} parameters, {self.latent}, step={self.step}"
+        classes = f", {len(self.classes)} classes" * bool(self.classes)
+        return f"GeneratorParams({type(self.generator).__name__}, {numbers}{classes})"
 
 
 def check_key(key: jax.Array) -> None:
@@ -233,7 +240,7 @@ def with_names(config: Config, networks: dict[str, Any]) -> tuple[Config, dict[s
     return dataclasses.replace(config, **names), {kind: x for kind, x in networks.items() if kind not in names}
 
 
-def _named(config: Config, kind: str) -> Any:
+def _named(config: Config, kind: str, classes: int) -> Any:
     """What the configuration names as its ``kind``, made from its settings if it is a class; None for the built-in.
 
     Raises:
@@ -243,7 +250,7 @@ def _named(config: Config, kind: str) -> Any:
     if kind == "objective":
         wanted, fits = "an Objective", isinstance(value, Objective)
     elif isinstance(value, type) and issubclass(value, nn.Module):
-        return build(value, config)
+        return build(value, config, classes=classes)
     else:
         wanted, fits = "a Flax module or its class", isinstance(value, nn.Module)
     if value is not None and not fits:
@@ -256,6 +263,7 @@ def create_state(
     config: Config,
     *,
     images: int | None = None,
+    classes: Classes | None = None,
     generator: nn.Module | str | None = None,
     discriminator: nn.Module | str | None = None,
     objective: Objective | str | None = None,
@@ -265,27 +273,30 @@ def create_state(
     Args:
       config: the run.
       images: how many there are to train on, for ``augment="auto"``, which is off without it.
+      classes: those of the images, ``store.classes``, which a conditional run needs; another one ignores them.
       generator: a network of your own in place of ``Generator``: ``generator(z, train=True)``, z
         (B, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1]. Or its name, as in ``config``.
+        In a conditional run z is (B, latent_dim + classes): 1 for the image's class and 0 for others at its end.
       discriminator: one in place of ``Discriminator``: ``discriminator(images, train=True)`` -> one logit
         per image, of any shape. If its attribute ``homogeneous`` is true, a penalty costs less: see
-        ``squared_gradient``.
+        ``squared_gradient``. In a conditional run one logit for each class, of the shape (B, ..., classes).
       objective: losses of your own, in place of ``config.loss``.
 
     Raises:
       InputError: an argument has the wrong type, a network's output the wrong shape, a name cannot be imported, or
-        the discriminator has BatchNorm, with which it cannot be penalised.
+        the discriminator has BatchNorm, with which it cannot be penalised; or a conditional run gets no classes.
     """
     networks = {"generator": generator, "discriminator": discriminator, "objective": objective}
     check_kinds(config, images=images, **networks)
     config, networks = with_names(config, networks)
-    own = {kind: networks.get(kind) or _named(config, kind) for kind in OWN}
+    classes = _classes(config, classes)
+    own = {kind: networks.get(kind) or _named(config, kind, len(classes)) for kind in OWN}
     p = probability(config.augment, images)
     state = _create(
         random_key(config.seed),
         jax.tree.map(np.float32, _annealing(config, p)),
-        generator=own["generator"] or build(Generator, config),
-        discriminator=own["discriminator"] or build(Discriminator, config),
+        generator=own["generator"] or build(Generator, config, classes=len(classes)),
+        discriminator=own["discriminator"] or build(Discriminator, config, classes=len(classes)),
         latent=Latent(config.latent_dim, config.latent),
         objective=own["objective"] or OBJECTIVES[config.loss],
         penalty=Penalty(config.penalty in ("r1", "both"), config.penalty in ("r2", "both"), config.penalty_every),
@@ -295,12 +306,22 @@ def create_state(
         batch_size=config.batch_size,
         ema_half_life=config.ema_half_life,
         ema_ramps=not config.init,
+        classes=classes,
         optimizer=Adam(config.beta1, config.clip_norm),
-        **_second(config),
+        **_second(config, len(classes)),
     )
     state = state.replace(discriminator=_partly_frozen(state.discriminator, config.freeze_layers))
     _check_penalty(config, state.discriminator.batch_stats)
     return state
+
+
+def _classes(config: Config, classes: Classes | None) -> Classes:
+    """Those that the run is conditional on: none if it is not."""
+    if not config.conditional:
+        return Classes()
+    if not isinstance(classes, Classes) or len(classes) < 2:
+        raise InputError(f"a conditional run needs classes=store.classes, of two classes at least, not {classes!r:.60}")
+    return dataclasses.replace(classes, balanced=config.class_sampling == "balanced")
 
 
 def _gamma(config: Config) -> float:
@@ -356,13 +377,13 @@ def _partly_frozen(D: TrainState, count: int) -> TrainState:
     return D.replace(frozen=blocks[:count])
 
 
-def _second(config: Config) -> dict[str, Any]:
+def _second(config: Config, classes: int) -> dict[str, Any]:
     """What ``ProjectedState`` has more than ``GANState``, if it is wanted; its network is still without weights."""
     if config.features == "none":
         return {}
     efficientnet.load(efficientnet.LITE0)  # or say at once what is missing
     return {
-        "heads": build(Heads, config),
+        "heads": build(Heads, config, classes=classes),
         "features": build(ProjectedFeatures, config),
         "heads_weight": np.float32(config.features_weight),
         "heads_gamma": np.float32(config.features_gamma / _gamma(config)),
@@ -375,10 +396,10 @@ def _second(config: Config) -> dict[str, Any]:
     jax.jit,
     static_argnames=(
         *("generator", "discriminator", "latent", "objective", "penalty", "augments", "flips", "image_shape"),
-        *("batch_size", "ema_half_life", "ema_ramps", "optimizer", "heads", "features"),
+        *("batch_size", "ema_half_life", "ema_ramps", "classes", "optimizer", "heads", "features"),
     ),
 )
-def _create(key, annealing, *, generator, discriminator, latent, image_shape, optimizer, heads=None, **constants):
+def _create(key, annealing, *, generator, discriminator, latent, image_shape, classes, optimizer, heads=None, **others):
     def network(module, key, x):
         output, variables = module.init_with_output(key, x, train=False)
         moments = optimizer(learning_rate=0.0, beta2=0.0).init(variables["params"])
@@ -386,15 +407,17 @@ def _create(key, annealing, *, generator, discriminator, latent, image_shape, op
         return network, output.shape
 
     keys = jax.random.split(key)
-    G, drawn = network(generator, keys[0], jnp.zeros((1, latent.dim)))
+    G, drawn = network(generator, keys[0], classes.beside(jnp.zeros((1, latent.dim)), jnp.zeros(1, jnp.int32)))
     if drawn != (1, *image_shape):
         raise InputError(f"the generator's images of one z are of the shape {drawn}, not {(1, *image_shape)}")
     D, logits = network(discriminator, keys[1], jnp.zeros((1, *image_shape)))
-    if np.prod(logits) != 1:
-        raise InputError(f"the discriminator's logits of one image are of the shape {logits}: it must give one")
-    kind = GANState
+    many = len(classes) or 1
+    if np.prod(logits) != many or (logits[-1] != many and classes):
+        wanted = f"{many}, one for each class, along the last axis" if classes else "one"
+        raise InputError(f"the discriminator's logits of one image are of the shape {logits}: it must give {wanted}")
+    kind, others = GANState, {**others, "latent": latent, "image_shape": image_shape, "classes": classes}
     if heads:
-        kind, maps = ProjectedState, jax.eval_shape(constants["features"], jnp.zeros((1, *image_shape)))
+        kind, maps = ProjectedState, jax.eval_shape(others["features"], jnp.zeros((1, *image_shape)))
         zeros = jax.tree.map(jnp.zeros_like, maps)
-        constants["heads"] = network(heads, jax.random.fold_in(keys[1], 1), zeros)[0]
-    return kind(jnp.int32(0), G, D, G.params, annealing, latent=latent, image_shape=image_shape, **constants)
+        others["heads"] = network(heads, jax.random.fold_in(keys[1], 1), zeros)[0]
+    return kind(jnp.int32(0), G, D, G.params, annealing, **others)

@@ -18,12 +18,20 @@ from dcgan_jax.gan.state import GANState, ProjectedState, TrainState, check_key
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.xla import compiler_options, usual_numbers
 
+
+class Batch(NamedTuple):
+    """Images (B, H, W, C) and the classes that they are of, int32 (B,): what a conditional state is trained with."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
 _NO_STEP = 2**31  # a number that no step has: augmentation draws from another stream than z
 
 
 @usual_numbers()
 def train_step(
-    state: GANState, images: jax.Array, key: jax.Array, *, deterministic: bool = False
+    state: GANState, images: jax.Array | Batch, key: jax.Array, *, deterministic: bool = False
 ) -> tuple[GANState, dict[str, jax.Array]]:
     """Update both networks once (d2l, section DCGAN: ``update_D``, ``update_G``).
 
@@ -35,6 +43,7 @@ def train_step(
     Args:
       state: donated; do not use it after the call.
       images: (B, H, W, C), uint8, or floats in [-1, 1]; on a mesh of several devices, split along its axis "data".
+        For a conditional state the pair of them and their labels, int32 (B,). The generated images get the same labels.
       key: the run's key; ``state.step`` is folded in here, so that the noise of a step depends on
         nothing that an interruption could lose.
       deterministic: on GPUs, the same bits at every run, and possibly slower. CPUs always compute the same.
@@ -56,7 +65,7 @@ def train_step(
 
 @usual_numbers()
 def train_steps(
-    state: GANState, batches: Sequence[jax.Array], key: jax.Array, *, at_most: int, deterministic: bool = False
+    state: GANState, batches: Sequence[jax.Array | Batch], key: jax.Array, *, at_most: int, deterministic: bool = False
 ) -> tuple[GANState, dict[str, jax.Array]]:
     """Several steps, sent to the device at once: ``train_step`` with each of ``batches``, up to rounding.
 
@@ -98,14 +107,23 @@ def _options(state, deterministic):
 _seen: set[tuple] = set()
 
 
-def _check_images(images, state):
+def _check_images(images: Any, state: GANState) -> None:
+    labels: Any = None
+    if state.classes:
+        if not isinstance(images, tuple) or len(images) != 2:
+            raise InputError(
+                "a conditional state is trained with images and labels, (images, labels), as batches yields"
+            )
+        images, labels = images
     if not (hasattr(images, "shape") and hasattr(images, "dtype")):
         raise InputError(f"images must be an array, not {repr(images)[:40]}")
-    kind = images.shape, str(images.dtype), state.image_shape
+    kind = images.shape, str(images.dtype), state.image_shape, getattr(labels, "shape", None), len(state.classes)
     if kind in _seen:  # the device is not waited for at every step
         return
     if images.shape[1:] != state.image_shape or not len(images):
         raise InputError(f"images must be of the shape (batch, *{state.image_shape}), not {images.shape}")
+    if state.classes and (getattr(labels, "shape", ()) != images.shape[:1] or labels.dtype != jnp.int32):
+        raise InputError(f"labels must be int32 of the shape ({len(images)},), one for each image")
     if images.dtype == jnp.uint8:
         return
     low, high = float(images.min()), float(images.max())
@@ -129,17 +147,20 @@ def _steps(state, batches, key, count):
         new, metrics = step(state, images, key)
         return jax.tree.map(lambda new, old: jnp.where(number < count, new, old), new, state), metrics
 
-    return jax.lax.scan(one, state, (jnp.arange(len(batches)), jnp.stack(batches)))
+    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *batches)
+    return jax.lax.scan(one, state, (jnp.arange(len(batches)), stacked))
 
 
-def step(state: GANState, images: jax.Array, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
+def step(state: GANState, images: Any, key: jax.Array) -> tuple[GANState, dict[str, jax.Array]]:
     """``train_step`` without its checks, not compiled."""
+    images, labels = images if state.classes else (images, None)
     G, now = state.generator, state.annealing.at(state.step, images.shape[0])
     z, keys = _drawn(state, images, key)
-    real = _floats(state, images, keys[4])
+    real, z = _floats(state, images, keys[4]), state.classes.beside(z, labels)
     fake, pull_to_params, g_stats = jax.vjp(lambda params: G(z, params=params), G.params, has_aux=True)
 
-    judged = {name: _judged(critic, real, fake, state, now) for name, critic in _critics(state, now, keys).items()}
+    critics = _critics(state, now, keys, labels)
+    judged = {name: _judged(critic, real, fake, state, now) for name, critic in critics.items()}
 
     (g_grads,) = pull_to_params(functools.reduce(jnp.add, [gradient for _, _, gradient in judged.values()]))
     G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
@@ -161,7 +182,8 @@ class _Critic(NamedTuple):
 
     i is 0 for the real, 1 for the generated images. j is 0 and 1 for these in its own update; in the generator's it is
     2 for the generated and 3 for the real images. ``gamma`` weighs the penalty, whose gradient is that with respect to
-    ``see(images, i)``, and ``weight`` its loss in the generator's.
+    ``see(images, i)``, and ``weight`` its loss in the generator's. ``choose`` picks from the logits of all classes
+    those of the images' own.
     """
 
     network: TrainState
@@ -169,9 +191,15 @@ class _Critic(NamedTuple):
     weight: jax.Array | float = 1.0
     see: Callable[[jax.Array, int], Any] = lambda x, i: x
     augment: Callable[[Any, int], Any] = lambda x, j: x
+    choose: Callable[[jax.Array], jax.Array] = lambda logits: logits
+
+    def judge(self, D, x, **options):
+        """The logits that D, this network or a later state of it, gives, and its running statistics afterwards."""
+        logits, stats = D(x, **options)
+        return self.choose(logits), stats
 
 
-def _critics(state, now, keys):
+def _critics(state, now, keys, labels):
     """The discriminators by their names in the state: one sees images, the other, if there is one, features of them."""
 
     def augmented(x, i):
@@ -181,7 +209,10 @@ def _critics(state, now, keys):
     if isinstance(state, ProjectedState):
         gamma, weight = state.heads_gamma * now.gamma, state.heads_weight
         critics["heads"] = _Critic(state.heads, gamma, weight, see=lambda x, i: state.features(augmented(x, i)))
-    return critics
+    if not state.classes:
+        return critics
+    choose = functools.partial(state.classes.chosen, labels=labels)  # pairs of a real and a generated image share them
+    return {name: critic._replace(choose=choose) for name, critic in critics.items()}
 
 
 def _judged(critic, real, fake, state, now):
@@ -190,7 +221,7 @@ def _judged(critic, real, fake, state, now):
     real = critic.see(real, 0)
     fake, pull_to_images = jax.vjp(lambda x: critic.see(x, 1), fake)
     D, metrics = _updated(critic, real, fake, state, now)
-    g_loss = functools.partial(_g_loss, D=D, real=real, augment=critic.augment, objective=state.objective)
+    g_loss = functools.partial(_g_loss, critic=critic, D=D, real=real, objective=state.objective)
     (loss, (stats, logits)), gradient = jax.value_and_grad(g_loss, has_aux=True)(fake)
     (gradient,) = pull_to_images(jax.tree.map(lambda g: (critic.weight * g).astype(g.dtype), gradient))
     metrics |= {"loss_G": loss, "D_G_z2": jax.nn.sigmoid(logits).mean()}
@@ -211,7 +242,7 @@ def _updated(critic, real, fake, state, now):
         )
 
     def d_loss(params):
-        judge = functools.partial(D, params=params)
+        judge = functools.partial(critic.judge, D, params=params)
         real_logits, stats, r1 = punished(judge, real, 0, penalty.real)
         fake_logits, stats, r2 = punished(functools.partial(judge, batch_stats=stats), fake, 1, penalty.fake)
         loss = objective.discriminator(real_logits, fake_logits)
@@ -229,13 +260,13 @@ def _updated(critic, real, fake, state, now):
     }
 
 
-def _g_loss(fake, *, D, real, augment, objective):
+def _g_loss(fake, *, critic, D, real, objective):
     """The generator's loss by one discriminator, of what that sees; its running statistics; and the generated images'
     logits."""
-    logits, stats = D(augment(fake, 2))
+    logits, stats = critic.judge(D, critic.augment(fake, 2))
     if not objective.paired:
         return objective.generator(logits), (stats, logits)
-    real_logits, stats = D(augment(real, 3), batch_stats=stats)
+    real_logits, stats = critic.judge(D, critic.augment(real, 3), batch_stats=stats)
     return objective.generator(logits, real_logits), (stats, logits)
 
 

@@ -10,7 +10,7 @@ from dcgan_jax.data.split import disjoint_halves, held_out
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.pixels import from_uint8, to_uint8
-from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.sampling import sample, sample_labels
 from dcgan_jax.gan.state import GANState, ProjectedState
 from dcgan_jax.metrics.distances import diversity_ratio, frechet_distance, kernel_distance, prdc
 from dcgan_jax.metrics.features import features
@@ -29,21 +29,22 @@ class Monitor:
 
     Args:
       store: the images, at least ``LEAST``.
-      held_out_images: how many were kept out of training, as in ``Config``.
+      held_out_images: how many were kept out of training, as in ``Config``, like ``conditional``.
 
     Attributes:
       floor: ``kid_floor``, ``fd_floor`` and so on: what real images of the other half get in place of samples.
     """
 
-    def __init__(self, store: Store, *, held_out_images: int):
+    def __init__(self, store: Store, *, held_out_images: int, conditional: bool = False):
         other, half = disjoint_halves(len(store), store.labels)
         self._reals = features(store.take(half[:_REALS]))
         self._n = min(_FAKES, len(other))
         floor = self._compared(features(store.take(other[: self._n])))
         self.floor = {f"{name}_floor": value for name, value in floor.items()}
-        train, others = held_out(store, held_out_images)
+        train, others = held_out(store, held_out_images, conditional=conditional)
         pick = np.random.default_rng(0).choice(len(train), min(len(others), len(train)), replace=False)
         self._trained, self._held_out = store.take(train[pick]), store.take(others)
+        self._labels = store.labels[train[pick]], store.labels[others]
 
     def __call__(self, state: GANState) -> dict[str, float]:
         """``kid``, ``fd``, ``precision``, ``recall``, ``coverage`` and ``diversity`` of the averaged weights.
@@ -52,10 +53,16 @@ class Monitor:
         mean logits of images that the discriminator was trained on, of those held out, and of generated ones. 0 is
         healthy. At 1 it takes held-out images for generated ones. ``memory_heads`` is that of a second discriminator.
         """
-        images = sample(generator_params(state, num=_FAKES), random_key(0), self._n)
+        params = generator_params(state, num=_FAKES)
+        images = sample(params, random_key(0), self._n)
         values = {**self._compared(features(to_uint8(images))), **self.floor}
         if len(self._held_out):
-            values |= self._memory(state, np.asarray(images[: len(self._held_out)]))
+            fakes = np.asarray(images[: len(self._held_out)])
+            sets = [(from_uint8(self._trained),), (from_uint8(self._held_out),), (fakes,)]
+            if state.classes:
+                labels = *self._labels, sample_labels(params, random_key(0), len(fakes))
+                sets = list(zip((images for (images,) in sets), labels))
+            values |= _memory(state, sets)
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _compared(self, fakes):
@@ -69,20 +76,26 @@ class Monitor:
             "diversity": diversity_ratio(self._reals, fakes),
         }
 
-    def _memory(self, state, fakes):
-        sets = (from_uint8(self._trained), from_uint8(self._held_out), fakes)
-        logits = [judge(state, images) for images in sets]
-        shares = {}
-        for name in logits[0]:
-            trained, unseen, fake = (float(means[name]) for means in logits)
-            shares[f"memory{name}"] = (trained - unseen) / (trained - fake) if trained > fake else math.nan
-        return shares
+
+def _memory(state, sets):
+    """``memory`` by images trained on, those held out and generated ones, each with their labels, if there are any."""
+    logits = [judge(state, *some) for some in sets]
+    shares = {}
+    for name in logits[0]:
+        trained, unseen, fake = (float(means[name]) for means in logits)
+        shares[f"memory{name}"] = (trained - unseen) / (trained - fake) if trained > fake else math.nan
+    return shares
 
 
 @jax.jit
-def judge(state: GANState, images: jax.Array) -> dict[str, jax.Array]:
-    """The mean logit of images by each discriminator, under what the names of its metrics end in."""
+def judge(state: GANState, images: jax.Array, labels: jax.Array | None = None) -> dict[str, jax.Array]:
+    """The mean logit of images by each discriminator, under what the names of its metrics end in.
+
+    With ``labels``, as a conditional run has them, the logits of these.
+    """
     logits = {"": state.discriminator(images, train=False)[0]}
     if isinstance(state, ProjectedState):
         logits["_heads"] = state.heads(state.features(images), train=False)[0]
+    if labels is not None:
+        logits = {name: state.classes.chosen(x, labels) for name, x in logits.items()}
     return {name: jnp.mean(x) for name, x in logits.items()}

@@ -15,8 +15,9 @@ from dcgan_jax.config import Config, check_epochs
 from dcgan_jax.data.pipeline import feeder
 from dcgan_jax.data.settle import settle
 from dcgan_jax.data.sources import Source, open_source
-from dcgan_jax.data.split import held_out
+from dcgan_jax.data.split import check_classes, held_out
 from dcgan_jax.data.store import Store, prepare
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, check_kinds, create_state, with_names
 from dcgan_jax.run.folder import RunFolder
@@ -86,9 +87,12 @@ def fit(
         signals = stack.enter_context(HeldSignals(forward=cluster.joined()))
         first = jax.process_index() == 0
         taken = stack.enter_context(held(folder, config, objects)) if first else None
-        source, config, shapes = _settled(config, networks)
-        start = start_from(config, shapes) if taken and config.init and not folder.complete_steps() else None
+        source = open_source(config, writable_cache())
+        config = settle(config, source)
+        shapes = None if config.conditional else _shapes(config, networks)
         store, compiling = _opened(source, config, None if folder.begun() else shapes, stack)
+        shapes = shapes or _shapes(config, networks, check_classes(config, store))
+        start = start_from(config, shapes) if taken and config.init and not folder.complete_steps() else None
         config = _in_steps(config, epochs, store)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())
@@ -103,7 +107,7 @@ def fit(
 
 def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -> None:
     """Refuse before images are looked for what can be refused then."""
-    if not config.unsettled():
+    if not config.unsettled() and not config.conditional:  # how many classes there are is not known yet
         _shapes(config, networks)
     if epochs is not None:
         check_epochs(epochs)
@@ -118,7 +122,7 @@ def _with_retries(config, networks, *, store, writer, signals, compiling):
     """Train; after a divergence go back to the newest checkpoint, and try other noise."""
     signals.hold()
     with signals.nothing_to_save():
-        state, attempt, unlogged = _newest(config, networks, len(store), writer)
+        state, attempt, unlogged = _newest(config, networks, store, writer)
     if signals.received and not cluster.joined():
         raise KeyboardInterrupt(signals.received)
     run = {"config": config, "store": store, "writer": writer, "signals": signals, "compiling": compiling}
@@ -127,7 +131,7 @@ def _with_retries(config, networks, *, store, writer, signals, compiling):
             return train_from(state, attempt, unlogged, **run)
         except NonFiniteError as error:
             diverged = NonFiniteError(error.step, error.names)  # without the frames, which hold the state
-        state, before, unlogged = _newest(config, networks, len(store), writer)
+        state, before, unlogged = _newest(config, networks, store, writer)
         if attempt - before >= config.retries:
             raise NonFiniteError(diverged.step, diverged.names, _evidence(diverged, config))
         attempt += 1
@@ -138,12 +142,13 @@ def _with_retries(config, networks, *, store, writer, signals, compiling):
         )
 
 
-def _newest(config, networks, images, writer):
+def _newest(config, networks, store, writer):
     """The newest complete checkpoint, as the first process reads it, on all devices of all; else a new state.
 
     Also how often the run was rolled back, and the metrics of the step, if the log has no line of them.
     """
-    state, attempt, unlogged = writer.newest(create_state(config, images=images, **networks))
+    new = create_state(config, images=len(store), classes=store.classes, **networks)
+    state, attempt, unlogged = writer.newest(new)
     state, attempt = cluster.from_first((state, attempt))
     return cluster.replicated(state), int(attempt), unlogged
 
@@ -153,16 +158,9 @@ def _size(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _settled(config: Config, networks: dict[str, Any]) -> tuple[Source, Config, GANState]:
-    """The images, not yet decoded; the configuration without an ``auto`` that they settle; the shapes of its state."""
-    source = open_source(config, writable_cache())
-    config = settle(config, source)
-    return source, config, _shapes(config, networks)
-
-
-def _shapes(config: Config, networks: dict[str, Any]) -> GANState:
+def _shapes(config: Config, networks: dict[str, Any], classes: Classes | None = None) -> GANState:
     """A state with the shapes and types of its arrays in their place."""
-    return jax.eval_shape(lambda: create_state(config, **networks))
+    return jax.eval_shape(lambda: create_state(config, classes=classes, **networks))
 
 
 def _opened(
@@ -190,7 +188,7 @@ def _in_steps(config: Config, epochs: int | None, store: Store) -> Config:
     """The configuration with the steps that ``epochs`` take; as it is without."""
     if epochs is None:
         return config
-    images = len(held_out(store, config.held_out)[0])
+    images = len(held_out(store, config.held_out, conditional=config.conditional)[0])
     config = config.for_epochs(epochs, images=images)
     if jax.process_index() == 0:
         print(f"epochs {epochs}: {config.steps:,} steps of {config.batch_size} of the {images:,} images to train on")

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from dcgan_jax.config import SETTINGS, Config
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.run.history import History
 from dcgan_jax.run.manifest import SCORE, Manifest
 from dcgan_jax.system.disk import reading, user_path
@@ -19,6 +21,15 @@ _TRIES = 3  # of an evaluation that ends the process
 
 
 @dataclasses.dataclass(frozen=True)
+class _Classes:
+    """``Classes`` of a conditional run, and the SHA-256 of the labels of all images."""
+
+    names: list[str]
+    counts: list[int]
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class _Images:
     """``images.json``."""
 
@@ -26,6 +37,7 @@ class _Images:
     sha256: str
     run: str
     objects: list[str] | None = None
+    classes: _Classes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +54,13 @@ class _Start:
     processor: str = ""
     cores: int | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def described(store: Store) -> dict[str, Any]:
+    """The classes of images as ``images.json`` holds them: ``names``, ``counts``, and the ``sha256`` of all labels."""
+    classes = store.classes
+    sha256 = hashlib.sha256(store.labels.tobytes()).hexdigest()
+    return {"names": list(classes.names), "counts": list(classes.counts), "sha256": sha256}
 
 
 def thinned(steps: list[int], *, every: int, most: int) -> list[int]:
@@ -285,15 +304,33 @@ class RunFolder:
         Raises:
           InputError: these are others; or ``images.json`` is damaged.
         """
-        then = self.images_then()
+        then = self.images_then() or {}
         if then and then["sha256"] != store.digest:
             count = f"{len(store)} now, {then['count']} then"
             raise InputError(f"{data} has other images than when {self.path} was started ({count}): {remedy}")
+        if (classes := then.get("classes")) and classes != described(store):
+            raise InputError(f"{data} has other labels than when {self.path} was started: {remedy}")
+
+    def learned(self, config: Config) -> Classes:
+        """Those that the run learns, as they were when it began; none of a run that is not conditional.
+
+        Raises:
+          InputError: ``images.json``, which says them, is missing or damaged.
+        """
+        if not config.conditional:
+            return Classes()
+        if not (classes := (self.images_then() or {}).get("classes")):
+            raise InputError(
+                f"{self.images} does not say which classes this conditional run learns: bring a copy back, or resume "
+                "training, which writes it"
+            )
+        return Classes(tuple(classes["names"]), tuple(classes["counts"]), config.class_sampling == "balanced")
 
     def images_then(self) -> dict | None:
         """``count`` and ``sha256`` of the images that the run was trained on; None if they are not known.
 
-        Also ``run``, its name, and ``objects``: which of ``OWN`` it got as objects, None if that is not known.
+        Also ``run``, its name; ``objects``: which of ``OWN`` it got as objects, None if that is not known; and
+        ``classes`` of a conditional run, as ``described`` returns them.
 
         Raises:
           InputError: ``images.json`` cannot be read, or is damaged.

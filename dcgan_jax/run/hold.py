@@ -10,7 +10,7 @@ from pathlib import Path
 from dcgan_jax.config import BY_NAME, Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.recipes import check_meant
-from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.folder import RunFolder, described
 from dcgan_jax.system.disk import user_path, writing
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import locked, write_text
@@ -44,6 +44,8 @@ class Held:
         run = folder.run() or uuid.uuid4().hex
         objects = (folder.images_then() or {}).get("objects") if self.objects is None else sorted(self.objects)
         images = {"count": len(store), "sha256": store.digest, "run": run, "objects": objects}
+        if config.conditional:
+            images["classes"] = described(store)
         if self.before:
             others = f"give another --workdir, or delete {folder.images} to continue with these"
             folder.check_images(store, config.data, remedy=f"restore those, {others}")

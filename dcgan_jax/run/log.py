@@ -21,6 +21,7 @@ from tqdm import tqdm
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.gan.sampling import COLUMNS
 from dcgan_jax.run.board import Board
 from dcgan_jax.run.doctor import Finding, best, findings
 from dcgan_jax.run.folder import RunFolder, thinned
@@ -184,12 +185,12 @@ class RunLog:
             write_text(self._folder.timing, json.dumps([*self._timings, now], indent=1) + "\n")
 
     def samples(self, step: int, images: jax.Array) -> np.ndarray:
-        """Save generated images (N, H, W, C) in [-1, 1] as a grid, and the curves above the first 3x7.
+        """Save images (N, H, W, C) in [-1, 1], those of ``sheet``, as a grid, and the curves above some of them.
 
         Returns:
           The grid: uint8 (H, W, C).
         """
-        sheet = grid(to_uint8(images), columns=8)
+        sheet = grid(to_uint8(images), columns=COLUMNS)
         path, every = self._folder.grid(step), self._config.sample_every
         with writing(path):
             save_png(path, sheet)
@@ -210,12 +211,17 @@ class RunLog:
                     path.unlink()
 
     def progress(self, step: int, images: jax.Array) -> None:
-        """Save the curves so far above a grid of generated images (N, H, W, C) in [-1, 1]."""
+        """Save the curves so far above the first 3x7 images (N, H, W, C) in [-1, 1]; of a conditional run, whose rows
+        are classes, above 7 of each row of the first six."""
+        if self._config.conditional:
+            images = images.reshape(-1, COLUMNS, *images.shape[1:])[:6, :7].reshape(-1, *images.shape[1:])
+        else:
+            images = images[:21]
         names = ("step", "loss_D", "loss_G", "kid", "kid_floor")
         curves = {name: [line.get(name, math.nan) for line in self._history.lines] for name in names}
         top = best(evaluated)["step"] if (evaluated := self._history.evaluated) else 0
         with writing(self._folder.progress):
-            save_progress(self._folder.progress, curves, grid(to_uint8(images[:21]), columns=7), step=step, best=top)
+            save_progress(self._folder.progress, curves, grid(to_uint8(images), columns=7), step=step, best=top)
         self._live.show(self._folder.progress)
 
 

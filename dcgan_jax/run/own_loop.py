@@ -12,7 +12,7 @@ from flax import serialization
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.networks import Discriminator, Generator
-from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.sampling import sheet
 from dcgan_jax.gan.state import GANState, create_state
 from dcgan_jax.run.checkpoints import Checkpoints
 from dcgan_jax.run.folder import RunFolder
@@ -71,7 +71,7 @@ def save(
         raise InputError(f"metrics hold no {missing[0]}: give loss_D and loss_G, which the report shows")
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         raise NonFiniteError(step, bad)
-    _check_fits(state, config, len(store))
+    _check_fits(state, config, store)
     copy = finite_copy(step, state)
     with held(folder, config) as taken:
         before = max(folder.complete_steps(), default=None)
@@ -85,14 +85,14 @@ def save(
         _log(folder, config, store, state, values, before or 0)
 
 
-def _check_fits(state: GANState, config: Config, images: int) -> None:
+def _check_fits(state: GANState, config: Config, store: Store) -> None:
     """Refuse a state that could not be read into one of ``create_state(config)``."""
     own: dict[str, Any] = {"objective": state.objective}
     for kind, built_in in (("generator", Generator), ("discriminator", Discriminator)):
         module = getattr(state, kind).module
         if type(module) is not built_in and not getattr(config, kind):
             own[kind] = module
-    fresh = jax.eval_shape(lambda: create_state(config, images=images, **own))
+    fresh = jax.eval_shape(lambda: create_state(config, images=len(store), classes=store.classes, **own))
     shapes = [jax.tree.map(lambda x: (x.shape, str(x.dtype)), serialization.to_state_dict(s)) for s in (state, fresh)]
     if shapes[0] != shapes[1]:
         raise InputError(
@@ -111,4 +111,4 @@ def _log(folder: RunFolder, config: Config, store: Store, state: GANState, value
         with extra(f"samples/{folder.grid(step).name} or progress.png"):
             if not folder.reals.exists():
                 save_reals(folder, store)
-            log.samples(step, sample(state, jax.random.split(random_key(config.seed))[1]))
+            log.samples(step, sheet(state, jax.random.split(random_key(config.seed))[1]))

@@ -205,5 +205,8 @@ def _between(params: GeneratorParams, seed: int) -> np.ndarray:
     rows, columns = _WALK
     ends = params.latent.draw(jax.random.fold_in(random_key(seed), 1), 2 * rows)
     z = slerp(ends[:rows], ends[rows:], jnp.linspace(0.0, 1.0, columns)).swapaxes(0, 1)
-    images = to_uint8(decode(params, z.reshape(rows * columns, -1)))
+    labels = None
+    if params.classes:  # each row is of one class
+        labels = params.classes.draw(random_key(seed), rows).repeat(columns)
+    images = to_uint8(decode(params, z.reshape(rows * columns, -1), labels=labels))
     return images.reshape(rows, columns, *images.shape[1:])

@@ -132,7 +132,9 @@ def _restored(workdir, step, parts, networks):
         if parts and "discriminator" not in parts:  # what only training needs need not be importable
             config = dataclasses.replace(config, discriminator="", objective="", penalty="none", features="none")
         images = (folder.images_then() or {}).get("count")
-        state = state or jax.eval_shape(functools.partial(create_state, config, images=images, **networks))
+        if state is None:
+            made = functools.partial(create_state, config, images=images, classes=folder.learned(config), **networks)
+            state = jax.eval_shape(made)
         tree = serialization.to_state_dict(state)
         wanted = {name: tree[name] for name in parts or tree}
         try:

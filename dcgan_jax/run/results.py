@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dcgan_jax.config import Config
-from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.sampling import sheet
 from dcgan_jax.gan.state import GANState
 from dcgan_jax.run.schedule import due
 from dcgan_jax.run.writer import NoWriter
@@ -108,7 +108,7 @@ class Results:
         self._rate = (step - self._first) * self._config.batch_size / seconds if step > self._first else None
 
     def _draw(self, state):
-        return sample(cluster.local(state), self._key)
+        return sheet(cluster.local(state), self._key)
 
     def _check_and_record(self, step, pending, what, images):
         self._check(step, pending, images)

@@ -138,8 +138,9 @@ class Writer(NoWriter):
 
     def _greeting(self, start, state):
         height, width, channels = self._store.shape[1:]
+        classes = f" in {len(self._store.classes)} classes" * self._config.conditional
         yield (
-            f"{len(self._store):,} images of {height}x{width}x{channels} from {self._config.data}; "
+            f"{len(self._store):,} images of {height}x{width}x{channels}{classes} from {self._config.data}; "
             f"{' + '.join(f'{count_parameters(network.params):,}' for network in state.networks.values())} "
             f"parameters on {_devices()}"
         )
@@ -188,7 +189,10 @@ class Writer(NoWriter):
             if not self._folder.try_measuring(step):
                 raise RuntimeError("it has ended the run several times, and is left out")
             try:
-                self._monitor = self._monitor or Monitor(self._store, held_out_images=self._config.held_out)
+                config = self._config
+                self._monitor = self._monitor or Monitor(
+                    self._store, held_out_images=config.held_out, conditional=config.conditional
+                )
                 quality = self._monitor(cluster.local(state))
             finally:  # a process that is killed in it leaves the note
                 self._folder.measured()

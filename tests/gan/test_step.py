@@ -9,6 +9,7 @@ from helpers import Even, Sum, equal
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan import conv
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, build
 from dcgan_jax.gan.pixels import from_uint8
 from dcgan_jax.gan.state import create_state
@@ -70,7 +71,7 @@ OF_NETWORKS_AND_STEP = {
     "augment": "full", "flip": True, "discriminator_norm": "spectral", "extra_convs": 1, "leaky_slope": 0.1,
     "first_batchnorm": True, "batchnorm_scale_mean": 0.0, "ema_half_life": 3.0, "seed": 1, "precision": "bf16",
     "beta1": 0.9, "clip_norm": 1.0, "features": "efficientnet-lite0", "features_weight": 2.0, "features_gamma": 2.0,
-    "features_size": 64, "init": "runs/a", "freeze_layers": 1,
+    "features_size": 64, "init": "runs/a", "freeze_layers": 1, "conditional": True, "class_sampling": "balanced",
 }  # fmt: skip
 OF_RUNS_AND_IMAGES = set(
     "recipe data steps background resize range deterministic device_data input dispatch log_every sample_every "
@@ -87,8 +88,10 @@ def test_every_setting_of_the_networks_and_the_step_arrives(tiny):
         config = without_norm if name == "penalty" else plain
         if name.startswith("features_"):
             config = dataclasses.replace(plain, features="efficientnet-lite0")
+        if name == "class_sampling":
+            config = dataclasses.replace(plain, conditional=True)
         states = [
-            jax.eval_shape(lambda config=config: create_state(config))
+            jax.eval_shape(lambda config=config: create_state(config, classes=Classes(("a", "b"), (1, 2))))
             for config in (config, dataclasses.replace(config, **{name: value}))
         ]
         if jax.tree.structure(states[0]) == jax.tree.structure(states[1]) and states[0] == states[1]:

@@ -1,0 +1,102 @@
+"""The classes of conditional runs: how they are drawn, and how networks get and judge them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import some_generator
+
+from dcgan_jax import InputError, decode, sample
+from dcgan_jax.gan.average import precise_batch_norm
+from dcgan_jax.gan.classes import Classes
+from dcgan_jax.gan.sampling import sample_labels, sheet
+
+KEY = jax.random.key(0)
+PETS = Classes(("cat", "dog", "guinea pig"), (10, 30, 60))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return some_generator(image_size=16, width=4, classes=PETS)
+
+
+def test_classes_are_drawn_as_often_as_they_have_images_or_equally_often():
+    for classes, shares in ((PETS, (0.1, 0.3, 0.6)), (dataclasses.replace(PETS, balanced=True), (1 / 3,) * 3)):
+        labels = np.asarray(classes.draw(KEY, 20_000, as_trained=True))
+        np.testing.assert_allclose(np.bincount(labels) / 20_000, shares, atol=0.015)  # four standard deviations
+        np.testing.assert_allclose(np.bincount(classes.draw(KEY, 20_000)) / 20_000, (0.1, 0.3, 0.6), atol=0.015)
+
+
+def test_the_logit_of_each_images_class_is_taken_at_each_place_and_of_each_head():
+    logits = np.random.default_rng(0).standard_normal((4, 2, 2, 6), np.float32)  # two heads
+    labels = np.array([2, 0, 1, 1], np.int32)
+    wanted = np.stack([logits[i, :, :, label::3] for i, label in enumerate(labels)])
+    np.testing.assert_array_equal(PETS.chosen(jnp.asarray(logits), jnp.asarray(labels)), wanted)
+    np.testing.assert_array_equal(
+        PETS.chosen(jnp.asarray(logits[:, 0, 0, :3]), labels)[:, 0], logits[range(4), 0, 0, labels]
+    )
+
+
+def test_an_image_depends_on_its_number_and_class_alone(params):
+    images, labels = sample(params, KEY, 9), sample_labels(params, KEY, 9)
+    assert len(set(np.asarray(labels).tolist())) > 1
+    np.testing.assert_array_equal(sample(params, KEY, 4, start=5), images[5:])
+    np.testing.assert_array_equal(sample_labels(params, KEY, 4, start=5), labels[5:])
+    np.testing.assert_array_equal(sample(params, KEY, 9, labels=labels), images)
+    dogs = sample(params, KEY, 9, labels="dog")
+    np.testing.assert_array_equal(sample(params, KEY, 9, labels=1), dogs)
+    np.testing.assert_array_equal(sample(params, KEY, 9, labels=["dog"] * 9), dogs)
+    same = np.asarray(labels) == 1
+    np.testing.assert_array_equal(dogs[same], images[same])
+    assert all(not np.array_equal(a, b) for a, b in zip(dogs[~same], images[~same], strict=True))
+
+
+def test_between_two_classes_the_rows_of_the_first_matrix_are_mixed(params):
+    """With numbers of the middle in the place of one class's, this class draws what the two make half and half."""
+    z, half = params.latent.draw(KEY, 3), np.array([[0.5, 0.0, 0.5]] * 3, np.float32)
+    kernel = jnp.asarray(params.params["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"])
+    assert kernel.shape == (4, 4, 8, 8 + 3)
+    mixed = kernel.at[..., 8].set((kernel[..., 8] + kernel[..., 10]) / 2)
+    block = {**params.params["GeneratorBlock_0"], "ConvTranspose_0": {"kernel": mixed}}
+    other = params.replace(params={**params.params, "GeneratorBlock_0": block})
+    np.testing.assert_allclose(decode(params, z, labels=half), decode(other, z, labels="cat"), atol=1e-5)
+
+
+def test_a_sheet_has_a_row_for_each_class_and_one_z_in_each_column(params):
+    images = sheet(params, KEY)
+    assert images.shape == (24, 16, 16, 3)
+    for label in range(3):
+        np.testing.assert_array_equal(images[8 * label : 8 * label + 8], sample(params, KEY, 8, labels=label))
+    many = Classes(tuple(map(str, range(40))), (1,) * 40)
+    assert len(sheet(some_generator(image_size=16, width=4, classes=many), KEY)) == 16 * 8
+
+
+def test_batchnorms_statistics_are_those_of_the_classes_of_training(params):
+    """In the first layer they follow from the rows of the classes: the means are averages with their shares."""
+    kernel = params.params["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"].mean((0, 1))  # (8, 8 + 3)
+    for classes, shares in ((PETS, (0.1, 0.3, 0.6)), (dataclasses.replace(PETS, balanced=True), (1 / 3,) * 3)):
+        stats = precise_batch_norm(params.replace(classes=classes), 1000, 32).batch_stats
+        mean = stats["GeneratorBlock_0"]["BatchNorm_0"]["mean"]
+        np.testing.assert_allclose(mean, kernel[:, 8:] @ np.array(shares, np.float32), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: sample(p, KEY, 2, labels="dgo"), "there is no class 'dgo': choose dog$"),
+        (lambda p: sample(p, KEY, 2, labels="zebra"), "there is no class 'zebra': choose cat, dog, guinea pig$"),
+        (lambda p: sample(p, KEY, 2, labels=3), r"labels must lie in \[0, 2\], or be names"),
+        (lambda p: sample(p, KEY, 2, labels=[0, -1]), r"labels must lie in \[0, 2\]"),
+        (lambda p: sample(p, KEY, 2, labels=[0, 1, 2]), "one class or one for each of 2 images"),
+        (lambda p: sample(p, KEY, 2, labels=["cat", 1]), "one class or one for each of 2 images"),
+        (lambda p: sample(p, KEY, 2, labels=np.full((2, 3), np.nan)), "one class or one for each of 2 images"),
+        (lambda p: decode(p, np.zeros((1, 8))), "the run is conditional: say which class each z is to be, labels="),
+        (lambda p: sample(p.replace(classes=Classes()), KEY, 2, labels=0), "labels are for a conditional run"),
+        (lambda p: sample_labels(p.replace(classes=Classes()), KEY), "the run is not conditional"),
+    ],
+)
+def test_what_is_no_class_is_refused(params, call, message):
+    with pytest.raises(InputError, match=message):
+        call(params)

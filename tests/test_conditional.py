@@ -1,0 +1,164 @@
+"""Conditional runs through the public face: a small set of dark and of light pictures."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from helpers import equal
+from PIL import Image
+
+from dcgan_jax import InputError, batches, fit, open_store, recipe, restore, restore_state, sample
+
+KEY, EACH, STEPS = jax.random.key(0), 40, 120
+
+
+def write(root, names=("dark", "light"), *, shuffled=False):
+    """Folders of pictures of about 55 and 200 of 255; with ``shuffled`` each has half of both."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for i in range(EACH):
+            level = (55, 200)[i % 2 if shuffled else label] + rng.integers(-30, 30)
+            pixels = np.full((16, 16, 3), level, np.uint8) + rng.integers(0, 10, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+def settings(data, **changes):
+    small = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 16, "steps": STEPS, "input": "numpy"}
+    small |= {"evaluate_every": 0, "log_every": 10, "sample_every": 60, "checkpoint_every": 60, "augment": "off"}
+    return recipe("robust", **{**small, "data": str(data), "conditional": True, **changes})
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def run(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    fit(settings(pictures), folder)
+    return folder
+
+
+def levels(workdir):
+    """The mean of 64 samples of each class, in [-1, 1]: -0.55 and 0.6 of the pictures themselves."""
+    params = restore(workdir)
+    return [float(sample(params, KEY, 64, labels=name).mean()) for name in ("dark", "light")]
+
+
+def test_it_learns_which_class_is_dark_and_which_light(run):
+    dark, light = levels(run)
+    assert dark < -0.3 and light > 0.3
+
+
+def test_with_shuffled_labels_it_does_not(tmp_path):
+    fit(settings(write(tmp_path / "pictures", shuffled=True)), tmp_path / "run")
+    dark, light = levels(tmp_path / "run")
+    assert abs(dark - light) < 0.3
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bits(run, pictures, tmp_path):
+    fit(settings(pictures, steps=STEPS // 2), tmp_path / "run")
+    state = fit(settings(pictures), tmp_path / "run")
+    assert equal(state, restore_state(run))
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
+    grid = f"step_{STEPS:06d}.png"
+    assert (tmp_path / "run" / "samples" / grid).read_bytes() == (run / "samples" / grid).read_bytes()
+
+
+def test_the_run_knows_its_classes_without_the_pictures(run):
+    params = restore(run)
+    assert params.classes.names == ("dark", "light") and params.classes.counts == (EACH, EACH)
+    with Image.open(run / "samples" / f"step_{STEPS:06d}.png") as sheet:
+        assert sheet.size == (8 * 18 + 2, 2 * 18 + 2)  # a row for each class
+        above, below = np.asarray(sheet.convert("L"), float)[[10, 28]]
+    assert above.mean() < below.mean()
+
+
+def test_labels_come_in_step_with_the_images(pictures, cache):
+    """Dark pictures are called dark, whatever feeds them, in all orders."""
+    config = settings(pictures, held_out=0)
+    store = open_store(config)
+    dark = store.classes.label("dark")
+    kinds = {"numpy": {}, "tf": {"input": "tf"}, "device": {"device_data": True}}
+    for sampling in ("natural", "balanced"):
+        seen = {}
+        for kind, changes in kinds.items():
+            config = settings(pictures, class_sampling=sampling, **changes)
+            whole = [jax.device_get(batch) for _, batch in zip(range(7), batches(store, config))]
+            for images, labels in whole:
+                assert labels.dtype == np.int32
+                np.testing.assert_array_equal(images.mean((1, 2, 3)) < 128, labels == dark)
+            again = jax.device_get(next(batches(store, config, start=6)))
+            assert equal(again, whole[6])
+            seen[kind] = whole
+        assert equal(seen["numpy"], seen["tf"]) and equal(seen["numpy"], seen["device"])
+    store.close()
+
+
+def test_balanced_classes_come_equally_often_and_each_image_of_a_class_once_before_it_comes_again(tmp_path):
+    for name, count in (("many", 30), ("few", 3), ("one", 1)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.new("RGB", (16, 16), (i, count, 0)).save(tmp_path / name / f"{i}.png")
+    config = settings(tmp_path, class_sampling="balanced", batch_size=6, held_out=0)
+    store = open_store(config)
+    parts = [jax.device_get(batch) for _, batch in zip(range(15), batches(store, config))]  # 90 images
+    images, labels = (np.concatenate(part) for part in zip(*parts))
+    assert np.bincount(labels).tolist() == [30, 30, 30]
+    for rounds in labels.reshape(-1, 3):
+        assert set(rounds.tolist()) == {0, 1, 2}
+    many, few = (images[labels == store.classes.label(name)][:, 0, 0, 0] for name in ("many", "few"))
+    assert sorted(many) == list(range(30)) and list(many) != list(range(30))
+    assert all(sorted(three) == [0, 1, 2] for three in few.reshape(-1, 3))
+    store.close()
+
+
+def test_no_class_is_held_out_whole(tmp_path, cache):
+    from dcgan_jax.data.split import held_out
+    from dcgan_jax.data.store import Store
+
+    class Many(Store):
+        def __init__(self):
+            self.shape, self.labels = (1000, 16, 16, 3), np.repeat(np.arange(200, dtype=np.int32), 5)
+
+    train, others = held_out(Many(), 200, conditional=True)
+    assert len(others) == 50 and not set(train) & set(others) and len(train) == 950
+    counts = np.bincount(Many().labels[train], minlength=200)
+    assert counts.min() >= 3
+
+
+def test_pictures_without_classes_are_refused_and_nothing_is_written(tmp_path):
+    write(tmp_path / "one", ("dark",))
+    with pytest.raises(
+        InputError, match="--conditional learns classes, but the images of .*one have no labels, or one"
+    ):
+        fit(settings(tmp_path / "one"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="class_sampling balanced does nothing without --conditional"):
+        fit(settings(tmp_path / "one", conditional=False, class_sampling="balanced"), tmp_path / "run")
+
+
+def test_other_labels_than_before_are_refused(run, pictures, tmp_path):
+    swapped = write(tmp_path / "pictures", ("light", "dark"))
+    for name in ("dark", "light"):  # the same pictures in the same order of labels
+        (swapped / name).rename(swapped / f"{name}.")
+    (swapped / "light.").rename(swapped / "a")
+    (swapped / "dark.").rename(swapped / "b")
+    before = json.loads((run / "images.json").read_text())
+    with pytest.raises(InputError, match="has other labels than when"):
+        fit(settings(swapped, steps=STEPS + 1), run)
+    assert json.loads((run / "images.json").read_text()) == before
+
+
+def test_without_the_file_of_its_classes_a_run_says_so(run, tmp_path):
+    kept = (run / "images.json").read_text()
+    (run / "images.json").unlink()
+    try:
+        with pytest.raises(InputError, match="images.json does not say which classes this conditional run learns"):
+            restore(run)
+    finally:
+        (run / "images.json").write_text(kept)
