@@ -15,6 +15,7 @@ from .gan.pixels import from_uint8 as from_uint8
 from .gan.pixels import to_uint8 as to_uint8
 from .gan.sampling import decode as decode
 from .gan.sampling import sample as sample
+from .gan.sampling import sample_labels as sample_labels
 from .gan.sampling import slerp as slerp
 from .gan.state import create_state as create_state
 from .gan.step import train_step as train_step

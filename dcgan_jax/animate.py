@@ -4,7 +4,9 @@ The ending of --out says the format: .gif, .webp, or .mp4, which needs ``pip ins
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from dcgan_jax import cli
 
@@ -29,6 +31,11 @@ class Arguments:
     """How many pixels wide each pixel is drawn; by default 1, and more for images of less than 64 pixels."""
     seed: int = 0
     """Seed of the walk."""
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(name="class"), tyro.conf.UseAppendAction] = ()
+    (
+        "Of a conditional run, a class that the walk goes through; several in turn: --class cat --class dog. By "
+        "default each image goes from one to another at random."
+    )
     step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint for the walk; as for ``generate`` by default."""
 
@@ -43,7 +50,7 @@ def run(arguments: Arguments) -> None:
 
     a = arguments
     options = {"what": a.what, "seconds": a.seconds, "fps": a.fps, "size": a.size, "scale": a.scale}
-    out = animate(a.workdir, a.out, **options, seed=a.seed, step=a.step)
+    out = animate(a.workdir, a.out, **options, seed=a.seed, labels=a.labels, step=a.step)
     print(f"{out}: {round(a.seconds * a.fps)} frames, {out.stat().st_size / 1e6:.1f} MB")
 
 

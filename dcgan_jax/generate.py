@@ -2,7 +2,9 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from dcgan_jax import cli
 
@@ -22,6 +24,11 @@ class Arguments:
     """Number of pictures."""
     seed: int = 0
     """Seed of the noise. Picture i does not depend on --num."""
+    label: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    (
+        "Of a conditional run, the class of all pictures. Without, each class is drawn as often as it has images, "
+        "and labels.csv says which picture is which."
+    )
     step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint, or the one with the highest coverage while training, or the newest."""
     ema: bool = True
@@ -37,8 +44,9 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.pictures import generate
 
     a = arguments
-    pictures = generate(a.workdir, a.out, num=a.num, seed=a.seed, step=a.step, ema=a.ema)
-    rest = "" if pictures.shown == a.num else f", which shows the first {pictures.shown},"
+    pictures = generate(a.workdir, a.out, num=a.num, seed=a.seed, label=a.label, step=a.step, ema=a.ema)
+    rest = f", which shows the first {pictures.shown}," if pictures.shown else ", a row for each class, and labels.csv"
+    rest = "" if pictures.shown == a.num else rest
     print(f"{a.num} images and grid.png{rest} in {pictures.grid.parent} (step {pictures.step})")
 
 

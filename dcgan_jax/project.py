@@ -28,6 +28,8 @@ class Arguments:
     """Steps of the search."""
     seed: int = 0
     """Seed of the eight places where the search starts."""
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(name="class"), tyro.conf.UseAppendAction] = ()
+    """Of a conditional run, the class of the picture. Of two pictures give it twice, or once for both."""
 
 
 def run(arguments: Arguments) -> None:
@@ -39,7 +41,8 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.projection import project
 
     a = arguments
-    projection = project(a.workdir, a.image, a.out, step=a.step, iterations=a.iterations, seed=a.seed)
+    options = {"step": a.step, "iterations": a.iterations, "seed": a.seed, "labels": a.labels}
+    projection = project(a.workdir, a.image, a.out, **options)
     for path, error in zip(a.image, projection.errors, strict=True):
         print(f"{path}: its pixels and those of the projection differ by {error:.1f} of 255 (root mean square)")
     print(f"{', '.join(path.name for path in projection.files)} in {projection.files[0].parent}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import open_store
-from dcgan_jax.gan.classes import Classes
+from dcgan_jax.gan.classes import NO_CLASSES
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
@@ -87,10 +87,7 @@ class Sum(nn.Module):
         return (x * (places + across)).mean((1, 2, 3)) * self.param("one", nn.initializers.ones, ())
 
 
-_NONE = Classes()
-
-
-def some_generator(latent="normal", latent_dim=8, classes=_NONE, **options):
+def some_generator(latent="normal", latent_dim=8, classes=NO_CLASSES, **options):
     """A generator with numbers of the size that they have after training: pictures with contrast."""
     network, numbers_in = Generator(latent_dim=latent_dim, classes=len(classes), **options), latent_dim + len(classes)
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, numbers_in)), train=False))

@@ -1,14 +1,19 @@
 """Conditional runs through the public face: a small set of dark and of light pictures."""
 
+import csv
 import json
 
 import jax
 import numpy as np
 import pytest
-from helpers import equal
-from PIL import Image
+from helpers import equal, python
+from PIL import Image, ImageSequence
 
-from dcgan_jax import InputError, batches, fit, open_store, recipe, restore, restore_state, sample
+from dcgan_jax import InputError, animate, batches, fit, open_store, project, recipe, restore, restore_state, sample
+from dcgan_jax.data.split import held_out
+from dcgan_jax.data.store import Store
+from dcgan_jax.generate import Arguments as Generate
+from dcgan_jax.generate import run as generate_command
 
 KEY, EACH, STEPS = jax.random.key(0), 40, 120
 
@@ -118,9 +123,6 @@ def test_balanced_classes_come_equally_often_and_each_image_of_a_class_once_befo
 
 
 def test_no_class_is_held_out_whole(tmp_path, cache):
-    from dcgan_jax.data.split import held_out
-    from dcgan_jax.data.store import Store
-
     class Many(Store):
         def __init__(self):
             self.shape, self.labels = (1000, 16, 16, 3), np.repeat(np.arange(200, dtype=np.int32), 5)
@@ -162,3 +164,51 @@ def test_without_the_file_of_its_classes_a_run_says_so(run, tmp_path):
             restore(run)
     finally:
         (run / "images.json").write_text(kept)
+
+
+def mean_levels(folder):
+    return [np.asarray(Image.open(path), float).mean() for path in sorted(folder.glob("0*.png"))]
+
+
+def test_the_commands_draw_a_class_by_its_name(run, tmp_path, capsys):
+    for name, fits in (("dark", np.less), ("light", np.greater)):
+        generate_command(Generate(run, tmp_path / name, num=9, label=name))
+        assert capsys.readouterr().out == f"9 images and grid.png in {tmp_path / name} (step {STEPS})\n"
+        levels = mean_levels(tmp_path / name)
+        assert len(levels) == 9 and fits(np.mean(levels), 128)
+    done = python("-m", "dcgan_jax.generate", "--workdir", run, "--out", tmp_path / "no", "--class", "drak")
+    assert done.returncode == 2 and "there is no class 'drak': choose dark" in done.stderr
+    assert not (tmp_path / "no").exists()
+
+
+def test_without_a_name_all_classes_are_drawn_and_a_file_says_which_picture_is_which(run, tmp_path, capsys):
+    generate_command(Generate(run, tmp_path / "all", num=40))
+    assert "40 images and grid.png, a row for each class, and labels.csv in" in capsys.readouterr().out
+    with open(tmp_path / "all" / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [f"{i:05d}.png" for i in range(40)]
+    levels, light = np.array(mean_levels(tmp_path / "all")), np.array([row["class"] == "light" for row in rows])
+    assert 10 < light.sum() < 30 and levels[light].mean() > 150 and levels[~light].mean() < 100
+    with Image.open(tmp_path / "all" / "grid.png") as sheet:
+        assert sheet.size == (8 * 18 + 2, 2 * 18 + 2)
+
+
+def test_a_walk_goes_from_class_to_class(run, tmp_path):
+    animate(run, tmp_path / "walk.webp", seconds=3, fps=4, size=(2, 2), scale=1, labels=["dark", "light"])
+    with Image.open(tmp_path / "walk.webp") as film:
+        frames = [np.asarray(frame.convert("L"), float).mean() for frame in ImageSequence.Iterator(film)]
+    assert len(frames) == 12 and frames[6] - frames[0] > 50  # dark, light, and back
+    animate(run, tmp_path / "any.webp", seconds=1, fps=2, size=(1, 1), scale=1)
+    with pytest.raises(InputError, match="there is no class 'lihgt': choose light"):
+        animate(run, tmp_path / "no.webp", labels=["lihgt"])
+
+
+def test_a_picture_is_looked_for_in_its_class(run, pictures, tmp_path):
+    two = [pictures / "dark" / "0.png", pictures / "light" / "0.png"]
+    done = project(run, two, tmp_path / "out", iterations=30, labels=["dark", "light"])
+    assert max(done.errors) < 60
+    with Image.open(tmp_path / "out" / "interpolation.png") as way:
+        pixels = np.asarray(way.convert("L"), float)
+    assert pixels[:, -200:].mean() - pixels[:, :200].mean() > 50
+    with pytest.raises(InputError, match="the run is conditional: say which class"):
+        project(run, two[:1], tmp_path / "no", iterations=1)

@@ -98,6 +98,8 @@ class Page:
         self.place, self.template = place, template
         for name in ("photos", "Pictures/cats", "Pictures/icons"):
             shutil.copytree(photos, place / name)
+        for name, folder in (("cats", "even"), ("dogs", "odd")):
+            shutil.copytree(photos / folder, place / "Pictures" / "pets" / name)
         for name in ("PHOTO", "SECOND"):
             shutil.copy(photos / "even" / "00.png", place / name)
         self.names = {"tiny_Config": functools.partial(tiny, Config), "tiny_recipe": functools.partial(tiny, recipe)}

@@ -20,12 +20,14 @@ from PIL import Image
 from dcgan_jax import Config, InputError, decode, export, fit, restore, sample, to_uint8
 from dcgan_jax.export import Arguments
 from dcgan_jax.export import run as command
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.generate import Arguments as Generate
 from dcgan_jax.generate import run as generate
 from dcgan_jax.share import portable
 from dcgan_jax.share.folding import folded
 
 KEY = jax.random.key(0)
+PETS = Classes(("cat", "dog", "guinea pig"), (10, 30, 60))
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +158,39 @@ def test_onnx_runs_as_decode_does_for_any_number_of_images(options):
         np.testing.assert_allclose(images, decode(params, z), atol=1e-4)
     assert np.std(images) > 0.2
     assert session.get_modelmeta().custom_metadata_map == {"step": "7"}
+
+
+def test_onnx_takes_the_class_of_each_image_as_a_second_input():
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from dcgan_jax.share.onnx_graph import onnx_graph
+
+    params = some_generator(image_size=16, width=5, latent_dim=7, classes=PETS)
+    session = runtime.InferenceSession(onnx_graph(folded(params), {}, classes=3), providers=["CPUExecutionProvider"])
+    z, labels = np.asarray(params.latent.draw(KEY, 4)), np.array([2, 0, 1, 2])
+    (images,) = session.run(None, {"z": z, "labels": labels})
+    np.testing.assert_allclose(images, decode(params, z, labels=labels), atol=1e-4)
+    assert np.abs(images - decode(params, z, labels=0)).max() > 0.1
+
+
+def test_safetensors_know_the_classes_by_name(tmp_path):
+    params = some_generator(image_size=16, width=4, classes=dataclasses.replace(PETS, balanced=True))
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(portable.to_safetensors(params, {}))
+    back = restore(path)
+    assert back.classes == params.classes and back.generator == params.generator
+    np.testing.assert_array_equal(sample(back, KEY, 3, labels="dog"), sample(params, KEY, 3, labels=1))
+    own = params.replace(
+        generator=Own(), params=Own().init(KEY, np.zeros((1, 11)), train=False)["params"], batch_stats={}
+    )
+    path.write_bytes(portable.to_safetensors(own, {}))
+    np.testing.assert_array_equal(
+        sample(restore(path, generator=Own()), KEY, 3, labels=["cat", "dog", "dog"]),
+        sample(own, KEY, 3, labels=[0, 1, 1]),
+    )
+    path.write_bytes(portable.to_safetensors(params.replace(classes=Classes(("a", "b", "c"), (1, 2))), {}))
+    with pytest.raises(InputError, match=r"is not a generator that export wrote: classes without names or images"):
+        restore(path)
 
 
 def test_help_is_quick_to_import_and_the_folder_is_checked_first(run, tmp_path):

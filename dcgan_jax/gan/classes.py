@@ -5,17 +5,15 @@ logit for each class, of which that of the image's class counts.
 """
 
 import dataclasses
-import difflib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.errors import InputError, nearest, printable
 
 _NO_Z = 2**31 - 1  # what is folded into a key to draw a class: z takes the key itself
-_FEW = 20  # so many names have room in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +74,7 @@ class Classes:
             return self.names.index(name)
         if not len(self):
             raise InputError(f"there is no class {printable(name)!r}: the run is not conditional")
-        near = difflib.get_close_matches(name, self.names, n=3, cutoff=0.5) or self.names
-        more = ", …" if len(near) > _FEW else ""
-        names = printable(", ".join(near[:_FEW])) + more
-        raise InputError(f"there is no class {printable(name)!r}: choose {names}")
+        raise InputError(f"there is no class {printable(name)!r}: choose {nearest(name, self.names)}")
 
     def labels(self, given: Any, num: int) -> jax.Array | None:
         """The labels that a user means, for ``num`` images: int32 (num,), or float32 (num, classes); None without.
@@ -112,3 +107,7 @@ class Classes:
             f"labels must be one class or one for each of {num} images, as numbers or names, or how much of each "
             f"class, ({num}, {len(self)}), not {repr(given)[:40]}"
         )
+
+
+NO_CLASSES = Classes()
+"""Those of a run that is not conditional."""

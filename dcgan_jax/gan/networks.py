@@ -13,6 +13,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from dcgan_jax.config import OWN, Config, check_image_size
@@ -264,12 +265,23 @@ class Generator(nn.Module):
         check_image_size(self.image_size)
         super().__post_init__()
 
+    def scales(self) -> np.ndarray:
+        """What the numbers of z and those of the classes are multiplied by first: float32 (latent_dim + classes,).
+
+        A class weighs as much as all of z, whose length is about this. It is learned several times sooner so.
+        """
+        ones = np.ones(self.latent_dim + self.classes, np.float32)
+        ones[self.latent_dim :] = self.latent_dim**0.5
+        return ones
+
     @nn.compact
     def __call__(self, z, *, train: bool):
         if z.shape[-1] != (numbers := self.latent_dim + self.classes):
             raise InputError(f"z must have {numbers} numbers for each image, not the shape {z.shape}")
         block = functools.partial(GeneratorBlock, batchnorm_scale_mean=self.batchnorm_scale_mean, dtype=self.dtype)
         first, *others = reversed(_widths(self.image_size, self.width))
+        if self.classes:
+            z = z * self.scales().reshape(*[1] * (z.ndim - 1), -1)
         x = z.reshape(-1, 1, 1, numbers)
         x = block(first, strides=1, padding=0)(x, train=train)  # (B, 4, 4, width · image_size / 8)
         x = x.astype(self.activations)

@@ -62,6 +62,19 @@ def as_params(params: Any) -> GeneratorParams:
     return params
 
 
+def as_labels(params: GeneratorParams, labels: Any, num: int) -> jax.Array | None:
+    """The classes that a user means for ``num`` images: see ``Classes.labels``.
+
+    Raises:
+      InputError: there are none of this name or number, or a conditional run gets none.
+    """
+    if params.classes and labels is None:
+        raise InputError(
+            "the run is conditional: say which class each image is to be, by labels= (numbers or names) or --class"
+        )
+    return params.classes.labels(labels, num)
+
+
 @usual_numbers()
 def decode(params: GeneratorParams | GANState, z: jax.Array, *, labels: Any = None) -> jax.Array:
     """Map latent vectors to their images. BatchNorm is in inference mode: no image depends on the others.
@@ -81,9 +94,7 @@ def decode(params: GeneratorParams | GANState, z: jax.Array, *, labels: Any = No
     z = floats("z", z)
     if z.ndim != 2 or z.shape[1] != params.latent.dim:
         raise InputError(f"z must be of the shape (N, {params.latent.dim}), not {z.shape}")
-    if params.classes and labels is None:
-        raise InputError("the run is conditional: say which class each z is to be, labels=..., by numbers or names")
-    x = params.classes.beside(z, params.classes.labels(labels, len(z)))
+    x = params.classes.beside(z, as_labels(params, labels, len(z)))
     return in_chunks(lambda part: _decode(params, part), x, _CHUNK)
 
 

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from dcgan_jax.config import OWN, Config
 from dcgan_jax.gan.augment import probability
-from dcgan_jax.gan.classes import Classes
+from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.gan.networks import Discriminator, Generator, Latent, apply, build
 from dcgan_jax.gan.objectives import OBJECTIVES, Objective, Penalty
 from dcgan_jax.gan.projected import Heads, ProjectedFeatures
@@ -185,7 +185,7 @@ class GeneratorParams(struct.PyTreeNode):
     generator: nn.Module = struct.field(pytree_node=False)
     latent: Latent = struct.field(pytree_node=False)
     step: Any = None
-    classes: Classes = struct.field(pytree_node=False, default=Classes())
+    classes: Classes = struct.field(pytree_node=False, default=NO_CLASSES)
 
     def __call__(self, z: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """The images of z, in inference mode: no image depends on the others. ``labels`` as in ``Classes.beside``."""
@@ -318,7 +318,7 @@ def create_state(
 def _classes(config: Config, classes: Classes | None) -> Classes:
     """Those that the run is conditional on: none if it is not."""
     if not config.conditional:
-        return Classes()
+        return NO_CLASSES
     if not isinstance(classes, Classes) or len(classes) < 2:
         raise InputError(f"a conditional run needs classes=store.classes, of two classes at least, not {classes!r:.60}")
     return dataclasses.replace(classes, balanced=config.class_sampling == "balanced")

@@ -1,11 +1,13 @@
 """From an image back to the z that draws it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from dcgan_jax.gan.networks import Latent
-from dcgan_jax.gan.sampling import as_params
+from dcgan_jax.gan.sampling import as_labels, as_params
 from dcgan_jax.gan.state import GANState, GeneratorParams, check_key
 from dcgan_jax.metrics.features import features_of_floats
 from dcgan_jax.system.errors import InputError
@@ -25,6 +27,7 @@ def project_images(
     starts: int = 8,
     steps: int = 300,
     feature_weight: float = 0.02,
+    labels: Any = None,
 ) -> jax.Array:
     """Find the latent vectors whose images are most like the given ones, and show a progress bar.
 
@@ -38,6 +41,7 @@ def project_images(
       starts: how many for each image.
       steps: of Adam.
       feature_weight: of the mean squared difference of the metrics' features, beside that of the pixels.
+      labels: the classes of the images, as for ``sample``; a conditional run needs them.
 
     Returns:
       float32 (N, latent_dim), for ``decode``.
@@ -51,7 +55,9 @@ def project_images(
     if images.shape[1:] != params.image_shape:
         shape = ", ".join(map(str, params.image_shape))
         raise InputError(f"images must be of the shape (N, {shape}), not {images.shape}")
-    wanted = (images, features_of_floats(images), jnp.float32(feature_weight))
+    classes = as_labels(params, labels, len(images))
+    repeated = None if classes is None else classes.repeat(starts, axis=0)
+    wanted = (images, features_of_floats(images), jnp.float32(feature_weight), repeated)
     rate, moments = optax.cosine_decay_schedule(_RATE, steps), _ADAM.init(z)
     for i in progress(range(steps), "looking for z", total=steps, unit="step"):
         z, moments = jax.block_until_ready(_step(params, wanted, z, moments, rate(i)))  # or the bar runs ahead
@@ -61,8 +67,8 @@ def project_images(
 
 def _differences(params, wanted, z):
     """z (N, starts, dim) -> (N, starts)."""
-    images, features, feature_weight = wanted
-    drawn = params(z.reshape(-1, z.shape[-1]))
+    images, features, feature_weight, labels = wanted
+    drawn = params(z.reshape(-1, z.shape[-1]), labels)
     pixels = jnp.square(drawn.reshape(*z.shape[:2], *images.shape[1:]) - images[:, None]).mean((2, 3, 4))
     seen = features_of_floats(drawn).reshape(*z.shape[:2], -1)
     return pixels + feature_weight * jnp.square(seen - features[:, None]).mean(2)

@@ -1,6 +1,6 @@
 """What a run draws, as an animation: a walk through the latent space, or the sample grids of its training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -51,6 +51,7 @@ def animate(
     size: tuple[int, int] | None = None,
     scale: int | None = None,
     seed: int = 0,
+    labels: Sequence[str | int] = (),
     step: Step = "best",
     generator: nn.Module | str | None = None,
 ) -> Path:
@@ -65,6 +66,8 @@ def animate(
       size: columns and rows of images; by default as many as are about 340 pixels wide and 200 high.
       scale: how many pixels wide each pixel is drawn; by default 1, and more for images of less than 64 pixels.
       seed: of the walk, in [0, 2**32).
+      labels: of a conditional run, the classes through which the walk goes in turn, by their names or numbers; one for
+        a walk within it. By default each image goes from one to another at random.
       step: of the checkpoint for the walk, as for ``restore``, like ``generator``.
 
     Returns:
@@ -84,14 +87,15 @@ def animate(
         cache_compilations()
         params = generator_of(source, step, generator=generator)
         layout = _layout(params.image_shape, size, scale, count)
-        stops = max(2, round(seconds / _SECONDS_PER_STOP))
-        sheets = [layout.sheet(images) for images in _walk(params, key, layout, count, stops)]
+        stops = max(2, round(seconds / _SECONDS_PER_STOP), len(labels))
+        classes = _stops(params, key, stops, layout.columns * layout.rows, labels)
+        sheets = [layout.sheet(images) for images in _walk(params, key, layout, count, stops, classes)]
     elif what != "training":
         raise InputError(f"what {what!r} must be walk or training")
     elif not isinstance(source, str | Path):
         raise InputError("a training is that of the folder of a run: give the folder, not parameters")
-    elif (step, seed, generator) != ("best", 0, None):
-        raise InputError("--step and --seed are of a walk: leave them out with --what training")
+    elif (step, seed, generator, tuple(labels)) != ("best", 0, None, ()):
+        raise InputError("--step, --seed and --class are of a walk: leave them out with --what training")
     else:
         folder = RunFolder(source)
         layout = _layout(folder.config().image_shape, size, scale, count)
@@ -130,15 +134,36 @@ def _layout(shape: tuple[int, ...], size: tuple[int, int] | None, scale: int | N
     return _Layout(columns, rows, scale)
 
 
-def _walk(params: GeneratorParams, key: jax.Array, layout: _Layout, count: int, stops: int) -> Iterator[np.ndarray]:
+def _stops(
+    params: GeneratorParams, key: jax.Array, stops: int, tiles: int, labels: Sequence[str | int]
+) -> jax.Array | None:
+    """How much of each class each tile has at each stop, (stops, tiles, classes); None of a run that has no classes."""
+    classes = params.classes
+    if not classes:
+        classes.labels(labels or None, 0)  # or none
+        return None
+    turns = [int(classes.labels(label, 1)[0]) for label in labels]  # pyright: ignore[reportOptionalSubscript]
+    if turns:
+        numbers = jnp.asarray([turns[i % len(turns)] for i in range(stops)], jnp.int32).repeat(tiles)
+    else:
+        numbers = classes.draw(key, stops * tiles)
+    return jax.nn.one_hot(numbers, len(classes)).reshape(stops, tiles, -1)
+
+
+def _walk(
+    params: GeneratorParams, key: jax.Array, layout: _Layout, count: int, stops: int, classes: jax.Array | None
+) -> Iterator[np.ndarray]:
     """The images of ``count`` frames: each goes from one random z to the next, and at last to its first."""
     tiles = layout.columns * layout.rows
     z = params.latent.draw(key, stops * tiles).reshape(stops, tiles, -1)
     place = np.arange(count) * stops / count
     for i in range(stops):
         t = jnp.asarray(place[place.astype(int) == i] - i, jnp.float32)
-        latents = slerp(z[i], z[(i + 1) % stops], t)
-        images = to_uint8(decode(params, latents.reshape(-1, z.shape[-1])))
+        latents, labels = slerp(z[i], z[(i + 1) % stops], t), None
+        if classes is not None:
+            t = t[:, None, None]
+            labels = ((1 - t) * classes[i] + t * classes[(i + 1) % stops]).reshape(-1, classes.shape[-1])
+        images = to_uint8(decode(params, latents.reshape(-1, z.shape[-1]), labels=labels))
         yield from images.reshape(*latents.shape[:2], *images.shape[1:])
 
 

@@ -178,9 +178,8 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
     layers = folded(params)
     if name == "html":
         title = f"{facts.name}, drawn by a neural network"
-        page = explorer(
-            layers, latent=params.latent, title=title, introduction=facts.introduction(), facts=facts.lines()
-        )
+        words = {"title": title, "introduction": facts.introduction(), "facts": facts.lines()}
+        page = explorer(layers, latent=params.latent, classes=params.classes, **words)
         return "explorer.html", page.encode()
     if name == "onnx":
         from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
@@ -188,7 +187,10 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str,
         properties = {"step": facts.step, "latent": params.latent.distribution, "metrics": facts.metrics()}
         if has_alpha(facts.config.channels):
             properties["alpha"] = "premultiplied"
-        return "generator.onnx", onnx_graph(layers, {key: json.dumps(value) for key, value in properties.items()})
+        if params.classes:
+            properties["classes"] = params.classes.names
+        written = {key: json.dumps(value) for key, value in properties.items()}
+        return "generator.onnx", onnx_graph(layers, written, classes=len(params.classes))
     assert_never(name)
 
 

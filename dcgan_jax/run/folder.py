@@ -9,7 +9,7 @@ from typing import Any
 
 from dcgan_jax.config import SETTINGS, Config
 from dcgan_jax.data.store import Store
-from dcgan_jax.gan.classes import Classes
+from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.run.history import History
 from dcgan_jax.run.manifest import SCORE, Manifest
 from dcgan_jax.system.disk import reading, user_path
@@ -318,7 +318,7 @@ class RunFolder:
           InputError: ``images.json``, which says them, is missing or damaged.
         """
         if not config.conditional:
-            return Classes()
+            return NO_CLASSES
         if not (classes := (self.images_then() or {}).get("classes")):
             raise InputError(
                 f"{self.images} does not say which classes this conditional run learns: bring a copy back, or resume "

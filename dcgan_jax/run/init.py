@@ -31,12 +31,12 @@ from dcgan_jax.system.xla import usual_numbers
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of arrays by their names, such as ``discriminator/params/DiscriminatorBlock_0/Conv_0/kernel``."""
 _NETWORKS = {
-    "generator": ("image_size", "channels", "width", "latent_dim", "latent", "generator"),
+    "generator": ("image_size", "channels", "width", "latent_dim", "latent", "conditional", "generator"),
     "discriminator": (
         *("image_size", "channels", "width", "discriminator_norm", "extra_convs", "first_batchnorm", "leaky_slope"),
-        "discriminator",
+        *("conditional", "discriminator"),
     ),
-    "heads": ("image_size", "features", "features_size", "leaky_slope"),
+    "heads": ("image_size", "features", "features_size", "leaky_slope", "conditional"),
 }
 """What is taken of a model, and the settings that it depends on."""
 _BY_MEANING = {"latent", "leaky_slope"}

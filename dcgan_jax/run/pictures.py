@@ -1,6 +1,8 @@
 """Any number of images of a generator as PNG files, in pieces."""
 
+import csv
 import hashlib
+import io
 import itertools
 import json
 from pathlib import Path
@@ -11,14 +13,14 @@ import jax
 import numpy as np
 
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.sampling import COLUMNS, sample, sample_labels, sheet
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source, generator_of
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, writing
-from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import parse_json, read_bytes, sync, write_text
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.ranges import SEED
@@ -35,7 +37,7 @@ class Pictures(NamedTuple):
 
     Attributes:
       files: the pictures, in order.
-      grid: ``grid.png``, which shows the first ``shown`` of them.
+      grid: ``grid.png``, which shows the first ``shown`` of them; or none of them, but a row for each class.
       step: of the weights, if that is known.
     """
 
@@ -51,14 +53,15 @@ def generate(
     *,
     num: int = 64,
     seed: int = 0,
+    label: str | int | None = None,
     step: Step = "best",
     ema: bool = True,
     generator: nn.Module | str | None = None,
 ) -> Pictures:
     """Draw images and write them as PNG files, as ``python -m dcgan_jax.generate`` does.
 
-    Picture ``i`` depends only on the weights, ``seed`` and ``i``. 512 are in memory at a time. A start that was
-    interrupted is continued by the next with the same weights and seed.
+    Picture ``i`` depends only on the weights, ``seed``, its class and ``i``. 512 are in memory at a time. A start that
+    was interrupted is continued by the next with the same weights and seed.
 
     Args:
       source: the folder of a run; what ``export`` made of it, a .safetensors file or hf:USER/NAME; or what ``sample``
@@ -66,6 +69,8 @@ def generate(
       out: folder for 00000.png and so on, and grid.png; new or empty, or of an interrupted start.
       num: how many, at least 1.
       seed: of the noise, in [0, 2**32).
+      label: of a conditional run, the class of all pictures, by its name or number. Without, each class is drawn as
+        often as it has images: labels.csv says which picture is which, and grid.png has a row for each class.
       step: of a run, as for ``restore``, like ``ema`` and ``generator``.
 
     Raises:
@@ -81,10 +86,16 @@ def generate(
     _check_free(folder)
     params = generator_of(source, step, ema=ema, generator=generator)
     origin = {"weights": _digest(jax.tree.leaves(params)), "seed": int(seed)}
+    if label is not None:
+        params.classes.labels(label, 1)  # or there is no such class
+        origin["label"] = label
     done = _done(folder, origin)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         shown = _write(folder, params, key, num, origin, done)
+        if params.classes and label is None:
+            shown = _classes(folder, params, key, num)
+        (folder / _UNFINISHED).unlink()
     files = [_picture(folder, i) for i in range(num)]
     return Pictures(files, folder / "grid.png", shown, None if params.step is None else int(params.step))
 
@@ -101,7 +112,7 @@ def _write(folder: Path, params: GeneratorParams, key: jax.Array, num: int, orig
     for start in progress(range(0, num, PIECE), "pictures", total=num, size=PIECE):
         end = min(start + PIECE, num)
         if start < shown or end > done:
-            images = to_uint8(sample(params, key, end - start, start=start))
+            images = to_uint8(sample(params, key, end - start, start=start, labels=origin.get("label")))
             first += list(images[: max(0, shown - start)])
             new = range(max(start, done), end)
             for i in new:
@@ -111,8 +122,19 @@ def _write(folder: Path, params: GeneratorParams, key: jax.Array, num: int, orig
         done = max(done, end)
         write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
     save_png(folder / "grid.png", grid(np.stack(first), columns=columns))
-    (folder / _UNFINISHED).unlink()
     return shown
+
+
+def _classes(folder: Path, params: GeneratorParams, key: jax.Array, num: int) -> int:
+    """Write which class each picture is of, and a grid with a row for each class. Returns how many of them it shows."""
+    lines = io.StringIO()
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(["file", "class"])
+    for i, label in enumerate(np.asarray(sample_labels(params, key, num))):
+        rows.writerow([_picture(folder, i).name, printable(params.classes.names[label])])
+    write_text(folder / "labels.csv", lines.getvalue())
+    save_png(folder / "grid.png", grid(to_uint8(sheet(params, key)), columns=COLUMNS))
+    return 0
 
 
 def _check_free(out: Path) -> None:

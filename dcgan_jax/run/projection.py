@@ -12,7 +12,7 @@ import numpy as np
 from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data.decode import FILE_LIMIT, read_square
 from dcgan_jax.gan.pixels import from_uint8, to_levels, to_uint8
-from dcgan_jax.gan.sampling import decode, slerp
+from dcgan_jax.gan.sampling import as_labels, decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.projection import project_images
 from dcgan_jax.run.folder import RunFolder
@@ -52,6 +52,7 @@ def project(
     step: Step = "best",
     iterations: int = 300,
     seed: int = 0,
+    labels: Sequence[str | int] = (),
     generator: nn.Module | str | None = None,
 ) -> Projection:
     """Find the z of one picture or two, and show their images, as ``python -m dcgan_jax.project`` does.
@@ -65,6 +66,7 @@ def project(
       step: of the checkpoint, as for ``restore``.
       iterations: steps of the search, at least 1.
       seed: of the places where the search starts, in [0, 2**32).
+      labels: of a conditional run, which needs it: the class of each picture, or one for all, by name or number.
       generator: as for ``restore``.
 
     Raises:
@@ -83,10 +85,11 @@ def project(
     config = RunFolder(workdir).config()
     pixels = np.stack([_square(user_path(path), config) for path in pictures])
     params = restore(workdir, step, generator=generator)
-    z = project_images(params, jnp.asarray(from_uint8(pixels)), key, steps=iterations)
-    images = to_uint8(decode(params, z))
+    classes = as_labels(params, list(labels) * (len(pixels) if len(labels) == 1 else 1) or None, len(pixels))
+    z = project_images(params, jnp.asarray(from_uint8(pixels)), key, steps=iterations, labels=classes)
+    images = to_uint8(decode(params, z, labels=classes))
     with writing(place), new_folder(place) as new:
-        _write(new, params, z, pixels, images)
+        _write(new, params, z, classes, pixels, images)
     errors = [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(*map(_levels, (pixels, images)), strict=True)]
     return Projection(np.asarray(z), errors, sorted(place.iterdir()))
 
@@ -96,7 +99,14 @@ def _levels(pixels: np.ndarray) -> np.ndarray:
     return to_levels(from_uint8(pixels).astype(float)) if has_alpha(pixels.shape[-1]) else pixels.astype(float)
 
 
-def _write(folder: Path, params: GeneratorParams, z: jax.Array, pixels: np.ndarray, images: np.ndarray) -> None:
+def _write(
+    folder: Path,
+    params: GeneratorParams,
+    z: jax.Array,
+    labels: jax.Array | None,
+    pixels: np.ndarray,
+    images: np.ndarray,
+) -> None:
     def save(name, images, columns):
         larger = -(-_SHOWN // images.shape[1])
         save_png(folder / name, grid(images.repeat(larger, axis=1).repeat(larger, axis=2), columns=columns))
@@ -105,8 +115,11 @@ def _write(folder: Path, params: GeneratorParams, z: jax.Array, pixels: np.ndarr
         np.save(file, np.asarray(z))
     save("projection.png", np.stack([pixels, images], axis=1).reshape(-1, *pixels.shape[1:]), columns=2)
     if len(z) == 2:
-        way = slerp(z[0], z[1], jnp.linspace(0.0, 1.0, _WAY))
-        save("interpolation.png", to_uint8(decode(params, way)), columns=_WAY)
+        t = jnp.linspace(0.0, 1.0, _WAY)
+        if labels is not None:
+            ends = jax.nn.one_hot(labels, len(params.classes))
+            labels = (1 - t)[:, None] * ends[:1] + t[:, None] * ends[1:]
+        save("interpolation.png", to_uint8(decode(params, slerp(z[0], z[1], t), labels=labels)), columns=_WAY)
 
 
 def _square(path: Path, config: Config) -> np.ndarray:

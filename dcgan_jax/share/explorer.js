@@ -24,6 +24,24 @@ const times = (a, factor) => a.map((value) => value * factor);
 const plus = (a, b) => a.map((value, i) => value + b[i]);
 const mean = (vectors) => times(vectors.reduce(plus), 1 / vectors.length);
 
+// What is drawn is a list of INPUTS numbers: z, and how much of each class.
+const CLASSES = model.classes.names;
+const zOf = (numbers) => numbers.slice(0, DIM);
+const classesOf = (numbers) => numbers.slice(DIM);
+const oneClass = (label) => CLASSES.map((_, i) => (i === label ? 1 : 0));
+
+/** A class as often as it has images; no number is drawn where there are none. */
+function anyClass(random) {
+  const counts = model.classes.counts;
+  let left = CLASSES.length && random() * counts.reduce((sum, count) => sum + count);
+  return Math.max(0, counts.findIndex((count) => (left -= count) < 0));
+}
+
+/** From a to b: z along an arc, the classes on a straight line. */
+function between(a, b, t) {
+  return [...slerp(zOf(a), zOf(b), t), ...plus(times(classesOf(a), 1 - t), times(classesOf(b), t))];
+}
+
 /** From a to b along an arc, t in [0, 1]: the length changes evenly. As `slerp` of the package. */
 function slerp(a, b, t) {
   const [la, lb] = [a, b].map((z) => Math.sqrt(dot(z, z)));
@@ -43,7 +61,8 @@ let pair = [0, 1]; // numbers of samples
 let terms = [[0], [1], [2]]; // of A − B + C: an example, until one is chosen
 const chosen = [false, false, false];
 let term = 0; // the one that the next click belongs to
-let here = null; // z of the walk
+let here = null; // what the walk draws now
+let label = -1; // the class of the grid; -1 for all
 
 function paint(canvas, pixels) {
   const context = canvas.getContext("2d", { willReadFrequently: true }), picture = context.createImageData(SIDE, SIDE);
@@ -89,10 +108,12 @@ function readAddress() {
   $("seed").value = /^\d{1,9}$/.test(there.get("seed") ?? "") ? there.get("seed") : "0";
   const value = Number(there.get("variety") ?? 1);
   $("variety").value = value >= 0.1 && value <= 1 ? value : 1;
+  label = CLASSES.indexOf(there.get("class"));
 }
 
 function writeAddress() {
-  history.replaceState(null, "", `#seed=${seed()}&variety=${variety()}${ASKED ? `&${ASKED}` : ""}`);
+  const chosen = label < 0 ? "" : `&class=${encodeURIComponent(CLASSES[label])}`;
+  history.replaceState(null, "", `#seed=${seed()}&variety=${variety()}${chosen}${ASKED ? `&${ASKED}` : ""}`);
 }
 
 const drawGrid = latest(async () => {
@@ -100,7 +121,10 @@ const drawGrid = latest(async () => {
   // Not a shorter z, as elsewhere: with the statistics of BatchNorm it fades all pictures, and with statistics of its
   // own it draws the same as before. On the way to the first z the length stays, and each picture is a whole one.
   const own = samples.map(() => prior(random));
-  samples.forEach((sample, i) => { sample.z = slerp(own[0], own[i], variety()); });
+  samples.forEach((sample, i) => {
+    const any = anyClass(random);
+    sample.z = [...slerp(own[0], own[i], variety()), ...oneClass(label < 0 ? any : label)];
+  });
   await decode(samples.map((sample) => sample.z), (i, pixels) => {
     samples[i].pixels = pixels;
     paint(samples[i].canvas, pixels);
@@ -116,6 +140,7 @@ const drawGrid = latest(async () => {
 
 function redraw() {
   run++;
+  [...$("classes").children].forEach((button, i) => button.setAttribute("aria-pressed", i - 1 === label));
   return drawGrid();
 }
 
@@ -143,7 +168,7 @@ async function drawBetween() {
   $("between-hint").textContent = pair.length === 1 ? "Now click the image to end with." : "Click two images of the grid.";
   if (pair.length < 2) return;
   const [a, b] = pair.map((i) => samples[i].z), t = Number($("position").value);
-  const zs = [slerp(a, b, t), ...strip.map((_, k) => slerp(a, b, k / (STEPS - 1)))];
+  const zs = [between(a, b, t), ...strip.map((_, k) => between(a, b, k / (STEPS - 1)))];
   const key = [...a, ...b].join();
   const canvases = [$("between-picture"), ...strip];
   const some = drawBetween.key === key ? 1 : zs.length; // the slider moves only the large picture
@@ -167,8 +192,11 @@ async function drawArithmetic() {
   });
   if (vectors.includes(null)) return;
   const [a, b, c] = vectors;
-  let z = plus(plus(a, times(b, -1)), c);
+  const sum = plus(plus(a, times(b, -1)), c);
+  let z = zOf(sum);
   z = times(z, Math.min(1, USUAL / Math.sqrt(dot(z, z)))); // of single images it is too long
+  const parts = classesOf(sum).map((part) => Math.max(part, 0)), whole = parts.reduce((all, part) => all + part, 0);
+  z = [...z, ...times(parts, 1 / (whole || 1))];
   const canvases = [...document.querySelectorAll("#terms > button > canvas"), $("arithmetic-picture")];
   await decode([...vectors, z], (k, pixels) => paint(canvases[k], pixels));
 }
@@ -187,7 +215,8 @@ async function stroll() {
     const now = await new Promise(requestAnimationFrame);
     if (moving && here && !drag) { // it may have been paused while the frame was waited for
       const angle = (Math.min(Math.max(now - before, 0), 250) / 1000) * PACE;
-      if (!goal || dot(here, goal) > Math.cos(2 * angle) * Math.sqrt(dot(here, here) * dot(goal, goal))) goal = prior(Math.random);
+      const z = zOf(here);
+      if (!goal || dot(z, goal) > Math.cos(2 * angle) * Math.sqrt(dot(z, z) * dot(goal, goal))) goal = prior(Math.random);
       walk(goal, angle);
       await drawTab();
     }
@@ -213,12 +242,12 @@ function choose(i) {
   drawTab();
 }
 
-/** Moves along a great circle through `here`, towards a direction of the drag's own. */
+/** Moves z along a great circle through `here`, towards a direction of the drag's own. The class stays. */
 function walk(direction, angle) {
-  const length = Math.sqrt(dot(here, here)) || 1e-9;
-  let side = plus(direction, times(here, -dot(direction, here) / length ** 2));
+  const z = zOf(here), length = Math.sqrt(dot(z, z)) || 1e-9;
+  let side = plus(direction, times(z, -dot(direction, z) / length ** 2));
   side = times(side, length / Math.sqrt(dot(side, side)));
-  here = plus(times(here, Math.cos(angle)), times(side, Math.sin(angle)));
+  here = [...plus(times(z, Math.cos(angle)), times(side, Math.sin(angle))), ...classesOf(here)];
 }
 
 /** Saves pictures in rows as one, enlarged without blur to 1,024 pixels or more. */
@@ -263,6 +292,14 @@ NAMES.forEach((name, k) => {
 });
 
 document.body.classList.toggle("alpha", Boolean(ALPHA));
+$("classes").hidden = !CLASSES.length;
+["All", ...CLASSES].forEach((name, i) => {
+  const button = document.createElement("button");
+  button.textContent = name;
+  button.addEventListener("click", () => { label = i - 1; writeAddress(); redraw(); });
+  $("classes").append(button);
+});
+
 document.title = $("title").textContent = model.title;
 $("introduction").textContent = model.introduction;
 $("facts").textContent = model.facts.join(" · ");

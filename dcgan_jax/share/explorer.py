@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dcgan_jax.config import has_alpha
+from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.gan.networks import Latent
 from dcgan_jax.share.folding import Layer
 from dcgan_jax.views.template import filled
@@ -22,7 +23,15 @@ def packed(layer: Layer) -> np.ndarray:
     return np.concatenate([kernel.ravel(), bias]).astype("<f2")
 
 
-def explorer(layers: list[Layer], *, latent: Latent, title: str, introduction: str = "", facts: list[str]) -> str:
+def explorer(
+    layers: list[Layer],
+    *,
+    latent: Latent,
+    title: str,
+    introduction: str = "",
+    facts: list[str],
+    classes: Classes = NO_CLASSES,
+) -> str:
     """The page as HTML. It needs no network and no other file; at width 64 it has about 9.5 MB.
 
     Args:
@@ -31,12 +40,14 @@ def explorer(layers: list[Layer], *, latent: Latent, title: str, introduction: s
       title: for those who know nothing of networks, as what follows.
       introduction: a sentence or two below it.
       facts: for those who do, folded away.
+      classes: of a conditional run: each gets a button.
     """
     model: dict[str, Any] = {
         "title": title,
         "introduction": introduction,
         "facts": facts,
         "latent": {"dim": latent.dim, "distribution": latent.distribution},
+        "classes": {"names": classes.names, "counts": classes.counts},
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
         "alpha": has_alpha(layers[-1].kernel.shape[3]),
     }

@@ -9,6 +9,7 @@ const SIDE = 4 * 2 ** (model.layers.length - 1);
 const CHANNELS = model.layers.at(-1)[1];
 const ALPHA = model.alpha ? CHANNELS - 1 : 0; // the channel that is alpha
 const DIM = model.latent.dim;
+const INPUTS = model.layers[0][0]; // z, and after it how much of each class, if there are any
 const groups = (channels) => Math.ceil(channels / 4);
 
 const layers = (() => {
@@ -47,7 +48,7 @@ function webgl() {
   const highest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
   const rows = (texels) => Math.ceil(texels / WIDTH);
   const floats = (channels, side) => groups(channels) * side ** 2; // texels for one image
-  const largest = Math.max(groups(DIM), ...layers.map((l) => floats(l.outputs, l.side)));
+  const largest = Math.max(groups(INPUTS), ...layers.map((l) => floats(l.outputs, l.side)));
   if (Math.max(...layers.map((l) => rows(l.halves.length / 4)), rows(largest)) > highest) return null;
 
   const program = gl.createProgram();
@@ -81,8 +82,8 @@ function webgl() {
 
   function draw(zs) {
     gl.activeTexture(gl.TEXTURE0);
-    const z = new Float32Array(rows(zs.length * groups(DIM)) * WIDTH * 4);
-    zs.forEach((numbers, i) => z.set(numbers, i * groups(DIM) * 4));
+    const z = new Float32Array(rows(zs.length * groups(INPUTS)) * WIDTH * 4);
+    zs.forEach((numbers, i) => z.set(numbers, i * groups(INPUTS) * 4));
     let source = texture(gl.RGBA32F, z.length / WIDTH / 4, gl.FLOAT, z);
     let height;
     layers.forEach((layer, i) => {
@@ -196,7 +197,7 @@ let backend = (ASKED === "cpu" ? null : webgl()) || javascript();
 const pause = () => new Promise((resolve) => setTimeout(resolve));
 
 /**
- * Arrays of DIM numbers -> Uint8Arrays (H, W, C), as files hold them: with alpha the colours are not multiplied by it.
+ * Arrays of INPUTS numbers -> Uint8Arrays (H, W, C), as files hold them: with alpha the colours are not multiplied by it.
  * `seen(i, pixels)` is called as soon as image i is there.
  */
 async function decode(zs, seen = () => true) {

@@ -34,7 +34,10 @@ def folded(params: GeneratorParams) -> list[Layer]:
         norm, seen = block["BatchNorm_0"], params.batch_stats[f"GeneratorBlock_{i}"]["BatchNorm_0"]
         scale = np.asarray(norm["scale"]) / np.sqrt(np.asarray(seen["var"]) + BATCHNORM_EPSILON)
         bias = np.asarray(norm["bias"]) - np.asarray(seen["mean"]) * scale
-        layers.append(Layer(_kernel(block) * scale[None, None, None], bias))
+        kernel = _kernel(block) * scale[None, None, None]
+        if i == 0:
+            kernel = kernel * params.generator.scales()[None, None, :, None]
+        layers.append(Layer(kernel, bias))
     kernel = _kernel(params.params)
     return [*layers, Layer(kernel, np.zeros(kernel.shape[3], np.float32))]
 

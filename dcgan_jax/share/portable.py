@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.share import hub
@@ -40,7 +41,8 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
 
     Its metadata has one key, ``dcgan_jax`` (the library writes several in random order): a JSON object with
     ``generator`` (the fields of the built-in network, or ``own``: what another one is called), ``latent`` (the prior
-    over z), ``step`` and ``metrics``.
+    over z), ``step`` and ``metrics``; of a conditional run also ``classes``: their ``names``, the ``counts`` of their
+    images, and whether training was ``balanced``.
     """
     from safetensors.numpy import save
 
@@ -50,6 +52,8 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
         "step": None if params.step is None else int(params.step),
         "metrics": metrics,
     }
+    if params.classes:
+        metadata["classes"] = dataclasses.asdict(params.classes)
     tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _leaves(params).items()}
     return save(tensors, {_KEY: json.dumps(metadata)})
 
@@ -61,7 +65,7 @@ def _described(network: nn.Module) -> dict[str, Any]:
     if type(network) is not Generator:
         arguments = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return {"own": f"{type(network).__name__}({arguments})"[:_LONGEST]}
-    del fields["activations"]  # float32 wherever it is read
+    del fields["activations"], fields["classes"]  # float32 wherever it is read; said beside it
     return {**fields, "dtype": jnp.dtype(fields["dtype"]).name}
 
 
@@ -85,12 +89,22 @@ class _Network:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Classes:
+    """``Classes``."""
+
+    names: list[str]
+    counts: list[int]
+    balanced: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class _About:
     """What the metadata says, as ``to_safetensors`` writes it."""
 
     generator: _Network
     latent: Latent
     step: int | None
+    classes: _Classes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +114,7 @@ class _OfOwn:
     generator: _Own
     latent: Latent
     step: int | None
+    classes: _Classes | None = None
 
 
 def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], int]:
@@ -124,6 +139,10 @@ def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], in
         _built_in(network)  # or it refuses its own fields
     if min(sizes) < 1 or max(sizes) > _WIDEST:
         raise ValueError("a network of an impossible size")
+    if (classes := metadata.classes) and not (
+        2 <= len(classes.names) == len(classes.counts) <= _WIDEST and min(classes.counts) > 0
+    ):
+        raise ValueError("classes without names or images")
     if metadata.step is not None and not 0 <= metadata.step < 2**31:
         raise ValueError(f"step is {metadata.step}")
     for name, tensor in header.items():
@@ -147,23 +166,30 @@ def _network(metadata: _About | _OfOwn, path: Path, own: nn.Module | None) -> nn
         return own
     if own is not None:
         raise InputError(f"{path} holds its own network: leave out generator=")
-    return _built_in(metadata.generator)
+    return _built_in(metadata.generator, len(_classes(metadata)))
 
 
-def _built_in(network: _Network) -> Generator:
+def _classes(metadata: _About | _OfOwn) -> Classes:
+    some = metadata.classes
+    return Classes(tuple(some.names), tuple(some.counts), some.balanced) if some else NO_CLASSES
+
+
+def _built_in(network: _Network, classes: int = 0) -> Generator:
     """
     Raises:
       InputError: there is none of this image size.
     """
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[network.dtype]
-    return Generator(**{**dataclasses.asdict(network), "dtype": dtype})
+    return Generator(**{**dataclasses.asdict(network), "dtype": dtype, "classes": classes})
 
 
 def _shapes(network: nn.Module, metadata: _About | _OfOwn) -> GeneratorParams:
     """The generator with the shapes of its weights in their place."""
-    z = jax.ShapeDtypeStruct((1, metadata.latent.dim), jnp.float32)
+    classes = _classes(metadata)
+    z = jax.ShapeDtypeStruct((1, metadata.latent.dim + len(classes)), jnp.float32)
     shapes: Any = jax.eval_shape(lambda z: network.init(random_key(0), z, train=False), z)
-    return GeneratorParams(shapes["params"], shapes.get("batch_stats", {}), generator=network, latent=metadata.latent)
+    trees = shapes["params"], shapes.get("batch_stats", {})
+    return GeneratorParams(*trees, generator=network, latent=metadata.latent, classes=classes)
 
 
 def _leaves(params: GeneratorParams) -> dict[str, Any]:
@@ -205,6 +231,7 @@ def _settings(metadata: _About | _OfOwn) -> dict[str, Any]:
     network, names = metadata.generator, ("image_size", "channels", "width")
     own = isinstance(network, _Own)
     prior = {"latent_dim": metadata.latent.dim, "latent": metadata.latent.distribution}
+    prior["conditional"] = metadata.classes is not None
     return prior if own else {**{name: getattr(network, name) for name in names}, **prior}
 
 

@@ -1,11 +1,12 @@
 """The errors that end a command, each with its exit code, and errors as text."""
 
 import contextlib
+import difflib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
@@ -62,6 +63,12 @@ def first_line(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Escape control characters, line breaks too, and what cannot be encoded: file names may hold anything."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable(text))
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """Those of ``names`` that are most like ``name``, else the first twenty: for a message."""
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
+    return printable(", ".join(near[:20])) + ", …" * (len(near) > 20)
 
 
 def encodable(text: str) -> str:

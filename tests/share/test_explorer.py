@@ -10,6 +10,7 @@ from helpers import some_generator
 from PIL import Image
 
 from dcgan_jax import decode, slerp, to_uint8
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import folded
 
@@ -33,6 +34,7 @@ def write(params, path):
             title="</script>, drawn",
             introduction="<i> of 12.",
             facts=["<b>", "8×8"],
+            classes=params.classes,
         )
     )
     return path.as_uri()
@@ -71,6 +73,35 @@ def test_both_backends_draw_what_decode_draws(page, tmp_path, options):
         assert page.run("dcgan.backend") == name
         images = np.array(page.run(code)).reshape(expected.shape)
         assert abs(images - expected).max() <= 2, name
+    assert page.errors == []
+
+
+def test_each_class_has_a_button_that_draws_it_and_the_address_says_which(page, tmp_path):
+    classes = Classes(("cat & dog", "<b>", "zebra"), (1, 1, 2))
+    params = some_generator(image_size=16, width=5, latent_dim=7, classes=classes)
+    address = write(params, tmp_path / "explorer.html")
+    page.open(address, READY)
+    assert page.run("[...document.querySelectorAll('#classes button')].map((b) => b.textContent)") == [
+        "All",
+        *classes.names,
+    ]
+    z = np.array(page.run("samples.map((sample) => sample.z)"), np.float32)
+    assert set(z[:, 7:].sum(0) > 0) == {True} and (z[:, 7:].sum(1) == 1).all()  # all classes, one in each
+    for label, fragment in ((0, "#cpu"), (1, "#gpu")):
+        page.open(address + fragment, READY)
+        click(page, "#classes button", label + 1)
+        now = settle(
+            page, lambda: np.array(page.run("samples.map((s) => s.z)"), np.float32), lambda z: z[:, 7 + label].all()
+        )
+        np.testing.assert_array_equal(now[:, :7], z[:, :7])  # the same noise
+        drawn = page.run("dcgan.decode(samples.map((s) => s.z)).then((all) => all.map((image) => Array.from(image)))")
+        expected = to_uint8(decode(params, z[:, :7], labels=label)).astype(int)
+        assert abs(np.array(drawn).reshape(expected.shape) - expected).max() <= 2
+        before = grid(page)
+        page.open(page.run("location.href"), READY)
+        assert grid(page) == before
+    way = page.run("between([...samples[0].z.slice(0, 7), 1, 0, 0], [...samples[1].z.slice(0, 7), 0, 0, 1], 0.25)")
+    np.testing.assert_allclose(way[7:], [0.75, 0, 0.25])
     assert page.errors == []
 
 
