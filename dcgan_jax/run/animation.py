@@ -87,9 +87,7 @@ def animate(
         cache_compilations()
         params = generator_of(source, step, generator=generator)
         layout = _layout(params.image_shape, size, scale, count)
-        stops = max(2, round(seconds / _SECONDS_PER_STOP), len(labels))
-        classes = _stops(params, key, stops, layout.columns * layout.rows, labels)
-        sheets = [layout.sheet(images) for images in _walk(params, key, layout, count, stops, classes)]
+        sheets = [layout.sheet(images) for images in _walk(params, key, layout, seconds, fps, labels)]
     elif what != "training":
         raise InputError(f"what {what!r} must be walk or training")
     elif not isinstance(source, str | Path):
@@ -151,19 +149,21 @@ def _stops(
 
 
 def _walk(
-    params: GeneratorParams, key: jax.Array, layout: _Layout, count: int, stops: int, classes: jax.Array | None
+    params: GeneratorParams, key: jax.Array, layout: _Layout, seconds: float, fps: int, labels: Sequence[str | int]
 ) -> Iterator[np.ndarray]:
-    """The images of ``count`` frames: each goes from one random z to the next, and at last to its first."""
+    """The images of each frame: each goes from one random z to the next, and at last to its first."""
+    count, stops = round(seconds * fps), max(2, round(seconds / _SECONDS_PER_STOP), len(labels))
     tiles = layout.columns * layout.rows
     z = params.latent.draw(key, stops * tiles).reshape(stops, tiles, -1)
+    classes = _stops(params, key, stops, tiles, labels)
     place = np.arange(count) * stops / count
     for i in range(stops):
         t = jnp.asarray(place[place.astype(int) == i] - i, jnp.float32)
-        latents, labels = slerp(z[i], z[(i + 1) % stops], t), None
+        latents, weights = slerp(z[i], z[(i + 1) % stops], t), None
         if classes is not None:
-            t = t[:, None, None]
-            labels = ((1 - t) * classes[i] + t * classes[(i + 1) % stops]).reshape(-1, classes.shape[-1])
-        images = to_uint8(decode(params, latents.reshape(-1, z.shape[-1]), labels=labels))
+            start, end, t = classes[i][None], classes[(i + 1) % stops][None], t[:, None, None]
+            weights = ((1 - t) * start + t * end).reshape(-1, classes.shape[-1])
+        images = to_uint8(decode(params, latents.reshape(-1, z.shape[-1]), labels=weights))
         yield from images.reshape(*latents.shape[:2], *images.shape[1:])
 
 
