@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dcgan_jax import sizes
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import parse_json, read_text
 from dcgan_jax.system.ranges import SEED, Range
@@ -19,7 +20,6 @@ _Class = typing.TypeVar("_Class")
 
 SETTINGS = "config.json"
 """The file in the folder of a run that holds these."""
-IMAGE_SIZES = (16, 32, 64, 128, 256)
 MAY_CHANGE = (
     "data",
     "device_data",
@@ -51,17 +51,6 @@ _AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
 _BELOW_1 = Range(least=0, below=1, words="must lie in [0, 1)")
 
 
-def check_image_size(size: int) -> None:
-    """Refuse an image size that the networks do not support.
-
-    Raises:
-      InputError: names the nearest sizes.
-    """
-    if size not in IMAGE_SIZES:
-        near = sorted(IMAGE_SIZES, key=lambda side: abs(math.log(side / max(size, 1))))[:2]
-        raise InputError(f"image_size {size} is not supported; the nearest are {min(near)} and {max(near)}")
-
-
 def has_alpha(channels: int | str) -> bool:
     """Whether the last of so many channels says how opaque a pixel is."""
     return channels in (2, 4)
@@ -77,15 +66,8 @@ def check_epochs(epochs: int) -> None:
     _AT_LEAST_1("epochs", epochs)
 
 
-def _size(name: str, size: int | str) -> None:
-    if isinstance(size, str) and size != "auto":
-        raise InputError(f"{name} {_short(size)} must be a number of pixels, or auto")
-    if size != "auto":
-        check_image_size(int(size))
-
-
 def _features_size(name: str, size: int) -> None:
-    if size not in (0, *IMAGE_SIZES[1:]):
+    if size not in (0, 32, 64, 128, 256):
         raise InputError(f"{name} {size} must be 32, 64, 128 or 256, or 0 for a size that fits the images")
 
 
@@ -142,10 +124,10 @@ class Config:
     """Total number of training steps; a larger number later extends the run."""
     batch_size: Annotated[int, Range(least=2, words="is too small: BatchNorm needs at least 2 images")] = 32
     """Real images per step, and as many generated ones."""
-    image_size: Annotated[int | str, _size] = 64
+    image_size: int | str = 64
     (
-        "Side of the square images in pixels: 16, 32, 64, 128 or 256; or auto, which is settled by the shape that most "
-        "of the pictures have."
+        "Size of the images in pixels: the side of squares, or HEIGHTxWIDTH, such as 96x64. Each side is 3 to 8 times "
+        "the same power of two, from 16 to 256. auto is what is nearest to the shape that most of the pictures have."
     )
     channels: Annotated[int | str, _channels] = 3
     (
@@ -166,7 +148,7 @@ class Config:
     penalty: Literal["none", "r1", "r2", "both"] = "none"
     """Penalty on the discriminator's squared gradient at the real (r1) or the generated images (r2), or both."""
     gamma: Annotated[float, _AT_LEAST_0] = 0.0
-    """Weight of the penalty, γ in γ/2 times the squared gradient; 0 for image_size / batch_size."""
+    """Weight of the penalty, γ in γ/2 times the squared gradient; 0 for the images' side / batch_size."""
     gamma_final: Annotated[float, _AT_LEAST_0] = 1.0
     """The weight at the end of annealing, as a multiple of that at the start."""
     gamma_schedule: Literal["cosine", "hyperbolic"] = "cosine"
@@ -220,8 +202,8 @@ class Config:
     """Weight of its penalty, whose gradient is that with respect to the features; it changes as gamma does."""
     features_size: Annotated[int, _features_size] = 0
     (
-        "Side to which images are enlarged or reduced for it: 32, 64, 128 or 256; 0 for the images' own, between "
-        "32 and 64."
+        "Shorter side to which images are enlarged or reduced for it: 32, 64, 128 or 256; 0 for 32 for images of up to "
+        "32 pixels, else 64."
     )
     conditional: bool = False
     (
@@ -339,7 +321,7 @@ class Config:
         """
         for name in self.unsettled():
             raise InputError(f"{name} auto is settled by the images: take settle(config), as fit does")
-        return int(self.image_size), int(self.image_size), int(self.channels)
+        return *sizes.sides(self.image_size), int(self.channels)
 
     def unsettled(self) -> list[str]:
         """The fields of ``BY_IMAGES`` that are ``auto``."""
@@ -436,6 +418,8 @@ def _typed(name, kind, value):
         return value
     if name == "range":
         return _checked_range(value)
+    if name == "image_size":
+        return value if value == "auto" else sizes.checked(value)
     if isinstance(kind, types.UnionType):  # such as int | str: a number, or auto
         kinds = typing.get_args(kind)
         kind = type(value) if type(value) in kinds else kinds[0]

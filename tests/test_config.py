@@ -12,10 +12,15 @@ from dcgan_jax.system.errors import InputError
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 48}, "32 and 64"),
-        ({"image_size": 100}, "64 and 128"),
-        ({"image_size": 0}, "16 and 32"),
-        ({"image_size": 4096}, "128 and 256"),
+        ({"image_size": 50}, "3 to 8 times the same power of two, from 16 to 256 pixels; the nearest are 48 and 56"),
+        ({"image_size": 100}, "96 and 112"),
+        ({"image_size": 0}, "16 and 20"),
+        ({"image_size": 4096}, "224 and 256"),
+        ({"image_size": "100x60"}, "image_size 100x60 is not supported: .* the nearest are 96x64 and 112x64"),
+        ({"image_size": (4, 3)}, "the nearest are 16 and 20x16"),
+        ({"image_size": "wide"}, "image_size 'wide' must be a number of pixels, or HEIGHTxWIDTH such as 96x64"),
+        ({"image_size": True}, "image_size True must be a number of pixels"),
+        ({"image_size": 64.0}, "image_size 64.0 must be a number of pixels"),
         ({"channels": 5}, "channels 5 must be 3 .RGB., 4 .RGB and alpha., 1 .grayscale. or 2"),
         ({"channels": 4, "background": "red"}, "background 'red' is seen nowhere with channels 4.*give --channels 3"),
         ({"batch_size": 1}, "BatchNorm needs at least 2"),
@@ -40,6 +45,22 @@ from dcgan_jax.system.errors import InputError
 def test_a_bad_value_is_refused_with_its_mend(change, message):
     with pytest.raises(InputError, match=message):
         Config(**change)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "shape"),
+    [
+        (64, 64, (64, 64, 3)),
+        ("48", 48, (48, 48, 3)),
+        ("64x64", 64, (64, 64, 3)),
+        ("96x64", "96x64", (96, 64, 3)),
+        (" 64 X 128 ", "64x128", (64, 128, 3)),
+        ((256, 192), "256x192", (256, 192, 3)),
+    ],
+)
+def test_a_size_is_height_and_width_and_is_stored_in_one_way(given, stored, shape):
+    config = Config(image_size=given)
+    assert (config.image_size, config.image_shape) == (stored, shape)
 
 
 def test_every_number_has_a_range():
@@ -70,7 +91,7 @@ def test_json_round_trip(tmp_path):
             Config().to_json().replace('"retries": 3', '"seed": 0').replace('  "precision": "float32",\n', ""),
             'add "precision": "float32", "retries": 3$',
         ),
-        (Config().to_json().replace('"image_size": 64', '"image_size": 48'), "32 and 64"),
+        (Config().to_json().replace('"image_size": 64', '"image_size": 50'), "48 and 56"),
         (Config().to_json().replace('"width": 64', '"width": "64"'), "of type int"),
     ],
 )

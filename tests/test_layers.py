@@ -8,6 +8,7 @@ import dcgan_jax
 ROOT = Path(dcgan_jax.__file__).parent
 FLOORS = (
     "system",
+    "sizes",
     "config",
     "recipes",
     "pretrained",
@@ -32,6 +33,7 @@ MATHEMATICS = {"jax", "flax", "optax", "numpy", "math", "functools", "dataclasse
 BELOW_GAN = (
     "dcgan_jax.gan",
     "dcgan_jax.config",
+    "dcgan_jax.sizes",
     "dcgan_jax.pretrained",  # reads the weights of a network that is frozen
     "dcgan_jax.system.errors",
     "dcgan_jax.system.xla",

@@ -47,7 +47,7 @@ class Picture(NamedTuple):
     """A decoded picture, and what is to be known of it.
 
     Attributes:
-      square: uint8 (image_size, image_size, channels), its colours as in files; 0 where alpha is 0.
+      square: uint8 (H, W, C), of ``Config.image_shape``, its colours as in files; 0 where alpha is 0.
       transparent: whether a ground is seen through some of its pixels.
       values: its lowest and highest value, if they are wider than 8 bits and integers.
       problem: why its colour profile was ignored.
@@ -155,7 +155,7 @@ def _scans(content: bytes) -> int:
 
 
 def to_square(image: Image.Image, config: Config) -> np.ndarray:
-    """Convert any picture to uint8 (image_size, image_size, channels), made square as ``config.resize`` says.
+    """Convert any picture to uint8 (H, W, C) of ``config.image_shape``, as ``config.resize`` says.
 
     EXIF orientation is applied, colours become sRGB, transparent pixels show the background unless ``config.channels``
     has alpha, wider values are scaled to 8 bits as ``config.range`` says, palettes and CMYK become RGB. Colours of

@@ -149,7 +149,7 @@ def batches(store: Store, config: Config, *, start: int = 0, sharding: NamedShar
       sharding: of all devices: then each process reads its part of a batch, and each array is the whole batch.
 
     Yields:
-      uint8 (batch_size, image_size, image_size, channels), for ``train_step`` or ``from_uint8``; of a conditional run
+      uint8 (batch_size, H, W, C), for ``train_step`` or ``from_uint8``; of a conditional run
       pairs (images, labels), labels int32 (batch_size,).
 
     Raises:

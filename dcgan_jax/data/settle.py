@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from dcgan_jax.config import IMAGE_SIZES, Config, has_alpha
+from dcgan_jax import sizes
+from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data.build import ordered_map
 from dcgan_jax.data.decode import FORMATS, read_picture
 from dcgan_jax.data.listing import is_drawn
@@ -52,7 +53,7 @@ def settle(config: Config, source: Source | None = None) -> Config:
     return config
 
 
-def _image_size(source: Source, config: Config) -> tuple[int, str]:
+def _image_size(source: Source, config: Config) -> tuple[sizes.ImageSize, str]:
     """The size that is nearest to the shape that half of the pictures have; else to their median height and width."""
     shapes = [shape for item in some_items(source) if (shape := _shape(item))]
     if not shapes:
@@ -63,9 +64,10 @@ def _image_size(source: Source, config: Config) -> tuple[int, str]:
         heights, widths = zip(*shapes, strict=True)
         shape = (sorted(heights)[len(shapes) // 2], sorted(widths)[len(shapes) // 2])
         whose = f"the median of {len(shapes):,} pictures of several shapes"
-    height, width = shape
-    size = min(IMAGE_SIZES, key=lambda side: abs(np.log(side / (height * width) ** 0.5)))
-    return size, f"as {height}x{width} (height x width) is {whose}"
+    size = sizes.nearest(*shape)
+    much = size[0] * size[1] / (64 * 64)
+    slow = f"; a step takes about {much:.0f} times as long as at 64x64" if much >= 3 else ""
+    return sizes.written(*size), f"as {'x'.join(map(str, shape))} (height x width) is {whose}{slow}"
 
 
 def _channels(source: Source, config: Config) -> tuple[int, str]:

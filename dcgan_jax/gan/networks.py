@@ -1,8 +1,9 @@
 """Generator and discriminator of the DCGAN (Radford et al. 2015; d2l, section DCGAN), in Flax linen.
 
-Images are NHWC. Widths double with every halving of the side: at ``image_size=64, width=64`` the
+Images are NHWC. Widths double with every halving of the sides: at ``image_size=64, width=64`` the
 generator's maps are 4x4x512, 8x8x256, 16x16x128, 32x32x64 and the image, the discriminator's the
-same in reverse. A field of a network with the name of a ``Config`` field takes its value.
+same in reverse. Other sizes start from another map: 96x64 from 6x4 (see ``sizes.layout``). A field of a network with
+the name of a ``Config`` field takes its value.
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dcgan_jax.config import OWN, Config, check_image_size
+from dcgan_jax import sizes
+from dcgan_jax.config import OWN, Config
 from dcgan_jax.gan import conv
 from dcgan_jax.system.errors import InputError, first_line
 
@@ -41,14 +43,14 @@ class Latent:
 def build(network: type[Any], config: Config, *, classes: int = 0) -> Any:
     """Make the network, such as ``Generator``, that ``config`` describes: fields of the same name get its values.
 
-    The fields ``dtype`` and ``activations`` get the type of matrix products and that of feature maps, ``classes`` the
-    number of classes of a conditional run.
+    ``image_shape`` gets the height, width and channels, whatever the shape is. The fields ``dtype`` and ``activations``
+    get the type of matrix products and that of feature maps, ``classes`` the number of classes of a conditional run.
 
     Raises:
       InputError: the network has other fields without a default.
     """
     fields = {field.name for field in dataclasses.fields(network)}
-    names = {field.name for field in dataclasses.fields(config)} & fields - set(OWN)
+    names = ({field.name for field in dataclasses.fields(config)} | {"image_shape"}) & fields - set(OWN)
     dtype = jnp.bfloat16 if config.precision == "bf16" else jnp.float32
     # Elementwise bf16 is slow on CPUs, and halves the memory traffic of everything else.
     activations = jnp.float32 if jax.default_backend() == "cpu" else dtype
@@ -84,7 +86,7 @@ def _kernel_init(key, shape, dtype=jnp.float32):
 
 
 def _transposed_init(key, shape, dtype=jnp.float32):
-    """``_kernel_init`` of a kernel (4, 4, out, in), with its numbers drawn in the order (4, 4, in, out)."""
+    """``_kernel_init`` of a kernel (h, w, out, in), with its numbers drawn in the order (h, w, in, out)."""
     return _kernel_init(key, (*shape[:2], shape[3], shape[2]), dtype).swapaxes(2, 3)
 
 
@@ -100,27 +102,34 @@ def _batch_norm(train: bool, scale_mean: float, dtype):
 
 
 class ConvTranspose(nn.Module):
-    """4x4 transposed convolution without bias, with PyTorch's geometry. Its kernel is (4, 4, features, in).
+    """Transposed convolution without bias, with PyTorch's geometry. Its kernel is (*size, features, in).
 
-    ``strides=2, padding=1`` doubles height and width; ``strides=1, padding=0`` adds 3 to them.
+    ``strides=2, padding=1`` and the size 4x4 double height and width; ``strides=1, padding=0`` adds ``size`` - 1 to
+    them.
     """
 
     features: int
     strides: int = 2
     padding: int = 1
     dtype: Any = jnp.float32
+    size: tuple[int, int] = (4, 4)
 
     @nn.compact
     def __call__(self, x):  # (B, H, W, in) -> (B, H', W', features)
-        kernel = self.param("kernel", _transposed_init, (4, 4, self.features, x.shape[-1]))
-        if (self.strides, self.padding) == (2, 1):
+        kernel = self.param("kernel", _transposed_init, (*self.size, self.features, x.shape[-1]))
+        if (self.strides, self.padding, self.size) == (2, 1, (4, 4)):
             return conv.conv_transpose(x, kernel, self.dtype)
         if (self.strides, self.padding) != (1, 0):
-            raise ValueError(f"strides={self.strides}, padding={self.padding}: only (2, 1) and (1, 0) are supported")
+            geometry = f"strides={self.strides}, padding={self.padding}, size={self.size}"
+            raise ValueError(f"{geometry}: only (2, 1, (4, 4)), and (1, 0) with any size, are supported")
         if x.shape[1:3] == (1, 1):  # a plain matrix product
             return jnp.einsum("bi,hwoi->bhwo", x[:, 0, 0], kernel)
         return lax.conv_general_dilated(
-            x, kernel[::-1, ::-1], (1, 1), ((3, 3), (3, 3)), dimension_numbers=("NHWC", "HWOI", "NHWC")
+            x,
+            kernel[::-1, ::-1],
+            (1, 1),
+            [(side - 1, side - 1) for side in self.size],
+            dimension_numbers=("NHWC", "HWOI", "NHWC"),
         )
 
 
@@ -193,7 +202,8 @@ class Conv(nn.Module):
 class GeneratorBlock(nn.Module):
     """Transposed convolution, BatchNorm, ReLU: the chapter's ``G_block``.
 
-    (B, H, W, in) -> (B, 2H, 2W, features), or (B, H + 3, W + 3, features) with ``strides=1, padding=0``.
+    (B, H, W, in) -> (B, 2H, 2W, features), or (B, H + 3, W + 3, features) with ``strides=1, padding=0``; other sizes
+    of the kernel than 4x4 add as many pixels less 1.
     """
 
     features: int
@@ -201,10 +211,11 @@ class GeneratorBlock(nn.Module):
     padding: int = 1
     batchnorm_scale_mean: float = 1.0
     dtype: Any = jnp.float32
+    size: tuple[int, int] = (4, 4)
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        x = ConvTranspose(self.features, self.strides, self.padding, self.dtype)(x)
+        x = ConvTranspose(self.features, self.strides, self.padding, self.dtype, self.size)(x)
         return nn.relu(_batch_norm(train, self.batchnorm_scale_mean, x.dtype)(x))
 
 
@@ -236,14 +247,15 @@ class DiscriminatorBlock(nn.Module):
         return x
 
 
-def _widths(image_size: int, width: int) -> list[int]:
-    """Channels of the maps of side image_size/2, image_size/4, ..., 4."""
-    # 64, 64 -> [64, 128, 256, 512]
-    return [width * image_size // side // 2 for side in (2**n for n in range(image_size.bit_length() - 2, 1, -1))]
+def _sizes(image_size: sizes.ImageSize, width: int) -> tuple[tuple[int, int], list[int]]:
+    """Height and width of the smallest map, and the channels of all, from those next to the image on."""
+    # 64, 64 -> (4, 4), [64, 128, 256, 512]
+    layout = sizes.layout(*sizes.sides(image_size))
+    return (layout.height, layout.width), [width * 2**n for n in range(layout.doublings)]
 
 
 class Generator(nn.Module):
-    """z (B, latent_dim) or (B, 1, 1, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1].
+    """z (B, latent_dim) or (B, 1, 1, latent_dim) -> images (B, H, W, channels) in [-1, 1], of ``image_size``.
 
     ``train=True`` normalises by the batch's statistics and updates the running ones (make the
     collection ``batch_stats`` mutable); ``train=False`` normalises by the running ones, so that no
@@ -254,7 +266,7 @@ class Generator(nn.Module):
 
     latent_dim: int = 100
     width: int = 64
-    image_size: int = 64
+    image_size: sizes.ImageSize = 64
     channels: int = 3
     batchnorm_scale_mean: float = 1.0
     classes: int = 0
@@ -262,7 +274,7 @@ class Generator(nn.Module):
     activations: Any = jnp.float32
 
     def __post_init__(self):
-        check_image_size(self.image_size)
+        self.image_size = sizes.checked(self.image_size)
         super().__post_init__()
 
     def scales(self) -> np.ndarray:
@@ -279,11 +291,12 @@ class Generator(nn.Module):
         if z.shape[-1] != (numbers := self.latent_dim + self.classes):
             raise InputError(f"z must have {numbers} numbers for each image, not the shape {z.shape}")
         block = functools.partial(GeneratorBlock, batchnorm_scale_mean=self.batchnorm_scale_mean, dtype=self.dtype)
-        first, *others = reversed(_widths(self.image_size, self.width))
+        size, widths = _sizes(self.image_size, self.width)
+        first, *others = reversed(widths)
         if self.classes:
             z = z * self.scales().reshape(*[1] * (z.ndim - 1), -1)
         x = z.reshape(-1, 1, 1, numbers)
-        x = block(first, strides=1, padding=0)(x, train=train)  # (B, 4, 4, width · image_size / 8)
+        x = block(first, strides=1, padding=0, size=size)(x, train=train)  # (B, 4, 4, 8 · width) at 64x64
         x = x.astype(self.activations)
         for features in others:
             x = block(features)(x, train=train)
@@ -292,7 +305,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (B, image_size, image_size, channels) in [-1, 1] -> logits (B, 1, 1, 1), positive for real.
+    """Images (B, H, W, channels) in [-1, 1], of ``image_size`` -> logits (B, 1, 1, 1), positive for real.
 
     With ``classes`` logits (B, 1, 1, classes): those of a real image of each class (Mescheder et al. 2018).
 
@@ -301,7 +314,7 @@ class Discriminator(nn.Module):
     """
 
     width: int = 64
-    image_size: int = 64
+    image_size: sizes.ImageSize = 64
     first_batchnorm: bool = False
     leaky_slope: float = 0.2
     batchnorm_scale_mean: float = 1.0
@@ -312,7 +325,7 @@ class Discriminator(nn.Module):
     activations: Any = jnp.float32
 
     def __post_init__(self):
-        check_image_size(self.image_size)
+        self.image_size = sizes.checked(self.image_size)
         super().__post_init__()
 
     @property
@@ -323,7 +336,7 @@ class Discriminator(nn.Module):
     @property
     def blocks(self) -> tuple[str, ...]:
         """The names of its blocks, from the image on."""
-        return tuple(f"DiscriminatorBlock_{i}" for i in range(len(_widths(self.image_size, self.width))))
+        return tuple(f"DiscriminatorBlock_{i}" for i in range(len(_sizes(self.image_size, self.width)[1])))
 
     @nn.compact
     def __call__(self, x, *, train: bool, bias_scale=1.0):
@@ -336,11 +349,11 @@ class Discriminator(nn.Module):
             dtype=self.dtype,
         )
         x = x.astype(self.activations)
-        for i, features in enumerate(_widths(self.image_size, self.width)):
+        size, widths = _sizes(self.image_size, self.width)
+        for i, features in enumerate(widths):
             x = block(features, batchnorm=i > 0 or self.first_batchnorm)(x, train=train, bias_scale=bias_scale)
-        # The chapter's last layer, a 4x4 convolution without padding, sees exactly 4x4 positions.
-        kernel, bias = _kernel_and_bias(
-            self, (4, 4, x.shape[-1], max(self.classes, 1)), self.discriminator_norm, train, gain=1.0
-        )
+        # The chapter's last layer, a convolution without padding, has as many positions as the map: 4x4 at 64x64.
+        shape = (*size, x.shape[-1], max(self.classes, 1))
+        kernel, bias = _kernel_and_bias(self, shape, self.discriminator_norm, train, gain=1.0)
         logits = jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]
         return logits if bias is None else logits + bias_scale * bias[None, None, None, :]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcgan_jax import sizes
 from dcgan_jax.config import has_alpha
 from dcgan_jax.gan.networks import DiscriminatorBlock
 from dcgan_jax.gan.pixels import GROUNDS, on_ground
@@ -27,8 +28,9 @@ CHANNELS = (64, 64, 128, 128)
 class ProjectedFeatures:
     """Images (B, H, W, C) in [-1, 1], C from 1 to 4 -> four maps of unit size, from the finest to the coarsest.
 
-    Of images of the side ``size``, to which others are enlarged or reduced first, they are (B, size / 4, size / 4, 64),
-    (B, size / 8, size / 8, 64), (B, size / 16, size / 16, 128) and (B, size / 32, size / 32, 128).
+    Images are first enlarged or reduced to ``size``, (H, W), which keeps their proportions as far as the network can:
+    the shorter side is a power of two, the longer one a multiple of 32. The maps are (B, H / 4, W / 4, 64),
+    (B, H / 8, W / 8, 64), (B, H / 16, W / 16, 128) and (B, H / 32, W / 32, 128).
 
     Each map of the network is multiplied by a fixed random matrix, and the next coarser one is added to it, enlarged
     and multiplied by another. It is a constant of the program: a function of its fields alone.
@@ -38,27 +40,32 @@ class ProjectedFeatures:
     it takes no more time than without alpha.
 
     Attributes:
-      features_size: ``size``, a power of two of at least 32; 0 for ``image_size``, but between 32 and 64.
-      image_size: the images' side.
+      features_size: the shorter side of ``size``, a power of two of at least 32; 0 for 32 for images of up to 32
+        pixels, else 64.
+      image_size: that of the images.
       dtype: of the matrix products.
       activations: of the maps.
     """
 
     features_size: int = 0
-    image_size: int = 64
+    image_size: sizes.ImageSize = 64
     dtype: Any = jnp.float32
     activations: Any = jnp.float32
 
     @property
-    def size(self) -> int:
-        return self.features_size or min(max(self.image_size, 32), 64)
+    def size(self) -> tuple[int, int]:
+        images = sizes.sides(self.image_size)
+        shorter = self.features_size or (32 if min(images) <= 32 else 64)
+        unit = max(32, shorter // 4)  # the heads halve both sides until the shorter one is 4
+        height, width = (max(shorter, unit * round(side * shorter / min(images) / unit)) for side in images)
+        return height, width
 
     def __call__(self, images: jax.Array) -> tuple[jax.Array, ...]:
         if has_alpha(images.shape[3]):
             images = on_ground(images, jnp.resize(jnp.array(GROUNDS), (len(images), 1, 1, 1)))
         x = jnp.broadcast_to(images, (*images.shape[:3], 3))
-        if x.shape[1:3] != (self.size, self.size):
-            x = jax.image.resize(x, (len(x), self.size, self.size, 3), "linear")
+        if x.shape[1:3] != self.size:
+            x = jax.image.resize(x, (len(x), *self.size, 3), "linear")
         weights, mixing = efficientnet.load(efficientnet.LITE0), _mixing()
         maps = list(efficientnet.maps(weights, x, dtype=self.dtype, activations=self.activations))
         mixed = []
@@ -91,12 +98,13 @@ def _mixing():
 
 
 class Heads(nn.Module):
-    """Maps of ``ProjectedFeatures`` -> logits (B, 4, 4, heads), positive for real: one head for each map.
+    """Maps of ``ProjectedFeatures`` -> logits (B, H, W, heads), positive for real: one head for each map.
 
-    A head halves its map by 4x4 convolutions to 4x4 positions, as ``Discriminator`` does; each position has a logit of
-    its own. Those of a coarser map count for all the positions that they cover. The logits are float32.
+    A head halves its map by 4x4 convolutions until the shorter side is 4, as ``Discriminator`` does; of squares H and W
+    are 4. Each position has a logit of its own. Those of a coarser map count for all the positions that they cover. The
+    logits are float32.
 
-    With ``classes`` each head gives as many logits, one after another: (B, 4, 4, heads · classes).
+    With ``classes`` each head gives as many logits, one after another: (B, H, W, heads · classes).
     """
 
     leaky_slope: float = 0.2
@@ -108,8 +116,8 @@ class Heads(nn.Module):
     def __call__(self, maps, *, train: bool = False):
         return jnp.concatenate([self._head(x.astype(self.activations)) for x in maps], axis=-1)
 
-    def _head(self, x):  # (B, side, side, in) -> (B, 4, 4, 1 or classes)
-        while (side := x.shape[1]) > 4:
+    def _head(self, x):  # of squares (B, side, side, in) -> (B, 4, 4, 1 or classes)
+        while (side := min(x.shape[1:3])) > 4:
             block = DiscriminatorBlock(1024 // side, norm="none", leaky_slope=self.leaky_slope, dtype=self.dtype)
             x = block(x, train=False)  # (B, side / 2, side / 2, 64 or 128)
         gain = 2 / (1 + self.leaky_slope**2)

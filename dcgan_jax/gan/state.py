@@ -275,7 +275,7 @@ def create_state(
       images: how many there are to train on, for ``augment="auto"``, which is off without it.
       classes: those of the images, ``store.classes``, which a conditional run needs; another one ignores them.
       generator: a network of your own in place of ``Generator``: ``generator(z, train=True)``, z
-        (B, latent_dim) -> images (B, image_size, image_size, channels) in [-1, 1]. Or its name, as in ``config``.
+        (B, latent_dim) -> images (B, *config.image_shape) in [-1, 1]. Or its name, as in ``config``.
         In a conditional run z is (B, latent_dim + classes): 1 for the image's class and 0 for others at its end.
       discriminator: one in place of ``Discriminator``: ``discriminator(images, train=True)`` -> one logit
         per image, of any shape. If its attribute ``homogeneous`` is true, a penalty costs less: see

@@ -59,7 +59,8 @@ def _scaled(images):
     Colours of images with alpha are premultiplied.
     """
     n, height, width, channels = images.shape
-    f = max(1, min(height, width) // _SIZE)
+    most = max(1, min(height, width) // _SIZE)
+    f = max(f for f in range(1, most + 1) if height % f == width % f == 0)
     levels = to_levels(from_uint8(images)) if has_alpha(channels) else images.astype(jnp.float32)
     squares = levels.reshape(n, height // f, f, width // f, f, channels)
     return from_levels(squares.mean((2, 4)))

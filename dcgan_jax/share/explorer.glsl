@@ -1,18 +1,19 @@
 #version 300 es
-// One layer for all images of a batch: a 4x4 transposed convolution, its bias, and ReLU or tanh.
+// One layer for all images of a batch: a transposed convolution, its bias, and ReLU or tanh. The kernel of the first
+// layer is as large as its map, that of the others 4x4.
 // A texture is read as one long row of texels, each with four channels ("a group").
 //   activations: [image][group][y][x]
-//   kernel:      [group out][group in][4 ky + kx][channel in the group in], then the biases [group out]
+//   kernel:      [group out][group in][ky][kx][channel in the group in], then the biases [group out]
 precision highp float;
 precision highp int;
 precision highp sampler2D;
 
 uniform sampler2D source;
 uniform sampler2D kernel;
-uniform int side;  // of the output
+uniform ivec2 size;  // of the output: width and height
 uniform int groupsIn;
 uniform int groupsOut;
-uniform bool first;  // 1x1 -> 4x4; all others double the side
+uniform bool first;  // 1x1 -> the first map; all others double the sides
 uniform bool last;
 uniform int alpha;  // the channel of the last layer that is alpha: 1 or 3, or 0 without
 out vec4 result;
@@ -35,21 +36,22 @@ vec4 straight(vec4 v) {
 
 void main() {
   int i = int(gl_FragCoord.y) * 2048 + int(gl_FragCoord.x);
-  int x = i % side, y = i / side % side, group = i / (side * side) % groupsOut, image = i / (side * side * groupsOut);
-  vec4 sum = at(kernel, groupsOut * groupsIn * 64 + group);
+  int area = size.x * size.y, taps = first ? area : 16;
+  int x = i % size.x, y = i / size.x % size.y, group = i / area % groupsOut, image = i / (area * groupsOut);
+  vec4 sum = at(kernel, groupsOut * groupsIn * taps * 4 + group);
   if (first) {
     for (int p = 0; p < groupsIn; p++)
-      sum += product(((group * groupsIn + p) * 16 + y * 4 + x) * 4, at(source, image * groupsIn + p));
+      sum += product(((group * groupsIn + p) * taps + y * size.x + x) * 4, at(source, image * groupsIn + p));
   } else {
-    int before = side / 2;
+    ivec2 before = size / 2;
     for (int tap = 0; tap < 4; tap++) {
       // Position s of the input reaches 2 s - 1 + k of the output.
       int ky = (y + 1) % 2 + 2 * (tap / 2), kx = (x + 1) % 2 + 2 * (tap % 2);
       int sy = (y + 1 - ky) / 2, sx = (x + 1 - kx) / 2;
-      if (sy < 0 || sx < 0 || sy >= before || sx >= before) continue;
+      if (sy < 0 || sx < 0 || sy >= before.y || sx >= before.x) continue;
       for (int p = 0; p < groupsIn; p++)
         sum += product(((group * groupsIn + p) * 16 + ky * 4 + kx) * 4,
-                       at(source, ((image * groupsIn + p) * before + sy) * before + sx));
+                       at(source, ((image * groupsIn + p) * before.y + sy) * before.x + sx));
     }
   }
   result = last ? straight(tanh(clamp(sum, -9.0, 9.0)) * 0.5 + 0.5) : max(sum, 0.0);

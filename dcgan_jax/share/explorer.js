@@ -65,8 +65,8 @@ let here = null; // what the walk draws now
 let label = -1; // the class of the grid; -1 for all
 
 function paint(canvas, pixels) {
-  const context = canvas.getContext("2d", { willReadFrequently: true }), picture = context.createImageData(SIDE, SIDE);
-  for (let i = 0; i < SIDE * SIDE; i++) {
+  const context = canvas.getContext("2d", { willReadFrequently: true }), picture = context.createImageData(WIDE, HIGH);
+  for (let i = 0; i < HIGH * WIDE; i++) {
     for (let c = 0; c < 3; c++) picture.data[4 * i + c] = pixels[i * CHANNELS + (CHANNELS >= 3 ? c : 0)];
     picture.data[4 * i + 3] = ALPHA ? pixels[i * CHANNELS + ALPHA] : 255;
   }
@@ -75,7 +75,7 @@ function paint(canvas, pixels) {
 
 function picture(label, parent) {
   const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = SIDE;
+  [canvas.width, canvas.height] = [WIDE, HIGH];
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", label);
   parent.append(canvas);
@@ -253,13 +253,14 @@ function walk(direction, angle) {
 /** Saves pictures in rows as one, enlarged without blur to 1,024 pixels or more. */
 function save(canvases, columns, name) {
   const rows = Math.ceil(canvases.length / columns);
-  const side = SIDE * Math.ceil(1024 / (Math.max(columns, rows) * SIDE));
+  const scale = Math.ceil(1024 / Math.max(columns * WIDE, rows * HIGH));
+  const [wide, high] = [WIDE * scale, HIGH * scale];
   const canvas = document.createElement("canvas");
-  canvas.width = columns * side;
-  canvas.height = rows * side;
+  canvas.width = columns * wide;
+  canvas.height = rows * high;
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
-  canvases.forEach((one, i) => context.drawImage(one, (i % columns) * side, Math.floor(i / columns) * side, side, side));
+  canvases.forEach((one, i) => context.drawImage(one, (i % columns) * wide, Math.floor(i / columns) * high, wide, high));
   canvas.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
@@ -270,7 +271,7 @@ function save(canvases, columns, name) {
 }
 
 const strip = Array.from({ length: STEPS }, (_, k) => picture(`step ${k + 1} of ${STEPS}`, $("strip")));
-for (const id of ["between-picture", "walk-picture", "arithmetic-picture"]) $(id).width = $(id).height = SIDE;
+for (const id of ["between-picture", "walk-picture", "arithmetic-picture"]) [$(id).width, $(id).height] = [WIDE, HIGH];
 
 samples = Array.from({ length: COUNT }, (_, i) => {
   const button = document.createElement("button");
@@ -318,7 +319,7 @@ $("save-walk").addEventListener("click", () => save([$("walk-picture")], 1, "wal
 $("save-arithmetic").addEventListener("click", () => save([$("arithmetic-picture")], 1, "arithmetic.png"));
 const sharpen = () => document.body.classList.toggle("sharp", $("sharp").checked);
 $("sharp").addEventListener("change", sharpen);
-$("sharp").checked = SIDE <= 32; // larger pictures are seldom made of pixels to be seen
+$("sharp").checked = HIGH * WIDE <= 32 ** 2; // larger pictures are seldom made of pixels to be seen
 sharpen();
 
 const tabs = [...document.querySelectorAll("[role=tab]")];

@@ -48,6 +48,7 @@ def explorer(
         "facts": facts,
         "latent": {"dim": latent.dim, "distribution": latent.distribution},
         "classes": {"names": classes.names, "counts": classes.counts},
+        "map": layers[0].kernel.shape[:2],  # height and width of the first, which each layer doubles
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
         "alpha": has_alpha(layers[-1].kernel.shape[3]),
     }

@@ -5,7 +5,7 @@
 
 const $ = (id) => document.getElementById(id);
 const model = JSON.parse($("model").textContent);
-const SIDE = 4 * 2 ** (model.layers.length - 1);
+const [HIGH, WIDE] = model.map.map((side) => side * 2 ** (model.layers.length - 1));
 const CHANNELS = model.layers.at(-1)[1];
 const ALPHA = model.alpha ? CHANNELS - 1 : 0; // the channel that is alpha
 const DIM = model.latent.dim;
@@ -20,20 +20,24 @@ const layers = (() => {
   const halves = new Uint16Array(bytes.buffer);
   let start = 0;
   return model.layers.map(([inputs, outputs], i) => {
-    const length = groups(inputs) * groups(outputs) * 256 + groups(outputs) * 4;
+    const [height, width] = model.map.map((side) => side * 2 ** i), first = i === 0;
+    const taps = first ? height * width : 16; // of the kernel: that of the first layer is as large as its map
+    const length = groups(inputs) * groups(outputs) * taps * 16 + groups(outputs) * 4;
     start += length;
     return {
       inputs,
       outputs,
-      first: i === 0,
+      first,
       last: i === model.layers.length - 1,
-      side: 4 * 2 ** i,
+      height,
+      width,
+      taps,
       halves: halves.subarray(start - length, start),
     };
   });
 })();
 
-const WORK = layers.reduce((sum, l) => sum + l.inputs * l.outputs * l.side ** 2 * (l.first ? 1 : 4), 0);
+const WORK = layers.reduce((sum, l) => sum + l.inputs * l.outputs * l.height * l.width * (l.first ? 1 : 4), 0);
 
 const ASKED = ["cpu", "gpu"].find((name) => new URLSearchParams(location.hash.slice(1)).has(name));
 
@@ -47,8 +51,8 @@ function webgl() {
   const WIDTH = 2048; // as in the shader
   const highest = gl.getParameter(gl.MAX_TEXTURE_SIZE);
   const rows = (texels) => Math.ceil(texels / WIDTH);
-  const floats = (channels, side) => groups(channels) * side ** 2; // texels for one image
-  const largest = Math.max(groups(INPUTS), ...layers.map((l) => floats(l.outputs, l.side)));
+  const floats = (l) => groups(l.outputs) * l.height * l.width; // texels for one image
+  const largest = Math.max(groups(INPUTS), ...layers.map(floats));
   if (Math.max(...layers.map((l) => rows(l.halves.length / 4)), rows(largest)) > highest) return null;
 
   const program = gl.createProgram();
@@ -87,7 +91,7 @@ function webgl() {
     let source = texture(gl.RGBA32F, z.length / WIDTH / 4, gl.FLOAT, z);
     let height;
     layers.forEach((layer, i) => {
-      height = rows(zs.length * floats(layer.outputs, layer.side));
+      height = rows(zs.length * floats(layer));
       const target = layer.last
         ? texture(gl.RGBA8, height, gl.UNSIGNED_BYTE, null)
         : texture(gl.RGBA32F, height, gl.FLOAT, null);
@@ -96,7 +100,7 @@ function webgl() {
       gl.activeTexture(gl.TEXTURE1);
       gl.bindTexture(gl.TEXTURE_2D, kernels[i]);
       gl.activeTexture(gl.TEXTURE0);
-      gl.uniform1i(at("side"), layer.side);
+      gl.uniform2i(at("size"), layer.width, layer.height);
       gl.uniform1i(at("groupsIn"), groups(layer.inputs));
       gl.uniform1i(at("groupsOut"), groups(layer.outputs));
       gl.uniform1i(at("first"), layer.first);
@@ -112,8 +116,8 @@ function webgl() {
     gl.deleteTexture(source);
     if (gl.getError() || gl.isContextLost()) return null;
     return zs.map((_, n) => {
-      const pixels = new Uint8Array(SIDE ** 2 * CHANNELS), start = n * SIDE ** 2;
-      for (let i = 0; i < SIDE ** 2; i++)
+      const count = HIGH * WIDE, pixels = new Uint8Array(count * CHANNELS), start = n * count;
+      for (let i = 0; i < count; i++)
         for (let c = 0; c < CHANNELS; c++) pixels[i * CHANNELS + c] = rgba[(start + i) * 4 + c];
       return pixels;
     });
@@ -130,20 +134,20 @@ function javascript() {
     return (h >> 15 ? -1 : 1) * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
   });
   const network = layers.map((layer) => {
-    const { inputs, outputs, halves } = layer, groupsIn = groups(inputs);
-    const kernel = new Float32Array(16 * inputs * outputs); // [4 ky + kx][in][out]
-    for (let o = 0; o < outputs; o++) for (let i = 0; i < inputs; i++) for (let tap = 0; tap < 16; tap++) {
-      const texel = (((o >> 2) * groupsIn + (i >> 2)) * 16 + tap) * 4 + (i & 3);
+    const { inputs, outputs, taps, halves } = layer, groupsIn = groups(inputs);
+    const kernel = new Float32Array(taps * inputs * outputs); // [tap][in][out], row by row
+    for (let o = 0; o < outputs; o++) for (let i = 0; i < inputs; i++) for (let tap = 0; tap < taps; tap++) {
+      const texel = (((o >> 2) * groupsIn + (i >> 2)) * taps + tap) * 4 + (i & 3);
       kernel[(tap * inputs + i) * outputs + o] = float[halves[texel * 4 + (o & 3)]];
     }
-    const bias = Float32Array.from(halves.subarray(groupsIn * groups(outputs) * 256), (h) => float[h]);
+    const bias = Float32Array.from(halves.subarray(groupsIn * groups(outputs) * taps * 16), (h) => float[h]);
     return { ...layer, kernel, bias };
   });
 
-  function apply({ inputs, outputs, first, last, side, kernel, bias }, source) {
-    const target = new Float32Array(side * side * outputs), before = side / 2;
+  function apply({ inputs, outputs, first, last, height, width, kernel, bias }, source) {
+    const target = new Float32Array(height * width * outputs), before = [height / 2, width / 2];
     const values = new Float32Array(4 * inputs + 3), places = new Int32Array(4 * inputs + 3);
-    for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) {
+    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
       let count = 0; // of the inputs that are not 0: after a ReLU that is about half
       const gather = (start, tap) => {
         for (let i = 0; i < inputs; i++) if (source[start + i] !== 0) {
@@ -151,12 +155,12 @@ function javascript() {
           places[count++] = (tap * inputs + i) * outputs;
         }
       };
-      if (first) gather(0, y * 4 + x);
+      if (first) gather(0, y * width + x);
       else for (let ky = (y + 1) % 2; ky < 4; ky += 2) for (let kx = (x + 1) % 2; kx < 4; kx += 2) {
         const sy = (y + 1 - ky) / 2, sx = (x + 1 - kx) / 2;
-        if (sy >= 0 && sx >= 0 && sy < before && sx < before) gather((sy * before + sx) * inputs, ky * 4 + kx);
+        if (sy >= 0 && sx >= 0 && sy < before[0] && sx < before[1]) gather((sy * before[1] + sx) * inputs, ky * 4 + kx);
       }
-      const start = (y * side + x) * outputs;
+      const start = (y * width + x) * outputs;
       for (let o = 0; o < outputs; o++) target[start + o] = bias[o];
       while (count % 4) { values[count] = 0; places[count++] = 0; }
       for (let n = 0; n < count; n += 4) accumulate(target, start, outputs, kernel, values, places, n);
@@ -214,4 +218,4 @@ async function decode(zs, seen = () => true) {
   return images;
 }
 
-window.dcgan = { decode, get backend() { return backend.name; }, shape: [SIDE, SIDE, CHANNELS] };
+window.dcgan = { decode, get backend() { return backend.name; }, shape: [HIGH, WIDE, CHANNELS] };

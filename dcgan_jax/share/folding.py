@@ -10,12 +10,13 @@ from dcgan_jax.system.errors import InputError
 
 
 class Layer(NamedTuple):
-    """A 4x4 transposed convolution with a bias. A ReLU follows it, or tanh if it is the last.
+    """A transposed convolution with a bias. A ReLU follows it, or tanh if it is the last.
 
-    The first has stride 1 and padding 0 (1x1 -> 4x4), the others stride 2 and padding 1, as in PyTorch.
+    The first has stride 1 and padding 0, and makes a map of the size of its kernel, such as 4x4; the others are 4x4
+    with stride 2 and padding 1, as in PyTorch.
     """
 
-    kernel: np.ndarray  # float32 (4, 4, in, out)
+    kernel: np.ndarray  # float32 (h, w, in, out)
     bias: np.ndarray  # float32 (out,)
 
 

@@ -18,7 +18,7 @@ def onnx_graph(layers: list[Layer], metadata: dict[str, str], *, classes: int = 
       layers: what ``folded`` returns.
       metadata: what is written into the file beside the graph.
     """
-    side = 4 * 2 ** (len(layers) - 1)
+    height, width = (side * 2 ** (len(layers) - 1) for side in layers[0].kernel.shape[:2])
     inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["N", layers[0].kernel.shape[2] - classes])]
     nodes, first = [], "z"
     constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])]
@@ -38,7 +38,7 @@ def onnx_graph(layers: list[Layer], metadata: dict[str, str], *, classes: int = 
         nodes.append(helper.make_node("ConvTranspose", [f"x{i}", f"kernel{i}", f"bias{i}"], [f"y{i}"], **geometry))
         nodes.append(helper.make_node("Tanh" if last else "Relu", [f"y{i}"], [f"x{i + 1}"]))
     nodes.append(helper.make_node("Transpose", [f"x{len(layers)}"], ["images"], perm=[0, 2, 3, 1]))
-    images = [side, side, layers[-1].kernel.shape[3]]
+    images = [height, width, layers[-1].kernel.shape[3]]
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *images])
     graph = helper.make_graph(nodes, "generator", inputs, [images], constants)
     # An operator set and a file version that runtimes of 2022 already read.

@@ -17,6 +17,7 @@ from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.share import hub
+from dcgan_jax.sizes import ImageSize
 from dcgan_jax.system.disk import mib, reading, user_path
 from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import parse_json, read_bytes
@@ -82,7 +83,7 @@ class _Network:
 
     latent_dim: int
     width: int
-    image_size: int
+    image_size: ImageSize
     channels: int
     batchnorm_scale_mean: float
     dtype: Literal["float32", "bfloat16"]

@@ -33,7 +33,7 @@ def checked(kind: Any, value: Any, name: str = "it") -> Any:
                 raise ValueError(f"{name} is {_shown(value)}, not {' or '.join(map(str, arguments))}")
             return value
         case origin if origin in (typing.Union, types.UnionType):
-            return None if value is None and type(None) in arguments else checked(arguments[0], value, name)
+            return checked(type(value) if type(value) in arguments else arguments[0], value, name)
         case origin if origin is list:
             return [checked(arguments[0], one, f"{name}[{i}]") for i, one in enumerate(_of(list, value, name))]
         case _:

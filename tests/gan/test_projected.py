@@ -35,15 +35,30 @@ def pixels(channels=3, side=16, count=4):
     return np.random.RandomState(0).randint(0, 256, (count, side, side, channels), np.uint8)
 
 
-@pytest.mark.parametrize(("side", "size"), [(16, 32), (32, 32), (64, 64), (256, 64)])
-def test_images_of_all_sizes_are_seen_at_one_that_fits(side, size):
-    features = ProjectedFeatures(image_size=side)
+@pytest.mark.parametrize(
+    ("side", "features_size", "size", "positions"),
+    [
+        ((16, 16), 0, (32, 32), (4, 4)),
+        ((32, 32), 0, (32, 32), (4, 4)),
+        ((48, 48), 0, (64, 64), (4, 4)),
+        ((64, 64), 0, (64, 64), (4, 4)),
+        ((256, 256), 0, (64, 64), (4, 4)),
+        ((96, 64), 0, (96, 64), (6, 4)),
+        ((24, 32), 0, (32, 32), (4, 4)),
+        ((48, 128), 0, (64, 160), (4, 10)),
+        ((64, 128), 32, (32, 64), (4, 8)),
+        ((112, 128), 128, (128, 160), (4, 5)),
+        ((192, 256), 256, (256, 320), (4, 5)),
+    ],
+)
+def test_images_of_all_sizes_are_seen_at_one_that_fits(side, features_size, size, positions):
+    features = ProjectedFeatures(features_size, side)
     assert features.size == size
-    maps = jax.eval_shape(features, jax.ShapeDtypeStruct((2, side, side, 1), jnp.float32))
-    sides = [size // 4, size // 8, size // 16, size // 32]
-    assert [x.shape for x in maps] == [(2, n, n, c) for n, c in zip(sides, (64, 64, 128, 128), strict=True)]
+    maps = jax.eval_shape(features, jax.ShapeDtypeStruct((2, *side, 1), jnp.float32))
+    shapes = [(2, size[0] // n, size[1] // n, c) for n, c in zip((4, 8, 16, 32), (64, 64, 128, 128), strict=True)]
+    assert [x.shape for x in maps] == shapes
     logits = jax.eval_shape(lambda maps: Heads().init_with_output(jax.random.key(0), maps)[0], maps)
-    assert logits.shape == (2, 4, 4, 4)
+    assert logits.shape == (2, *positions, 4)
 
 
 def test_maps_are_mixed_as_by_numpy():

@@ -58,6 +58,8 @@ def small(tmp_path_factory):
         {"image_size": 256, "width": 1},
         {"image_size": 16, "width": 5, "latent_dim": 7, "channels": 2},
         {"image_size": 32, "width": 8, "latent_dim": 16, "channels": 4},
+        {"image_size": "96x64", "width": 5},
+        {"image_size": "40x56", "width": 8, "channels": 1},
     ],
     ids=lambda options: "-".join(str(options[name]) for name in ("image_size", "channels") if name in options),
 )
