@@ -28,6 +28,10 @@ class Arguments:
     )
     license: str | None = None
     """Of the weights, for the model card, as the Hub names it: mit, cc-by-4.0. By default unknown."""
+    discriminator: bool = False
+    """Put the discriminators into generator.safetensors too, for runs that start from it (train --init)."""
+    precision: Literal["float32", "float16"] = "float32"
+    """Of the weights in generator.safetensors; float16 makes it half as large."""
 
 
 def run(arguments: Arguments) -> None:
@@ -39,7 +43,8 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.export import export
 
     a = arguments
-    for path in export(a.workdir, a.out, formats=a.formats, step=a.step, push=a.push, license=a.license):
+    more = {"discriminator": a.discriminator, "precision": a.precision}
+    for path in export(a.workdir, a.out, formats=a.formats, step=a.step, push=a.push, license=a.license, **more):
         print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB")
 
 

@@ -25,6 +25,7 @@ from dcgan_jax.generate import Arguments as Generate
 from dcgan_jax.generate import run as generate
 from dcgan_jax.share import portable
 from dcgan_jax.share.folding import folded
+from dcgan_jax.share.hub import model_card
 
 KEY = jax.random.key(0)
 PETS = Classes(("cat", "dog", "guinea pig"), (10, 30, 60))
@@ -333,6 +334,19 @@ def check_as_the_hub_reads(card):
         (data.pipeline_tag, "fd", "FD (EfficientNet-Lite2 features), 6 samples", 90),
     ]
     assert {(one.dataset_type, one.dataset_name) for one in data.eval_results} == {("photos0", "photos0")}
+
+
+def test_the_card_names_the_model_that_training_started_from():
+    hub = pytest.importorskip("huggingface_hub")
+    card = model_card(
+        "me/cats", "cats", Config(), [], [], init="hf:me/things (step 7, SHA-256 0f of model.safetensors)"
+    )
+    assert hub.ModelCard(card).data.base_model == "me/things"
+    assert "starting from hf:me/things (step 7, SHA-256 0f of model.safetensors)." in card
+    other = hub.ModelCard(
+        model_card("me/cats", "cats", Config(), [], [], init="runs (step 7, SHA-256 0f of a/manifest.json)")
+    )
+    assert other.data.base_model is None
 
 
 def test_push_is_checked_before_anything_is_written(run, tmp_path):

@@ -22,6 +22,7 @@ from dcgan_jax.run.figures import figures_of_step
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import cut, last_step
 from dcgan_jax.run.hold import held
+from dcgan_jax.run.init import Record, read_record, write_record
 from dcgan_jax.run.log import RunLog
 from dcgan_jax.run.report import describe, write_page
 from dcgan_jax.share.hub import model_card
@@ -86,6 +87,7 @@ def trained(photos, tmp_path_factory):
     folder.classes.write_text(json.dumps(Classes("CIFAR", 4, 6, FIGURE, classes, "All is well.").to_json()))
     manifest = json.loads(folder.manifest(4).read_text())
     folder.manifest(4).write_text(json.dumps({**manifest, "score": [0.5, -0.1]}))
+    write_record(folder, Record("hf:me/things", 7, "generator.safetensors", "0" * 64, ["generator"], ["discriminator"]))
     return folder, folder.config(), create_state(config)
 
 
@@ -95,7 +97,7 @@ def report(folder, damaged):
 
 def card(folder):
     rows = [one.row() for one in figures_of_step(folder, 4)]
-    return model_card("a/b", "a", folder.config(), rows, [])
+    return model_card("a/b", "a", folder.config(), rows, [], init=str(read_record(folder) or ""))
 
 
 def resume(folder, config, state):
@@ -122,6 +124,7 @@ READERS = {
 READ_BY = {
     "config.json": ("report", "card", "restore", "resume"),
     "images.json": ("report", "restore", "resume"),
+    "init.json": ("report", "extra", "card"),
     "timing.json": ("report", "extra", "resume"),
     "metrics.jsonl": ("report", "card", "resume"),
     "evaluation.json": ("report", "extra", "card", "evaluations"),

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, assert_never, get_args
+from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import flax.linen as nn
 
@@ -16,6 +16,7 @@ from dcgan_jax.gan.sampling import sample
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.figures import StepFigure, figures_of_step
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.init import Record, discriminators, read_record
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.share import hub, portable
 from dcgan_jax.share.explorer import explorer
@@ -42,6 +43,8 @@ def export(
     push: str | None = None,
     license: str | None = None,
     generator: nn.Module | str | None = None,
+    discriminator: bool = False,
+    precision: portable.Precision = "float32",
 ) -> list[Path]:
     """Write the generator of a run as files for others, as ``python -m dcgan_jax.export`` does.
 
@@ -58,6 +61,9 @@ def export(
         is one, and a model card.
       license: of the weights, for the model card, as the Hub names it: "mit", "cc-by-4.0". By default "unknown".
       generator: as for ``restore``.
+      discriminator: put the discriminators into the safetensors file too, for runs that start from it
+        (``Config.init``). ``restore`` does not need them.
+      precision: of the weights in the safetensors file; float16 makes it half as large.
 
     Returns:
       The files.
@@ -67,6 +73,7 @@ def export(
         written, or the Hub refuses them.
     """
     _check(formats, push, license)
+    _check_start(formats, discriminator, precision)
     place, folder = RunFolder.output(out), RunFolder(workdir)
     if place.exists() and not place.is_dir():
         raise InputError(f"{place} is a file: give --out a folder")
@@ -74,7 +81,8 @@ def export(
     facts = _facts(folder, params)
     files = {}
     for name in _chosen(formats, params):
-        file, content = _content(name, params, facts)
+        more = {"precision": precision, **_more(folder, facts, discriminator)} if name == "safetensors" else {}
+        file, content = _content(name, params, facts, **more)
         files[file] = content
     with writing(place):
         place.mkdir(parents=True, exist_ok=True)
@@ -95,6 +103,7 @@ class _Facts(NamedTuple):
     step: int
     config: Config
     figures: list[StepFigure]
+    init: Record | None  # what the run started from
 
     def title(self) -> str:
         return f"{self.name}, step {self.step:,}"
@@ -129,7 +138,7 @@ def _facts(folder: RunFolder, params: GeneratorParams) -> _Facts:
     step, config = int(params.step), folder.config()
     name = printable(Path(config.data).stem or config.data if "/" in config.data else config.data)
     count = (folder.images_then() or {}).get("count", 0)
-    return _Facts(name, count, step, config, figures_of_step(folder, step))
+    return _Facts(name, count, step, config, figures_of_step(folder, step), read_record(folder))
 
 
 def _missing() -> list[Format]:
@@ -171,10 +180,29 @@ def _chosen(formats: Sequence[Format] | None, params: GeneratorParams) -> list[F
     return [name for name in _LIBRARIES if name not in missing]
 
 
-def _content(name: Format, params: GeneratorParams, facts: _Facts) -> tuple[str, bytes]:
+def _check_start(formats: Sequence[Format] | None, discriminator: Any, precision: Any) -> None:
+    """Refuse what only a safetensors file can hold, if there is none."""
+    if type(discriminator) is not bool:
+        raise InputError(f"discriminator {repr(discriminator)[:40]} must be True or False: whether the file has it")
+    if precision not in get_args(portable.Precision):
+        raise InputError(f"precision {precision!r} is unknown: choose {' or '.join(get_args(portable.Precision))}")
+    if (discriminator or precision != "float32") and formats is not None and "safetensors" not in formats:
+        flag = "--discriminator" if discriminator else f"--precision {precision}"
+        raise InputError(f"{flag} is for generator.safetensors: add safetensors to the --formats, or leave it out")
+
+
+def _more(folder: RunFolder, facts: _Facts, discriminator: bool) -> dict[str, Any]:
+    """What a safetensors file has beside the generator and its figures."""
+    more: dict[str, Any] = {} if facts.init is None else {"init": str(facts.init)}
+    if discriminator:
+        more["others"], more["settings"] = discriminators(folder.path, facts.config, facts.step)
+    return more
+
+
+def _content(name: Format, params: GeneratorParams, facts: _Facts, **more: Any) -> tuple[str, bytes]:
     """A file: its name, and what is in it."""
     if name == "safetensors":
-        return portable.NAME, portable.to_safetensors(params, facts.metrics())
+        return portable.NAME, portable.to_safetensors(params, facts.metrics(), **more)
     layers = folded(params)
     if name == "html":
         title = f"{facts.name}, drawn by a neural network"
@@ -224,5 +252,6 @@ def _push(
         data=facts.name,
         results=results,
         license=license,
+        init=str(facts.init or ""),
     )
     return hub.push(repository, {"README.md": card.encode(), **files}, f"Step {facts.step}")

@@ -90,9 +90,11 @@ def fit(
         source = open_source(config, writable_cache())
         config = settle(config, source)
         shapes = None if config.conditional else _shapes(config, networks)
+        begins = taken and config.init and not folder.complete_steps()
+        start = start_from(config, shapes) if begins and shapes else None  # refused before images are decoded
         store, compiling = _opened(source, config, None if folder.begun() else shapes, stack)
         shapes = shapes or _shapes(config, networks, check_classes(config, store))
-        start = start_from(config, shapes) if taken and config.init and not folder.complete_steps() else None
+        start = start or (start_from(config, shapes) if begins else None)
         config = _in_steps(config, epochs, store)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())

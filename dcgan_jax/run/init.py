@@ -1,7 +1,6 @@
 """The model that a new run starts from: ``Config.init``."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -18,12 +17,11 @@ from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.state import GANState
 from dcgan_jax.recipes import RECIPES
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.manifest import Manifest
-from dcgan_jax.run.restore import GoneError, candidates, filled, first_whole, say_damaged
+from dcgan_jax.run.restore import filled, read_arrays
 from dcgan_jax.run.trees import named_leaves
 from dcgan_jax.share import portable
 from dcgan_jax.system.disk import reading, user_path, writing
-from dcgan_jax.system.errors import InputError, first_line
+from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import read_bytes, write_text
 from dcgan_jax.system.schema import checked
 from dcgan_jax.system.xla import usual_numbers
@@ -63,6 +61,11 @@ class Record:
     taken: list[str]
     anew: list[str]
 
+    def __str__(self):
+        """For a page that is passed on."""
+        step = "" if self.step is None else f"step {self.step:,}, "
+        return f"{name_of(self.source)} ({step}SHA-256 {printable(self.sha256)} of {printable(self.file)})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Start:
@@ -88,6 +91,14 @@ class Start:
         statistics = generator_params(state, num=_LATENTS).batch_stats
         weights = jax.tree.map(jnp.array, state.ema)  # a copy: a step overwrites both
         return state.replace(generator=state.generator.replace(params=weights, batch_stats=statistics))
+
+
+def name_of(init: str) -> str:
+    """What a model is called on a page that is passed on: no path of this machine."""
+    if init.startswith("hf:"):
+        return printable(init)
+    path = Path(init)
+    return printable("/".join(path.parts[-2:]) if path.suffix == ".safetensors" else path.name)
 
 
 def absolute(config: Config) -> Config:
@@ -151,6 +162,23 @@ def _of_file(config, ours, frozen) -> Start:
     return Start(record, {name: arrays[name].astype(ours[name].dtype) for name in names})
 
 
+def discriminators(workdir: str | Path, config: Config, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The discriminators of a checkpoint, by the names of their arrays, and the settings that they are made of.
+
+    Raises:
+      InputError: as from ``restore``.
+    """
+
+    def wanted(shapes: Shapes) -> dict[str, Any]:
+        names = [name for name in shapes if _network(name) in ("discriminator", "heads")]
+        return {name: jax.ShapeDtypeStruct(shapes[name], np.float32) for name in names}
+
+    arrays, _ = read_arrays(workdir, step, wanted)
+    networks = {str(_network(name)) for name in arrays}
+    names = ("recipe", *(name for network in _NETWORKS if network in networks for name in _NETWORKS[network]))
+    return arrays, {name: getattr(config, name) for name in names}
+
+
 def _named(name: str) -> str:
     """The name in a state of what a file has under ``name``."""
     return f"ema/{name.removeprefix('params/')}" if name.startswith("params/") else name
@@ -159,36 +187,16 @@ def _named(name: str) -> str:
 def _of_run(config, ours, frozen) -> Start:
     folder = RunFolder(config.init)
 
-    def wanted(manifest: Manifest, place: Path) -> Any:
-        theirs = {name: tuple(shape) for name, shape in manifest.shapes.items() if _network(name)}
-        settings = dataclasses.asdict(folder.config())
-        names = _chosen(config, settings, ours, theirs, frozen)
-        return _tree({name: ours[name] for name in names})
+    def wanted(shapes: Shapes) -> dict[str, Any]:
+        theirs = {name: shape for name, shape in shapes.items() if _network(name)}
+        return {name: ours[name] for name in _chosen(config, dataclasses.asdict(folder.config()), ours, theirs, frozen)}
 
-    for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
-        folder.config()  # or there is no run
-        steps = candidates(folder, "best", folder.complete_steps())
-        try:
-            saved, manifest, damaged = first_whole(folder, steps, wanted, folder.run(), alone=False)
-            path = folder.manifest(manifest.step)
-            with reading(path):
-                sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
-        except (GoneError, FileNotFoundError):
-            continue
-        say_damaged(damaged)
-        arrays = dict(named_leaves(saved))
-        file = path.relative_to(folder.path).as_posix()
-        return Start(_record(config, manifest.step, file, sha256, arrays, ours), arrays)
-    raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest of that run")
-
-
-def _tree(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree of what has names with slashes."""
-    tree: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *path, last = name.split("/")
-        functools.reduce(lambda part, key: part.setdefault(key, {}), path, tree)[last] = leaf
-    return tree
+    arrays, manifest = read_arrays(config.init, "best", wanted)
+    path = folder.manifest(manifest.step)
+    with reading(path):
+        sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
+    file = path.relative_to(folder.path).as_posix()
+    return Start(_record(config, manifest.step, file, sha256, arrays, ours), arrays)
 
 
 def _network(name: str) -> str | None:
@@ -208,7 +216,7 @@ def _layer(name: str) -> str:
 def _layers(shapes: Shapes) -> dict[str, dict[str, tuple[int, ...]]]:
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
-        layers.setdefault(_layer(name), {})[name] = tuple(shape)
+        layers.setdefault(_layer(name), {})[name] = shape
     return layers
 
 
@@ -243,12 +251,12 @@ def _check_whole(config, settings, layers, others):
         mine, its = ({key: x for key, x in part.items() if key.split("/")[0] == network} for part in (layers, others))
         other = {name: settings[name] for name in names if settings.get(name, value := getattr(config, name)) != value}
         if mine and its and (mine != its or _BY_MEANING & other.keys()):
-            misfits.append((network, next((key for key in (*mine, *its) if mine.get(key) != its.get(key)), network)))
+            misfits.append((network, _unlike(mine, its)))
             differing |= other
     if not misfits:
         return
     which = " and ".join(network for network, _ in misfits) + (" have" if misfits[1:] else " has")
-    what = ", ".join(f"{name} {value}" for name, value in differing.items()) or f"another {misfits[0][1]}"
+    what = ", ".join(f"{name} {value}" for name, value in differing.items()) or misfits[0][1]
     flags = " ".join(_flags(config, settings, differing))
     remedy = f"{flags}, or --init-partly" if flags else "--init-partly"
     raise InputError(
@@ -256,10 +264,19 @@ def _check_whole(config, settings, layers, others):
     )
 
 
+def _unlike(mine, its) -> str:
+    """The first array, or layer, in which two networks differ."""
+    for layer, shapes in mine.items():
+        for name, shape in shapes.items():
+            if (other := its.get(layer, {}).get(name)) != shape:
+                return f"no {name}" if other is None else f"{name} of the shape {other}, not {shape}"
+    return f"also {next(iter({*its} - {*mine}), 'other arrays')}"
+
+
 def _flags(config, settings, differing) -> Iterator[str]:
     """What gives a run the ``differing`` settings of another; one flag for all that its recipe brings."""
-    theirs = RECIPES[settings.get("recipe", config.recipe)].config
     ours = RECIPES[config.recipe].config
+    theirs = RECIPES[settings["recipe"]].config if settings.get("recipe") in RECIPES else ours
     brought = [
         name
         for name, value in differing.items()

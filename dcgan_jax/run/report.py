@@ -19,6 +19,7 @@ from dcgan_jax.run.classes import load_classes
 from dcgan_jax.run.comparison import Compared, comparison
 from dcgan_jax.run.evaluation import load_evaluations
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.init import read_record
 from dcgan_jax.run.restore import restore
 from dcgan_jax.run.verdict import at_best
 from dcgan_jax.system.cache import cache_compilations
@@ -154,6 +155,8 @@ def describe(
     last = max([*(line["step"] for line in lines), *folder.grids()], default=0)
     measured = at_best(lines, evaluations)
     notes = [("note", "Note", classes.finding)] if classes else []
+    if record := extra(lambda: read_record(folder), None):
+        notes.append(("note", "Started from", f"{record}."))
     notes += [("note", "Left out", text) for text in extra.damaged]
     if damaged is not None:
         damaged += extra.damaged

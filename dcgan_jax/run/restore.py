@@ -24,7 +24,7 @@ from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, GeneratorParams, create_state
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.manifest import Manifest, read_whole
-from dcgan_jax.run.trees import DamagedError, read_tree
+from dcgan_jax.run.trees import DamagedError, named_leaves, read_tree
 from dcgan_jax.share import portable
 from dcgan_jax.system.cache import cache_folder, kept
 from dcgan_jax.system.disk import check_temporary, reading
@@ -128,7 +128,7 @@ def _restored(workdir, step, parts, networks):
     state: Any = None
     for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
         config, steps = folder.config(), folder.complete_steps()
-        wanted_steps = candidates(folder, step, steps)
+        wanted_steps = _candidates(folder, step, steps)
         if parts and "discriminator" not in parts:  # what only training needs need not be importable
             config = dataclasses.replace(config, discriminator="", objective="", penalty="none", features="none")
         images = (folder.images_then() or {}).get("count")
@@ -139,23 +139,23 @@ def _restored(workdir, step, parts, networks):
         wanted = {name: tree[name] for name in parts or tree}
         try:
             saved, manifest, damaged = first_whole(folder, wanted_steps, exactly(wanted), folder.run(), alone=False)
-        except GoneError:
+        except _GoneError:
             continue
-        say_damaged(damaged)
+        _say_damaged(damaged)
         if step == "best" and manifest.step != steps[0]:
             best = ", the best" if manifest.step == wanted_steps[0] else ""
             print(f"restoring step {manifest.step}{best}; the newest is step {steps[0]}", file=sys.stderr)
         return filled(state, {**tree, **jax.device_put(saved)}), manifest
-    raise InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest")
+    raise _changing(folder)
 
 
-def say_damaged(damaged: dict[int, str]) -> None:
+def _say_damaged(damaged: dict[int, str]) -> None:
     """Name the steps whose checkpoints are passed over, and why."""
     for step, problem in damaged.items():
         print(f"the checkpoint of step {step} is damaged ({problem}); using another", file=sys.stderr)
 
 
-def candidates(folder: RunFolder, step: Step, steps: list[int]) -> list[int]:
+def _candidates(folder: RunFolder, step: Step, steps: list[int]) -> list[int]:
     """The steps to try, in their order, of the complete ones, newest first.
 
     Raises:
@@ -175,13 +175,51 @@ def candidates(folder: RunFolder, step: Step, steps: list[int]) -> list[int]:
     return [step]
 
 
+def read_arrays(
+    workdir: str | Path, step: Step, wanted: Callable[[dict[str, tuple[int, ...]]], dict[str, Any]]
+) -> tuple[dict[str, np.ndarray], Manifest]:
+    """Read arrays of a checkpoint by their names alone, without the code of its networks.
+
+    Args:
+      workdir: the folder of a run.
+      step: as for ``restore``.
+      wanted: from the shapes of all arrays, by their names, to the shapes and types of those to read.
+
+    Returns:
+      They, and the manifest of the checkpoint. A damaged one that is passed over is named on stderr.
+
+    Raises:
+      InputError: there is no such run or checkpoint, or it is damaged; and what ``wanted`` raises.
+    """
+    folder = RunFolder(workdir)
+
+    def tree(manifest: Manifest, _: Path) -> Any:
+        arrays = wanted({name: tuple(shape) for name, shape in manifest.shapes.items()})
+        return unflatten_dict(arrays, sep="/")
+
+    for _ in range(100):  # a run that goes on deletes checkpoints meanwhile
+        folder.config()  # or there is no run
+        steps = _candidates(folder, step, folder.complete_steps())
+        try:
+            saved, manifest, damaged = first_whole(folder, steps, tree, folder.run(), alone=False)
+        except _GoneError:
+            continue
+        _say_damaged(damaged)
+        return dict(named_leaves(saved)), manifest
+    raise _changing(folder)
+
+
+def _changing(folder: RunFolder) -> InputError:
+    return InputError(f"{folder.checkpoints} changes faster than it can be read: raise --keep-newest")
+
+
 def filled(state: GANState, saved: Any) -> GANState:
     """The state with the arrays of a tree that was saved."""
     state_with_arrays: Any = serialization.from_state_dict(state, saved)
     return state_with_arrays
 
 
-class GoneError(Exception):
+class _GoneError(Exception):
     """A checkpoint was deleted while it was read: a run goes on there."""
 
 
@@ -213,7 +251,7 @@ def first_whole(
 
     Raises:
       InputError: none is, or a file cannot be read at all, which does not tell whether it is damaged.
-      GoneError: it was deleted meanwhile.
+      _GoneError: it was deleted meanwhile.
     """
     if not alone:
         check_temporary()
@@ -229,7 +267,7 @@ def first_whole(
                     return read_tree(Path(source), tree), manifest, damaged
         except (DamagedError, InputError, OSError) as error:
             if not path.exists():
-                raise GoneError from None
+                raise _GoneError from None
             if not isinstance(error, DamagedError):
                 raise
             damaged[step] = str(error)

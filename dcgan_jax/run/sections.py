@@ -10,6 +10,7 @@ from dcgan_jax.run.classes import Classes
 from dcgan_jax.run.doctor import findings
 from dcgan_jax.run.evaluation import Evaluation
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.init import name_of
 from dcgan_jax.run.verdict import Measured, advice, judge, unusual
 from dcgan_jax.system.errors import printable, shell_word
 
@@ -27,9 +28,8 @@ def summary(config: Config, count: int, last: int) -> str:
 
 def settings(config: Config) -> dict[str, Any]:
     """The settings as a page that is passed on should name them: no path of this machine."""
-    init = config.init if config.init.startswith("hf:") else Path(config.init).name
-    shown = {"data": Path(config.data).name or config.data, "init": init}
-    return {**dataclasses.asdict(config), **{name: printable(value) for name, value in shown.items()}}
+    data = printable(Path(config.data).name or config.data)
+    return {**dataclasses.asdict(config), "data": data, "init": name_of(config.init)}
 
 
 def verdict(

@@ -72,7 +72,7 @@ _DESCRIPTIONS = {
 _TASK = "unconditional-image-generation"
 
 
-def _for_the_hub(title: str, data: str, results: Sequence[tuple[str, str, float]], license: str) -> str:
+def _for_the_hub(title: str, data: str, results: Sequence[tuple[str, str, float]], license: str, init: str) -> str:
     """What the Hub reads of a model card, as YAML."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -90,6 +90,7 @@ def _for_the_hub(title: str, data: str, results: Sequence[tuple[str, str, float]
     ]
     return ModelCardData(
         license=license,
+        base_model=base[1] if (base := re.match(r"hf:([\w.-]+/[\w.-]+) ", init)) else None,
         library_name="dcgan_jax",
         pipeline_tag=_TASK,
         tags=["dcgan", "gan", "jax", "flax"],
@@ -97,6 +98,9 @@ def _for_the_hub(title: str, data: str, results: Sequence[tuple[str, str, float]
         model_name=printable(title),
         eval_results=shown or None,
     ).to_yaml()
+
+
+_SETTINGS = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
 
 
 def model_card(
@@ -110,6 +114,7 @@ def model_card(
     data: str = "",
     results: Sequence[tuple[str, str, float]] = (),
     license: str = "unknown",
+    init: str = "",
 ) -> str:
     """The README.md of a repository with the files ``names``. It holds no path of this machine.
 
@@ -119,19 +124,19 @@ def model_card(
       data: what the images are called.
       results: those of the figures that say how good it is: metric, full name, value. The Hub shows them.
       license: of the weights, as the Hub names it.
+      init: the model that training started from, if there is one.
     """
-    shown = "image_size channels width latent_dim latent batch_size learning_rate beta1 precision seed".split()
-    settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in shown)
+    settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in _SETTINGS)
     rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
     given = f", generator={own}(...)" if own else ""
     present = "\n\n".join(text for name, text in _DESCRIPTIONS.items() if name in names)
     return f"""---
-{_for_the_hub(title, data, results, license)}
+{_for_the_hub(title, data, results, license, init)}
 ---
 
 # {_plain(title)}
 
-A DCGAN generator, trained with dcgan_jax.
+A DCGAN generator, trained with dcgan_jax{f", starting from {_plain(init)}" if init else ""}.
 
 {present}
 

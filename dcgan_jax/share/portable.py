@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -37,13 +39,35 @@ def is_portable(place: str | Path) -> bool:
     return str(place).startswith(_HUB) or Path(str(place)).suffix == ".safetensors"
 
 
-def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
-    """A generator as the content of a safetensors file, in float32.
+Precision = Literal["float32", "float16"]
+"""Of weights in a file. Statistics are float32 in any case: variances may be too large for float16."""
+
+
+def to_safetensors(
+    params: GeneratorParams,
+    metrics: dict[str, float],
+    *,
+    precision: Precision = "float32",
+    others: Mapping[str, np.ndarray] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **facts: Any,
+) -> bytes:
+    """A generator as the content of a safetensors file.
 
     Its metadata has one key, ``dcgan_jax`` (the library writes several in random order): a JSON object with
     ``generator`` (the fields of the built-in network, or ``own``: what another one is called), ``latent`` (the prior
-    over z), ``step`` and ``metrics``; of a conditional run also ``classes``: their ``names``, the ``counts`` of their
-    images, and whether training was ``balanced``.
+    over z), ``step``, ``metrics``, ``settings`` and ``facts``; of a conditional run also ``classes``: their ``names``,
+    the ``counts`` of their images, and whether training was ``balanced``.
+
+    Args:
+      metrics: what is known of this step, by name.
+      precision: of the weights.
+      others: arrays of discriminators, by name: ``discriminator/params/...``.
+      settings: of the run that these are made of.
+      facts: others that the file is to hold, for JSON.
+
+    Raises:
+      InputError: a weight is too large for the precision.
     """
     from safetensors.numpy import save
 
@@ -52,11 +76,22 @@ def to_safetensors(params: GeneratorParams, metrics: dict[str, float]) -> bytes:
         "latent": dataclasses.asdict(params.latent),
         "step": None if params.step is None else int(params.step),
         "metrics": metrics,
+        **({"settings": dict(settings)} if settings else {}),
+        **facts,
     }
     if params.classes:
         metadata["classes"] = dataclasses.asdict(params.classes)
-    tensors = {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in _leaves(params).items()}
-    return save(tensors, {_KEY: json.dumps(metadata)})
+    arrays = {**_leaves(params), **(others or {})}
+    return save({name: _stored(name, x, precision) for name, x in arrays.items()}, {_KEY: json.dumps(metadata)})
+
+
+def _stored(name: str, array: Any, precision: Precision) -> np.ndarray:
+    dtype = np.float32 if "batch_stats" in name.split("/") else np.dtype(precision)
+    with np.errstate(over="ignore"):  # looked at below
+        stored = np.ascontiguousarray(array, dtype)
+    if not np.isfinite(stored).all():
+        raise InputError(f"{name} has weights that are too large for {precision}: leave out --precision {precision}")
+    return stored
 
 
 def _described(network: nn.Module) -> dict[str, Any]:
@@ -118,8 +153,17 @@ class _OfOwn:
     classes: _Classes | None = None
 
 
-def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], int]:
-    """What a file says of itself, the shape of each of its tensors, and how long this header is.
+class _Header(NamedTuple):
+    """What a file says of itself, the settings of its discriminators, the shape of each tensor, and its own length."""
+
+    metadata: _About | _OfOwn
+    settings: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    size: int
+
+
+def _header(path: Path) -> _Header:
+    """The header of a file.
 
     Raises:
       ValueError: it is another kind of file, or a tensor is not of float32; or what it says is not of the right type.
@@ -147,11 +191,24 @@ def _header(path: Path) -> tuple[_About | _OfOwn, dict[str, tuple[int, ...]], in
     if metadata.step is not None and not 0 <= metadata.step < 2**31:
         raise ValueError(f"step is {metadata.step}")
     for name, tensor in header.items():
-        if tensor["dtype"] != "F32":
-            raise ValueError(f"{name} is of type {tensor['dtype']}, not F32")
+        if tensor["dtype"] not in ("F32", "F16"):
+            raise ValueError(f"{name} is of type {tensor['dtype']}, not F32 or F16")
         if not all(type(side) is int and side >= 0 for side in tensor["shape"]):
             raise ValueError(f"{name} has an impossible shape")
-    return metadata, {name: tuple(tensor["shape"]) for name, tensor in header.items()}, 8 + size
+    shapes = {name: tuple(tensor["shape"]) for name, tensor in header.items()}
+    return _Header(metadata, _plain(values.get("settings", {})), shapes, 8 + size)
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that can be shown in a message.
+
+    Raises:
+      ValueError: one cannot.
+    """
+    for name, value in settings.items():
+        if type(value) not in (bool, int, float) and not (type(value) is str and re.fullmatch(r"[\w.:-]{,99}", value)):
+            raise ValueError(f"the setting {name[:20]!r} is {repr(value)[:40]}")
+    return settings
 
 
 def _network(metadata: _About | _OfOwn, path: Path, own: nn.Module | None) -> nn.Module:
@@ -204,8 +261,9 @@ class Contents(NamedTuple):
       path: of the file.
       sha256: its checksum, as ``sha256sum`` prints it.
       step: of the run.
-      settings: those of the run that the network is made of, by their names in ``Config``.
-      tensors: by name, such as ``params/GeneratorBlock_0/ConvTranspose_0/kernel``; all finite, float32.
+      settings: those of the run that the networks are made of, by their names in ``Config``, as far as it says them.
+      tensors: by name, such as ``params/GeneratorBlock_0/ConvTranspose_0/kernel``, those of a discriminator
+        ``discriminator/params/...``; all finite, float32.
     """
 
     path: Path
@@ -224,20 +282,21 @@ def contents(place: str | Path) -> Contents:
     Raises:
       InputError: there is no such file, or it is another kind of file, or damaged.
     """
-    path, metadata, tensors, sha256 = _read(place)
-    return Contents(path, sha256, metadata.step, _settings(metadata), tensors)
+    path, header, tensors, sha256 = _read(place)
+    return Contents(path, sha256, header.metadata.step, {**header.settings, **_settings(header.metadata)}, tensors)
 
 
 def _settings(metadata: _About | _OfOwn) -> dict[str, Any]:
     network, names = metadata.generator, ("image_size", "channels", "width")
     own = isinstance(network, _Own)
     prior = {"latent_dim": metadata.latent.dim, "latent": metadata.latent.distribution}
+    prior |= {"conditional": metadata.classes is not None}
     prior["conditional"] = metadata.classes is not None
     return prior if own else {**{name: getattr(network, name) for name in names}, **prior}
 
 
-def _read(place: str | Path) -> tuple[Path, _About | _OfOwn, dict[str, np.ndarray], str]:
-    """The path of a file, what it says of itself, its tensors and its SHA-256.
+def _read(place: str | Path) -> tuple[Path, _Header, dict[str, np.ndarray], str]:
+    """The path of a file, its header, its tensors as float32, and its SHA-256.
 
     Raises:
       InputError: as from ``contents``.
@@ -253,16 +312,17 @@ def _read(place: str | Path) -> tuple[Path, _About | _OfOwn, dict[str, np.ndarra
         raise InputError(f"{path} does not exist: give a file that export wrote, or the folder of a run")
     try:
         with reading(path):
-            metadata, shapes, size = _header(path)
-            if (weights := 4 * sum(map(math.prod, shapes.values()))) > _MOST:
+            header = _header(path)
+            if (weights := 4 * sum(map(math.prod, header.shapes.values()))) > _MOST:
                 raise ValueError(f"more weights than the {mib(_MOST)} that it can have")
-            content = read_bytes(path, most=size + weights)
+            content = read_bytes(path, most=header.size + weights)
         tensors = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _other_kind(path, first_line(error)) from None
     if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
         raise InputError(f"{path} holds weights that are not finite ({bad[0]}): export the run again")
-    return path, metadata, tensors, hashlib.sha256(content).hexdigest()
+    tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return path, header, tensors, hashlib.sha256(content).hexdigest()
 
 
 def _other_kind(path: Path, why: str) -> InputError:
@@ -282,8 +342,9 @@ def load(place: str | Path, step: Any = None, *, generator: nn.Module | None = N
       InputError: there is no such file, or it is another kind of file, damaged or of another step; or the network is
         missing, is another one, or is not asked for.
     """
-    path, metadata, tensors, _ = _read(place)
+    path, (metadata, *_), tensors, _ = _read(place)
     params = _shapes(_network(metadata, path, generator), metadata)
+    tensors = {name: x for name, x in tensors.items() if name.split("/")[0] in ("params", "batch_stats")}
     if {name: leaf.shape for name, leaf in _leaves(params).items()} != {name: x.shape for name, x in tensors.items()}:
         if generator is not None:
             raise InputError(f"{path} holds the weights of another network: give restore the generator= of its run")

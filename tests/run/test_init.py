@@ -4,18 +4,16 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import signal
 
 import jax
 import numpy as np
 import pytest
+import safetensors
 from helpers import equal, metrics_of
 
-from dcgan_jax import Config, InputError, create_state, export, fit, recipe, restore, restore_state, sample
+from dcgan_jax import Config, InputError, create_state, export, fit, recipe, report, restore, restore_state, sample
 from dcgan_jax.gan.average import generator_params
-from dcgan_jax.run import loop
 from dcgan_jax.run.init import start_from
-from dcgan_jax.system.errors import Stopped
 
 KEY = jax.random.key(0)
 FIGURES = ("kid", "fd", "precision", "recall", "coverage", "diversity")
@@ -92,39 +90,20 @@ def test_the_average_goes_on_from_the_weights_that_it_started_with(begun):
     assert np.abs(kernels[1] - kernels[0]).max() < 0.01 * np.abs(weights - kernels[0]).max()
 
 
-@pytest.mark.parametrize("cut", [1, 2])
-def test_a_run_that_was_stopped_ends_the_same_without_the_source(cut, config, source, begun, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cut", [0, 2])
+def test_a_run_that_ended_early_goes_on_to_the_same_end_without_the_source(cut, config, source, begun, tmp_path):
     moved = shutil.copytree(source, tmp_path / "source")
-    real = loop.train_step
 
-    def train_step(state, *arguments, **options):
-        state, metrics = real(state, *arguments, **options)
-        if state.step == cut:
-            signal.raise_signal(signal.SIGINT)
-        return state, metrics
+    def fail(step, metrics, _):
+        if step == cut and metrics:
+            raise OSError("the end")
 
     config = dataclasses.replace(config, init=str(moved), steps=3, seed=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", train_step)
-        with pytest.raises(Stopped):
-            fit(config, tmp_path / "run")
+    with pytest.raises(OSError, match="the end"):
+        fit(config, tmp_path / "run", on_log=fail)
     shutil.rmtree(moved)
-    assert equal(fit(config, tmp_path / "run"), begun[0])
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (begun[1] / "metrics.jsonl").read_bytes()
-
-
-def test_a_run_that_was_killed_before_its_first_step_starts_from_the_same(config, source, begun, tmp_path, monkeypatch):
-    moved, config = shutil.copytree(source, tmp_path / "source"), dataclasses.replace(config, steps=3, seed=1)
-    config = dataclasses.replace(config, init=str(moved))
-
-    def killed(*_, **__):
-        raise OSError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", killed)
-        with pytest.raises(OSError, match="killed"):
-            fit(config, tmp_path / "run")
-    shutil.rmtree(moved)
+    if cut == 0:  # as if it had been killed before the model was measured
+        (tmp_path / "run" / "metrics.jsonl").unlink()
     assert equal(fit(config, tmp_path / "run"), begun[0])
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (begun[1] / "metrics.jsonl").read_bytes()
 
@@ -216,3 +195,45 @@ def test_frozen_blocks_stay_and_the_others_move(config, source, begun, tmp_path)
     moved = jax.tree.map(lambda new, old: np.any(new != old), others, {name: before[name] for name in others})
     assert len(others) == 2 and all(jax.tree.leaves(moved))
     assert not equal(begun[0].discriminator.params["DiscriminatorBlock_0"], before["DiscriminatorBlock_0"])
+
+
+def test_a_file_with_the_discriminator_starts_as_the_run_does(config, source, file, tmp_path):
+    (both,) = export(source, tmp_path, formats=("safetensors",), discriminator=True)
+    record, _, state = started(config, both)
+    _, _, ours = started(config, source)
+    assert record.taken == ["generator", "discriminator"] and not record.anew and equal(state, ours)
+    assert equal(sample(restore(both), KEY, 2), sample(restore(file), KEY, 2))
+    with pytest.raises(InputError, match="discriminator has discriminator_norm batch: give --recipe classic, or"):
+        changes = {name: getattr(config, name) for name in ("data", "image_size", "width", "latent_dim")}
+        started(recipe("robust", **changes), both)
+
+
+def test_float16_is_half_as_large_and_statistics_stay_float32(source, file, tmp_path):
+    (half,) = export(source, tmp_path, formats=("safetensors",), precision="float16")
+    weights, rounded = restore(file), restore(half)
+    for ours, theirs in zip(jax.tree.leaves(rounded.params), jax.tree.leaves(weights.params), strict=True):
+        assert np.array_equal(ours, np.asarray(theirs, np.float16).astype(np.float32)) and ours.dtype == np.float32
+    assert equal(rounded.batch_stats, weights.batch_stats)
+    assert not equal(rounded.params, weights.params) and half.stat().st_size < 0.8 * file.stat().st_size
+    np.testing.assert_allclose(sample(rounded, KEY, 2), sample(weights, KEY, 2), atol=0.02)
+
+
+def test_what_only_a_safetensors_file_holds_is_refused_for_others(source, tmp_path):
+    for wrong, message in (
+        ({"discriminator": True}, "--discriminator is for generator.safetensors"),
+        ({"precision": "float16"}, "--precision float16 is for generator.safetensors"),
+        ({"precision": "float8"}, "precision 'float8' is unknown: choose float32 or float16"),
+    ):
+        with pytest.raises(InputError, match=message):
+            export(source, tmp_path / "out", formats=("html",), **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_and_the_file_say_where_it_started(source, begun, tmp_path):
+    record = json.loads((begun[1] / "init.json").read_text())
+    page = report(begun[1], out=tmp_path / "report.html").read_text()
+    assert f"run (step {record['step']}, SHA-256 {record['sha256']} of {record['file']})" in page
+    assert str(source.parent) not in page  # no path of this machine
+    (file,) = export(begun[1], tmp_path, formats=("safetensors",))
+    with safetensors.safe_open(file, "np") as opened:
+        assert record["sha256"] in json.loads(opened.metadata()["dcgan_jax"])["init"]
