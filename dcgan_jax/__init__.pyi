@@ -11,6 +11,7 @@ from .gan.networks import DiscriminatorBlock as DiscriminatorBlock
 from .gan.networks import Generator as Generator
 from .gan.networks import GeneratorBlock as GeneratorBlock
 from .gan.objectives import Objective as Objective
+from .gan.pixels import from_pixels as from_pixels
 from .gan.pixels import from_uint8 as from_uint8
 from .gan.pixels import to_uint8 as to_uint8
 from .gan.sampling import decode as decode

@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dcgan_jax import sizes
 from dcgan_jax.system.errors import InputError, first_line
@@ -20,10 +20,13 @@ _Class = typing.TypeVar("_Class")
 
 SETTINGS = "config.json"
 """The file in the folder of a run that holds these."""
+CHANNELS = 256
+"""Most channels of an image."""
 MAY_CHANGE = (
     "data",
     "device_data",
     "input",
+    "show",
     "steps",
     "sample_every",
     "evaluate_every",
@@ -45,8 +48,11 @@ ADDED = (
     *("gamma_schedule", "features", "features_weight", "features_gamma", "features_size"),
     *("init", "init_partly", "freeze_layers"),
     *("conditional", "class_sampling"),
+    *("bits", "show"),
 )
-"""Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before."""
+"""Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before, or"""
+BEFORE: dict[str, typing.Any] = {"bits": "8"}
+"""these values."""
 _AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
 _BELOW_1 = Range(least=0, below=1, words="must lie in [0, 1)")
 
@@ -66,16 +72,29 @@ def check_epochs(epochs: int) -> None:
     _AT_LEAST_1("epochs", epochs)
 
 
+def check_shown(name: str, shown: Any, channels: int) -> None:
+    """Refuse what are neither one nor three of so many channels, counted from 1; None is fine.
+
+    Raises:
+      InputError: they are not.
+    """
+    if shown is None:
+        return
+    fits = isinstance(shown, list | tuple) and len(shown) in (1, 3) and all(type(one) is int for one in shown)
+    if not fits or not 1 <= min(shown) <= max(shown) <= channels:
+        raise InputError(
+            f"{name} {_short(shown)} must be one channel or three of the {channels} that there are, counted from 1"
+        )
+
+
 def _features_size(name: str, size: int) -> None:
     if size not in (0, 32, 64, 128, 256):
         raise InputError(f"{name} {size} must be 32, 64, 128 or 256, or 0 for a size that fits the images")
 
 
 def _channels(name: str, value: int | str) -> None:
-    if value not in (1, 2, 3, 4, "auto"):
-        raise InputError(
-            f"{name} {_short(value)} must be 3 (RGB), 4 (RGB and alpha), 1 (grayscale), 2 (grayscale and alpha) or auto"
-        )
+    if value != "auto" and not (isinstance(value, int) and 1 <= value <= CHANNELS):
+        raise InputError(f"{name} {_short(value)} must be a number of channels, from 1 to {CHANNELS}, or auto")
 
 
 def _not_empty(name: str, value: str) -> None:
@@ -132,7 +151,7 @@ class Config:
     channels: Annotated[int | str, _channels] = 3
     (
         "3 for RGB, 4 for RGB and alpha, which is transparency; 1 for grayscale, 2 for grayscale and alpha; or auto, "
-        "as few of these as lose nothing."
+        "as few of these as lose nothing. Arrays may have any number."
     )
     width: Annotated[int, _AT_LEAST_1] = 64
     """Channels of the largest feature maps (those next to the image); each halving of the side doubles them."""
@@ -247,8 +266,18 @@ class Config:
     )
     range: tuple[float, float] | None = None
     (
-        "The values that become black and white, of pictures with more than 8 bits a value, such as 0 4095; by "
-        "default 0 and 65535. Floating-point pictures need it."
+        "The lowest and the highest value of arrays, or the values that are black and white of pictures with more than "
+        "8 bits a value, such as 0 4095; by default those of the type of unsigned integers. Others need it."
+    )
+    bits: Literal["auto", "8", "16"] = "auto"
+    (
+        "Bits of a value of the decoded images: auto is 8 where that loses nothing, else 16. Pictures with a colour "
+        "profile or transparency have 8."
+    )
+    show: tuple[int, ...] | None = None
+    (
+        "The channels that are shown as red, green and blue, or one as grey, counted from 1; by default the first "
+        "three where there are neither 1 nor 3."
     )
     seed: Annotated[int, SEED] = 0
     """Seed of everything random: weights, noise, the order of the images, and what sprites draws."""
@@ -304,6 +333,7 @@ class Config:
             raise InputError(f"beta2_final {self.beta2_final} makes beta2 negative: give at most {most}")
         if self.gamma_schedule == "hyperbolic" and not self.gamma_final:
             raise InputError("gamma_schedule hyperbolic never reaches 0: give a gamma_final such as 0.1, or cosine")
+        check_shown("show", self.show, self.channels if isinstance(self.channels, int) else CHANNELS)
         if self.discriminator_norm != "batch" and self.first_batchnorm:
             raise InputError("first_batchnorm needs --discriminator-norm batch, or give --no-first-batchnorm")
         if has_alpha(self.channels) and self.background != "white":
@@ -386,7 +416,7 @@ class Config:
         if not isinstance(values, dict):
             raise InputError(f"{path} is not a run's configuration, but a {type(values).__name__}")
         defaults: dict[str, typing.Any] = {field.name: field.default for field in dataclasses.fields(cls)}
-        values = {name: defaults[name] for name in ADDED} | values
+        values = {name: defaults[name] for name in ADDED} | BEFORE | values
         if unknown := sorted(set(values) - set(defaults)):
             raise InputError(f"{path} is not a configuration of this version: unknown {_short(unknown)[1:-1]}")
         if missing := {name: default for name, default in defaults.items() if name not in values}:
@@ -423,6 +453,8 @@ def _typed(name, kind, value):
     if isinstance(kind, types.UnionType):  # such as int | str: a number, or auto
         kinds = typing.get_args(kind)
         kind = type(value) if type(value) in kinds else kinds[0]
+    if name == "show":
+        return tuple(value) if isinstance(value, list) else value  # in JSON they are a list
     if type(value) is int and abs(value) >= 2**32:
         raise InputError(f"{name} is a number of {value.bit_length()} bits: give a smaller one")
     if kind is float and type(value) is int:
@@ -444,5 +476,8 @@ def _checked_range(value):
         return None
     fits = isinstance(value, list | tuple) and len(value) == 2 and all(type(end) in (int, float) for end in value)
     if not fits or not all(abs(end) < 2**64 for end in value) or value[0] == value[1]:
-        raise InputError(f"range {_short(value)} must be two different numbers: the values that become black and white")
+        raise InputError(
+            f"range {_short(value)} must be two different numbers, both finite: the lowest and the highest value, such "
+            "as 0 4095"
+        )
     return float(value[0]), float(value[1])

@@ -45,6 +45,7 @@ ONLY_READ = (  # by the parser of their flags
     r"--inception",  # needs a file of others; tests/metrics/test_inception.py
     r"--features imagenet",  # tests/metrics/test_imagenet.py
     r"--classes",  # tests/test_evaluate_classes.py
+    r"bands\.npy",  # tests/test_bands.py
     r"--leaky-slope|--penalty|tfds:",  # programs of their own to compile; tests/gan/, tests/data/
 )
 SHORTER = {

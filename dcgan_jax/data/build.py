@@ -16,15 +16,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dcgan_jax.config import Config
+from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data.decode import Picture, read_picture
+from dcgan_jax.data.depth import FULL
 from dcgan_jax.data.listing import is_drawn
+from dcgan_jax.data.planes import Scale, Type, bits, defined_range
 from dcgan_jax.data.sources import Item, Source
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import open_regular
 from dcgan_jax.system.progress import progress
 
-FILES = ("images.u8", "labels.npy", "manifest.json")
+IMAGES = {"uint8": "images.u8", "uint16": "images.u16"}
+"""The file of the images, by the type of its numbers; those of two bytes begin with the lower one."""
 SUMS = "SHA256SUMS"
 
 
@@ -42,6 +45,8 @@ class Manifest:
     transparent: int  # pictures with transparent pixels
     drawn: int  # left out because a network has drawn them
     values: list[list[float]]  # of pictures with more than 8 bits a value, by what their files mean by black and white
+    type: Type  # of the images
+    scale: Scale  # what the files held
 
 
 def build(source: Source, config: Config, folder: Path) -> None:
@@ -50,9 +55,55 @@ def build(source: Source, config: Config, folder: Path) -> None:
     Raises:
       InputError: an image cannot be read, more than half of the files are not images, or there are none to learn from.
     """
-    census = _Census()
+    type_: Type = "uint16" if bits(config) == "16" else "uint8"
+    try:
+        census = _decoded(source, config, folder, type_)
+    except _DeeperError:  # mostly the first picture: all begins anew, with room for what it holds
+        (folder / IMAGES[type_]).unlink()
+        type_ = "uint16"
+        census = _decoded(source, config, folder, type_)
+    census.check(source)
+    np.save(folder / "labels.npy", np.asarray(census.labels, np.int32))
+    manifest = census.manifest(source, config)
+    values = {"source": source.name, **dataclasses.asdict(manifest), "scale": manifest.scale._asdict()}
+    (folder / "manifest.json").write_text(json.dumps(values, indent=2))
+    (folder / SUMS).write_bytes(sums(folder))
+    for path in (*files(folder), folder / SUMS):
+        with open(path, "r+b") as file:
+            os.fsync(file.fileno())
+
+
+def expected_type(source: Source, config: Config) -> Type:
+    """The type of the numbers that ``build`` will most likely write: it looks at the first picture."""
+    if source.planes:
+        return source.planes.type(config)
+    if bits(config) != "auto":
+        return "uint8" if bits(config) == "8" else "uint16"
+    for item in source.items():
+        _, picture, _ = _reader(source, config)(item)
+        return "uint16" if picture and picture.square.dtype == np.uint16 else "uint8"
+    return "uint8"
+
+
+class _DeeperError(Exception):
+    """A picture has 16 bits, and there was only room for 8."""
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a store, beside ``SUMS``."""
+    images = next((folder / name for name in IMAGES.values() if (folder / name).exists()), folder / IMAGES["uint8"])
+    return [images, folder / "labels.npy", folder / "manifest.json"]
+
+
+def _decoded(source: Source, config: Config, folder: Path, type_: Type) -> "_Census":
+    """Write the images in this type, and count what they are.
+
+    Raises:
+      _DeeperError: they need the larger one.
+    """
+    census = _Census(type_)
     with (
-        open(folder / "images.u8", "wb") as out,
+        open(folder / IMAGES[type_], "wb") as out,
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
         contextlib.closing(ordered_map(_reader(source, config), source.items())) as pictures,
     ):
@@ -63,14 +114,7 @@ def build(source: Source, config: Config, folder: Path) -> None:
                 census.drawn += 1
             else:
                 out.write(census.add(item, picture))
-    census.check(source)
-    np.save(folder / "labels.npy", np.asarray(census.labels, np.int32))
-    manifest = {"source": source.name, **dataclasses.asdict(census.manifest(source, config))}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
-    (folder / SUMS).write_bytes(sums(folder))
-    for name in (*FILES, SUMS):
-        with open(folder / name, "r+b") as file:
-            os.fsync(file.fileno())
+    return census
 
 
 def _reader(source: Source, config: Config) -> Callable[[Item], tuple[Item, Picture | None, str | None]]:
@@ -92,9 +136,11 @@ def _reader(source: Source, config: Config) -> Callable[[Item], tuple[Item, Pict
 
 
 class _Census:
-    """What is counted of the pictures of a source, while they are decoded one after another."""
+    """What is counted of the pictures of a source, while they are decoded one after another into numbers of a type."""
 
-    def __init__(self):
+    def __init__(self, type_: Type):
+        self._type: Type = type_
+        self._floating = False
         self.labels, self._names = [], {}
         self.skipped, self.off_colour, self._values = [], [], {}
         self.transparent, self.drawn, self._hashes, self._digest = 0, 0, bytearray(), hashlib.sha256()
@@ -104,7 +150,13 @@ class _Census:
 
     def add(self, item: Item, picture: Picture) -> bytes:
         """Note down a picture; returns its bytes."""
-        content = picture.square.tobytes()
+        square = picture.square
+        if square.dtype.name != self._type:
+            if self._type == "uint8":
+                raise _DeeperError
+            square = square.astype(np.uint16) * 257
+        content = square.astype(square.dtype.newbyteorder("<"), copy=False).tobytes()
+        self._floating |= picture.floating
         self._digest.update(content)
         self._hashes += hashlib.blake2b(content, digest_size=8).digest()
         self.labels.append(self._names.setdefault(item.label, len(self._names)))
@@ -135,7 +187,24 @@ class _Census:
             transparent=self.transparent,
             drawn=self.drawn,
             values=[list(values) for values in self._values.values()],
+            type=self._type,
+            scale=self._scale(source, config),
         )
+
+    def _scale(self, source: Source, config: Config) -> Scale:
+        """Which values the files held, and what the lowest and the highest number of the images stand for."""
+        channels = config.image_shape[2]
+        if source.planes:
+            low, high = config.range or defined_range(source.planes.kind) or FULL
+            spare = source.planes.channels == channels - 1 and has_alpha(source.planes.channels)
+            return Scale(source.planes.kind.name, low, high, channels - spare)
+        if not self._values:
+            return Scale("uint8", 0.0, 255.0, channels)
+        means = list(self._values)
+        low, high = config.range or (means[0] if len(means) == 1 else FULL)
+        fits = min(low, high) >= 0 and max(low, high) <= FULL[1]
+        kind = "float32" if self._floating else "uint16" if fits else "int32"
+        return Scale(kind, low, high, channels)
 
 
 def of_skipped(lines: Sequence[str], good: int, source: Source) -> str:
@@ -152,9 +221,9 @@ def first_lines(lines: Sequence[str]) -> str:
 def sums(folder: Path) -> bytes:
     """The SHA-256 of the files, as ``sha256sum`` prints it."""
     lines = []
-    for name in FILES:
-        with open_regular(folder / name) as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    for path in files(folder):
+        with open_regular(path) as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
     return "".join(lines).encode()
 
 

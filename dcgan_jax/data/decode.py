@@ -1,4 +1,4 @@
-"""Decode any picture to a uint8 square, with bounded memory and time."""
+"""Decode any picture to a square of 8 or 16 bits, with bounded memory and time."""
 
 import contextlib
 import ctypes
@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dcgan_jax.config import Config, has_alpha
-from dcgan_jax.data import depth
+from dcgan_jax.data import depth, planes
 from dcgan_jax.data.colour import to_srgb
+from dcgan_jax.data.planes import Planes
 from dcgan_jax.system.disk import mib
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "TGA", "JPEG2000")
@@ -47,32 +48,42 @@ class Picture(NamedTuple):
     """A decoded picture, and what is to be known of it.
 
     Attributes:
-      square: uint8 (H, W, C), of ``Config.image_shape``, its colours as in files; 0 where alpha is 0.
+      square: uint8 (H, W, C), of ``Config.image_shape``, its colours as in files; 0 where alpha is 0. uint16 where 8
+        bits would lose something, and they are wanted.
       transparent: whether a ground is seen through some of its pixels.
       values: its lowest and highest value, if they are wider than 8 bits and integers.
       problem: why its colour profile was ignored.
+      floating: whether its values were floating-point numbers.
     """
 
     square: np.ndarray
     transparent: bool
     values: depth.Values | None
     problem: str | None
+    floating: bool = False
 
 
-def read_square(content: bytes | np.ndarray, config: Config) -> np.ndarray:
+def read_square(content: bytes | np.ndarray | Planes, config: Config) -> np.ndarray:
     """The ``square`` of ``read_picture``."""
     return read_picture(content, config).square
 
 
-def read_picture(content: bytes | np.ndarray, config: Config) -> Picture:
-    """Turn a picture's file, or its pixels as (H, W) or (H, W, 3), with uint8 also (H, W, 4), into a square.
+def read_picture(content: bytes | np.ndarray | Planes, config: Config) -> Picture:
+    """Turn a picture's file, or its pixels as (H, W) or (H, W, 3), with uint8 also (H, W, 4), or planes, into a square.
 
     Raises:
       ValueError: it is not a picture of a known format, needs too much memory or time, or has values whose range is
         not defined. On bad bytes decoders raise other exceptions, too.
     """
+    if isinstance(content, Planes):
+        levels, values = planes.levels(content, config)
+        if has_alpha(config.channels):
+            levels = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+        return _picture(levels, values, config)._replace(floating=content.values.dtype.kind == "f")
     if isinstance(content, np.ndarray):
-        return _picture(*depth.of_array(content, config.range), config)
+        floating = content.dtype.kind == "f"
+        deep = planes.bits(config) != "8"
+        return _picture(*depth.of_array(content, config.range, deep), config)._replace(floating=floating)
 
     def opened():
         return Image.open(io.BytesIO(content), formats=FORMATS)
@@ -83,7 +94,8 @@ def read_picture(content: bytes | np.ndarray, config: Config) -> Picture:
             opened() as image,
             _room(2 * len(content) + _memory(image, content, config)),
         ):
-            return _picture(*depth.eight_bits(image, config.range, opened), config)
+            floating, deep = image.mode == "F", planes.bits(config) != "8"
+            return _picture(*depth.eight_bits(image, config.range, opened, deep), config)._replace(floating=floating)
     except UnidentifiedImageError:
         raise ValueError("not a picture of a known format") from None
 
@@ -132,7 +144,7 @@ def _memory(image, content: bytes, config: Config) -> int:
     need += int(pixels * _PER_PIXEL.get(image.format, _PER_PIXEL_OTHERS))
     if image.mode != "RGB" and image.info.get("icc_profile"):
         need += _PER_PIXEL_PROFILE * pixels
-    if depth.is_wide(image, config.range):
+    if depth.is_wide(image, config.range, planes.bits(config) != "8"):
         need += _PER_PIXEL_WIDE * pixels
     if image.tile and image.tile[0].codec_name in _SLOW and pixels > SLOW_LIMIT:
         raise ValueError(f"{size} in a format that is slow to decode, more than {SLOW_LIMIT}")
@@ -167,7 +179,9 @@ def to_square(image: Image.Image, config: Config) -> np.ndarray:
     return _picture(*depth.eight_bits(image, config.range), config).square
 
 
-def _picture(image: Image.Image, values: depth.Values | None, config: Config) -> Picture:
+def _picture(image: Image.Image | np.ndarray, values: depth.Values | None, config: Config) -> Picture:
+    if isinstance(image, np.ndarray):
+        return Picture(planes.resized(image, config), False, values, None)
     image, problem = to_srgb(image)
     height, width, channels = config.image_shape
     mode, clear, alpha = MODES[channels], image.has_transparency_data, has_alpha(channels)

@@ -92,8 +92,8 @@ def feeder(config: Config) -> Literal["tf", "numpy"]:
 
 
 def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":
-    """The endless data set of batches from step ``start`` on: uint8 (batch_size / parts, S, S, C), of a conditional run
-    pairs of these and labels, int32.
+    """The endless data set of batches from step ``start`` on: uint8 or uint16 (batch_size / parts, S, S, C), of a
+    conditional run pairs of these and labels, int32.
 
     Each batch is cut into ``parts``, and only number ``part`` of them is read. Those held out are never read.
     """
@@ -104,7 +104,8 @@ def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, p
 
     @tf.autograph.experimental.do_not_convert  # it would write a file, which a killed run leaves behind
     def load(step):
-        types = (tf.uint8, tf.int32) if config.conditional else tf.uint8
+        of_images = tf.as_dtype(store.type)
+        types = (of_images, tf.int32) if config.conditional else of_images
         batch = tf.numpy_function(read, [step], types, stateful=False)
         pixels = tf.ensure_shape(batch[0] if config.conditional else batch, (size, *store.shape[1:]))
         return (pixels, tf.ensure_shape(batch[1], (size,))) if config.conditional else pixels
@@ -149,8 +150,8 @@ def batches(store: Store, config: Config, *, start: int = 0, sharding: NamedShar
       sharding: of all devices: then each process reads its part of a batch, and each array is the whole batch.
 
     Yields:
-      uint8 (batch_size, H, W, C), for ``train_step`` or ``from_uint8``; of a conditional run
-      pairs (images, labels), labels int32 (batch_size,).
+      uint8 or uint16 (batch_size, H, W, C), for ``train_step`` or ``from_pixels``; of a
+      conditional run pairs (images, labels), labels int32 (batch_size,).
 
     Raises:
       InputError: TensorFlow is asked for and not installed, or the images cannot be read any more.

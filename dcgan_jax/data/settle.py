@@ -22,6 +22,7 @@ from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data.build import ordered_map
 from dcgan_jax.data.decode import FORMATS, read_picture
 from dcgan_jax.data.listing import is_drawn
+from dcgan_jax.data.planes import Planes, fewest_channels
 from dcgan_jax.data.sources import Item, Source, open_source
 from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.errors import InputError, printable
@@ -72,6 +73,10 @@ def _image_size(source: Source, config: Config) -> tuple[sizes.ImageSize, str]:
 
 def _channels(source: Source, config: Config) -> tuple[int, str]:
     """As few as lose nothing: every picture is looked at, until colours and transparency have been seen."""
+    if source.planes:
+        channels = fewest_channels(source.planes.channels)
+        spare = f", beside which one stays empty: the last of {source.planes.channels} would be alpha"
+        return channels, f"as {source.name} has {source.planes.channels}{spare * (channels != source.planes.channels)}"
     looked = _Looked(dataclasses.replace(config, channels=4, background="white"))
     opaque = _has_no_alpha(source)
     with contextlib.closing(ordered_map(looked.at, source.items())) as seen:
@@ -154,8 +159,9 @@ def _shape(item: Item) -> tuple[int, int] | None:
     for read in (item.head, item.load) if item.head else (item.load,):  # some formats say it at the end of the file
         try:
             content = read()
-            if isinstance(content, np.ndarray):
-                return content.shape[0], content.shape[1]
+            if not isinstance(content, bytes):
+                values = content.values if isinstance(content, Planes) else content
+                return values.shape[0], values.shape[1]
             return None if is_drawn(content) else _shape_of(content)
         except Exception:  # decoders raise anything on bad bytes; the store names what cannot be decoded
             continue

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dcgan_jax.config import BY_NAME, Config, has_alpha
-from dcgan_jax.data import bodies, idx, sprites
+from dcgan_jax.data import arrays, bodies, idx, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
+from dcgan_jax.data.planes import Planes, Type, check_channels, defined_range, store_type
 from dcgan_jax.system.disk import mib, user_path
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import open_regular
@@ -49,18 +50,32 @@ class Item(NamedTuple):
 
     name: str
     label: str
-    load: Callable[[], bytes | np.ndarray]
+    load: Callable[[], bytes | np.ndarray | Planes]
     head: Callable[[], bytes] | None = None
 
 
+class Kind(NamedTuple):
+    """What all images of a set of arrays have in common: how many channels, and the type of the values."""
+
+    channels: int
+    kind: np.dtype
+
+    def type(self, config: Config) -> Type:
+        """That of the numbers in which they are stored: uint8 or uint16."""
+        ends = config.range or defined_range(self.kind)
+        return store_type(self.kind, ends, config) if ends else "uint16"
+
+
 class Source(NamedTuple):
-    """A set of pictures: its name, a fingerprint of its content, the pictures, and in how many folders they lie."""
+    """A set of pictures: its name, a fingerprint of its content, the pictures, in how many folders they lie, and what
+    they are if they are arrays without colours."""
 
     name: str
     fingerprint: str
     count: int
     items: Callable[[], Iterator[Item]]
     folders: int = 0
+    planes: Kind | None = None
 
 
 def open_source(config: Config, cache: Path) -> Source:
@@ -82,7 +97,14 @@ def open_source(config: Config, cache: Path) -> Source:
     if path.is_dir():
         names = walk(path)
         here = [name for name in names if "/" not in name or not any(map(is_picture, names))]
-        return _idx(images) if (images := idx.choose(path, here)) else _folder(path, names)
+        if images := idx.choose(path, here):
+            return _idx(images)
+        if any(map(is_picture, names)) or not any(map(arrays.is_arrays, names)):
+            return _folder(path, names)
+        chosen = sorted(name for name in names if arrays.is_arrays(name))
+        return _planes(path, arrays.of_folder(path, chosen, labels(chosen)), config, folders(chosen))
+    if path.is_file() and arrays.is_arrays(path.name):
+        return _planes(path, arrays.of_file(path), config)
     if path.is_file():
         return _idx(path) if idx.is_images(path.name) else _zip(_checked_archive(path))
     meant = f"did you mean --data {near}? " if (near := _near(data)) else ""
@@ -133,6 +155,41 @@ def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iter
             yield Item(f"example {i}", label, lambda pixels=pixels: pixels)
 
     return Source(name, _digest(facts), count, items)
+
+
+def _planes(path: Path, images: arrays.Images, config: Config, folders: int = 0) -> Source:
+    """Arrays of any number of channels.
+
+    Raises:
+      InputError: the run has another number, or the range of the values has to be stated.
+    """
+    first = images.members[0]
+    check_channels(str(path), first.image[2], config)
+    kind = first.kind.newbyteorder("=")
+    if not (config.range or defined_range(kind)):
+        _ask_for_range(path, kind, images)
+
+    def items():
+        for i, (values, label) in enumerate(zip(arrays.read(images), images.labels, strict=True)):
+            yield Item(f"image {i}", label, lambda values=values: Planes(values))
+
+    files = {one.path: one.path.stat() for one in images.members}
+    facts = (f"{name}\0{file.st_size}\0{file.st_mtime_ns}" for name, file in files.items())
+    return Source(str(path.resolve()), _digest(facts), images.count, items, folders, Kind(first.image[2], kind))
+
+
+def _ask_for_range(path: Path, kind: np.dtype, images: arrays.Images):
+    low, high, bad = arrays.seen_range(lambda: arrays.read(images))
+    others = f"; {bad:,} of {images.count:,} images hold values that are infinite or not a number" if bad else ""
+    if low > high:
+        raise InputError(f"{path} holds no finite value: save numbers")
+    if low == high:
+        raise InputError(f"{path} holds the one value {low:g}{others}: there is nothing to learn")
+    low, high = (str(kind.type(end)) for end in (low, high))
+    raise InputError(
+        f"{path} holds values of {kind} from {low} to {high}{others}: say between which values they lie, such as "
+        f"--range {low} {high}"
+    )
 
 
 def _digest(parts) -> str:

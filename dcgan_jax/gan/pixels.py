@@ -1,4 +1,4 @@
-"""The map from pixels to the networks' range and back: 0..255 to [-1, 1].
+"""The map from pixels to the networks' range and back: 0..255, or 0..65535, to [-1, 1].
 
 Images of two channels are grey and alpha, those of four are RGB and alpha. As uint8 their colours are what files hold.
 As floats, which networks see, they are premultiplied: multiplied by alpha, where both run from 0 to 1. What lies under
@@ -54,6 +54,36 @@ def _looked_up(table, *pixels) -> Any:
     if isinstance(pixels[0], jax.Array):
         return jnp.asarray(table).at[pixels].get(mode="promise_in_bounds")
     return table[pixels]
+
+
+# (2x - 65535) / 65535, rounded once. A program that divides by a constant may multiply by its inverse instead.
+_TABLE_16 = ((2.0 * np.arange(65536) - 65535) / 65535).astype(np.float32)
+
+
+def from_pixels(pixels: Array) -> Array:
+    """Map pixels as a ``Store`` holds them to float32 in [-1, 1]: uint8 by ``from_uint8``, uint16 from 0 to 65535.
+
+    On the device for a JAX array, to the same bits. uint16 images have no alpha.
+    """
+    if pixels.dtype == np.uint8:
+        return from_uint8(pixels)
+    return _looked_up(_TABLE_16, pixels)
+
+
+def colour_groups(images: Array) -> list[Array]:
+    """Images (..., C) as networks that know colours take them: as they are, if C is 1 or 3; else three channels at a
+    time, where the last is repeated to fill a group."""
+    channels = images.shape[-1]
+    if channels in (1, 3):
+        return [images]
+    return [images[..., np.arange(first, first + 3).clip(max=channels - 1)] for first in range(0, channels, 3)]
+
+
+def rounded_to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """uint8 pixels as they are; uint16 from 0 to 65535 to the nearest of 0 to 255."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def to_uint8(images: ArrayLike) -> np.ndarray:

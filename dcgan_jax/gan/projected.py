@@ -16,7 +16,7 @@ import numpy as np
 from dcgan_jax import sizes
 from dcgan_jax.config import has_alpha
 from dcgan_jax.gan.networks import DiscriminatorBlock
-from dcgan_jax.gan.pixels import GROUNDS, on_ground
+from dcgan_jax.gan.pixels import GROUNDS, colour_groups, on_ground
 from dcgan_jax.pretrained import efficientnet
 
 LEVELS = (2, 4, 10, 15)  # blocks of EfficientNet-Lite0, from 0: the last of each size
@@ -26,11 +26,14 @@ CHANNELS = (64, 64, 128, 128)
 
 @dataclasses.dataclass(frozen=True)
 class ProjectedFeatures:
-    """Images (B, H, W, C) in [-1, 1], C from 1 to 4 -> four maps of unit size, from the finest to the coarsest.
+    """Images (B, H, W, C) in [-1, 1] -> four maps of unit size, from the finest to the coarsest.
 
     Images are first enlarged or reduced to ``size``, (H, W), which keeps their proportions as far as the network can:
     the shorter side is a power of two, the longer one a multiple of 32. The maps are (B, H / 4, W / 4, 64),
     (B, H / 8, W / 8, 64), (B, H / 16, W / 16, 128) and (B, H / 32, W / 32, 128).
+
+    The network knows three colours. Of other images it sees three channels at a time (see ``colour_groups``), and the
+    maps of the groups stand beside each other.
 
     Each map of the network is multiplied by a fixed random matrix, and the next coarser one is added to it, enlarged
     and multiplied by another. It is a constant of the program: a function of its fields alone.
@@ -63,6 +66,10 @@ class ProjectedFeatures:
     def __call__(self, images: jax.Array) -> tuple[jax.Array, ...]:
         if has_alpha(images.shape[3]):
             images = on_ground(images, jnp.resize(jnp.array(GROUNDS), (len(images), 1, 1, 1)))
+        first, *others = (self._of_colours(group) for group in colour_groups(images))
+        return tuple(jnp.concatenate(maps, axis=3) for maps in zip(first, *others, strict=True)) if others else first
+
+    def _of_colours(self, images):
         x = jnp.broadcast_to(images, (*images.shape[:3], 3))
         if x.shape[1:3] != self.size:
             x = jax.image.resize(x, (len(x), *self.size, 3), "linear")

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dcgan_jax.gan import augment
 from dcgan_jax.gan.average import ema_decay
 from dcgan_jax.gan.objectives import squared_gradient
-from dcgan_jax.gan.pixels import from_uint8
+from dcgan_jax.gan.pixels import from_pixels
 from dcgan_jax.gan.state import GANState, ProjectedState, TrainState, check_key
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.xla import compiler_options, usual_numbers
@@ -42,8 +42,9 @@ def train_step(
 
     Args:
       state: donated; do not use it after the call.
-      images: (B, H, W, C), uint8, or floats in [-1, 1]; on a mesh of several devices, split along its axis "data".
-        For a conditional state the pair of them and their labels, int32 (B,). The generated images get the same labels.
+      images: (B, H, W, C), uint8, uint16, or floats in [-1, 1]; on a mesh of several devices, split along its axis
+        "data". For a conditional state the pair of them and their labels, int32 (B,). The generated images get the same
+        labels.
       key: the run's key; ``state.step`` is folded in here, so that the noise of a step depends on
         nothing that an interruption could lose.
       deterministic: on GPUs, the same bits at every run, and possibly slower. CPUs always compute the same.
@@ -124,12 +125,12 @@ def _check_images(images: Any, state: GANState) -> None:
         raise InputError(f"images must be of the shape (batch, *{state.image_shape}), not {images.shape}")
     if state.classes and (getattr(labels, "shape", ()) != images.shape[:1] or labels.dtype != jnp.int32):
         raise InputError(f"labels must be int32 of the shape ({len(images)},), one for each image")
-    if images.dtype == jnp.uint8:
+    if images.dtype in (jnp.uint8, jnp.uint16):
         return
     low, high = float(images.min()), float(images.max())
     if not jnp.issubdtype(images.dtype, jnp.floating) or not -1 <= low <= high <= 1:
         raise InputError(
-            f"images must be uint8, or floats in [-1, 1], as from_uint8 makes them, "
+            f"images must be uint8 or uint16, or floats in [-1, 1], as from_uint8 makes them, "
             f"not {images.dtype} in [{low:g}, {high:g}]"
         )
     _seen.add(kind)
@@ -287,6 +288,6 @@ def _drawn(state, images, key):
 
 def _floats(state, images, key):
     """Real images in [-1, 1], mirrored at random where the run wants that."""
-    if images.dtype == jnp.uint8:
-        images = jnp.asarray(from_uint8(images))
+    if images.dtype in (jnp.uint8, jnp.uint16):
+        images = jnp.asarray(from_pixels(images))
     return augment.flip(key, images) if state.flips else images

@@ -145,7 +145,7 @@ def classifier(store: Store, cache: Path) -> Classifier:
     arrays = kept(cache / "classifiers", made_of, lambda: flatten_dict(train_classifier(store, train), sep="/"))
     variables = unflatten_dict(arrays, sep="/")
     starts = range(0, len(held_out), 4096)
-    parts = [_name(variables, len(names), store.take(held_out[i : i + 4096])) for i in starts]
+    parts = [_name(variables, len(names), store.take_uint8(held_out[i : i + 4096])) for i in starts]
     named, sure = (np.concatenate(part) for part in zip(*parts))
     threshold = float(np.quantile(sure, JUNK))
     return Classifier(len(names), variables, labels, train, held_out, named, threshold, sure < threshold)
@@ -174,5 +174,5 @@ def train_classifier(store: Store, train: np.ndarray) -> Any:
     for i in progress(range(steps), "training a classifier", total=steps * _BATCH, size=_BATCH):
         epoch, start = divmod(i * _BATCH, len(train) // _BATCH * _BATCH)
         some = train[np.random.default_rng((0, epoch)).permutation(len(train))[start : start + _BATCH]]
-        variables, moments = step(variables, moments, store.take(some), store.labels[some])
+        variables, moments = step(variables, moments, store.take_uint8(some), store.labels[some])
     return variables

@@ -22,7 +22,7 @@ from flax.traverse_util import unflatten_dict
 from dcgan_jax.config import has_alpha
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.chunks import in_chunks
-from dcgan_jax.gan.pixels import GROUNDS, from_levels, on_ground, opaque, to_levels
+from dcgan_jax.gan.pixels import GROUNDS, colour_groups, from_levels, on_ground, opaque, to_levels
 from dcgan_jax.system.cache import kept
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.xla import usual_numbers
@@ -82,7 +82,7 @@ class FeatureSet(NamedTuple):
 
     Attributes:
       name: the classifier, or what it was trained on, for tables and files.
-      vectors: from images, uint8 (N, H, W, 1 to 4), to features, float32 (N, D); see ``of_images``.
+      vectors: from images, uint8 (N, H, W, C), to features, float32 (N, D); see ``of_images``.
       digest: of its weights and code; features that are kept belong to it.
       components: the features are compared in this many principal components of the real ones; None: as they are.
     """
@@ -124,18 +124,21 @@ def network_outputs(weights: Any, images: jax.Array) -> tuple[Any, Any]:
 def of_images(apply: Callable, images: np.ndarray) -> Any:
     """What ``apply`` says of images without transparency, uint8 (n, H, W, 1 or 3): an array, or several, (N, D).
 
-    Images with alpha are laid on black and on white: (N, 2D), first what is said of them on black.
+    Images with alpha are laid on black and on white: (N, 2D), first what is said of them on black. Of images of more
+    channels it is shown three at a time, (N, G · D): see ``colour_groups``.
 
     Raises:
       ValueError: as of ``chunked``.
     """
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return chunked(apply, images)
 
-    def on_both(chunk):
-        return jax.tree.map(
-            lambda *both: np.concatenate(both, -1), *(apply(opaque(chunk, ground)) for ground in GROUNDS)
-        )
+    def on_each(chunk):
+        alpha = has_alpha(chunk.shape[3])
+        views = [opaque(chunk, ground) for ground in GROUNDS] if alpha else colour_groups(chunk)
+        return jax.tree.map(lambda *said: np.concatenate(said, -1), *map(apply, views))
 
-    return chunked(on_both if has_alpha(images.shape[-1]) else apply, images)
+    return chunked(on_each, images)
 
 
 @usual_numbers()
@@ -145,15 +148,16 @@ def chunked(apply: Callable, images: np.ndarray) -> Any:
     Raises:
       ValueError: these are no such images, or none.
     """
-    if images.ndim != 4 or images.shape[3] not in (1, 2, 3, 4) or images.dtype != np.uint8 or not len(images):
-        raise ValueError(f"images must be uint8 (N, H, W, 1 to 4), N at least 1, not {images.dtype} {images.shape}")
+    if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
+        raise ValueError(f"images must be uint8 (N, H, W, C), N at least 1, not {images.dtype} {images.shape}")
 
     with ThreadPool(2) as threads:  # one chunk alone leaves cores idle, here and there
         return in_chunks(lambda chunk: jax.tree.map(np.asarray, apply(chunk)), images, _CHUNK, run=threads.map)
 
 
 def features(images: np.ndarray) -> np.ndarray:
-    """What the metrics compare: uint8 (N, H, W, C), C 1 or 3, any size -> float32 (N, 128).
+    """What the metrics compare: uint8 (N, H, W, C), any size -> float32 (N, 128), and as many for each more group of
+    three channels: see ``colour_groups``.
 
     Channel means of three depths of the classifier, of its own training images' 128 principal components.
     No image's features depend on its neighbours. Compiled once for each H, W and C. Of images with alpha, C 2 or 4,
@@ -164,15 +168,15 @@ def features(images: np.ndarray) -> np.ndarray:
 
 def features_of_floats(images: jax.Array) -> jax.Array:
     """``features`` of float32 images (N, H, W, C) in [-1, 1], with gradients. For use in ``jit``, too."""
-    seen = [on_ground(images, ground) for ground in GROUNDS] if has_alpha(images.shape[3]) else [images]
-    return jnp.concatenate([network_outputs(_weights(), to_levels(x))[0] for x in seen], axis=1)
+    groups = [on_ground(images, ground) for ground in GROUNDS] if has_alpha(images.shape[3]) else colour_groups(images)
+    return jnp.concatenate([network_outputs(_weights(), to_levels(x))[0] for x in groups], axis=1)
 
 
 def logits(images: np.ndarray) -> np.ndarray:
     """How likely each of ``CLASSES`` is, unnormalised log: uint8 (N, H, W, C) -> float32 (N, 10), with alpha the
-    mean of both grounds."""
-    on_grounds = of_images(lambda chunk: network_outputs(_weights(), chunk), images)[1]
-    return on_grounds.reshape(len(images), -1, len(CLASSES)).mean(1)
+    mean of both grounds, with more channels that of the groups of three."""
+    said = of_images(lambda chunk: network_outputs(_weights(), chunk), images)[1]
+    return said.reshape(len(images), -1, len(CLASSES)).mean(1)
 
 
 CIFAR = FeatureSet("CIFAR", features, hashlib.sha256(_WEIGHTS.read_bytes() + Path(__file__).read_bytes()).digest())
@@ -191,8 +195,9 @@ def store_features(store: Store, cache: Path, features: FeatureSet = CIFAR) -> n
     def compute():
         size = 8 * _CHUNK
         starts = progress(range(0, len(store), size), "features of the images", total=len(store), size=size)
-        parts = [features.vectors(store.take(range(i, min(i + size, len(store))))) for i in starts]
+        parts = [features.vectors(store.take_uint8(range(i, min(i + size, len(store))))) for i in starts]
         return {"vectors": np.concatenate(parts)}
 
     made_of = (store.digest.encode(), str(store.shape).encode(), features.digest)
-    return kept(cache / "features", made_of, compute, most=len(store) << 15)["vectors"]
+    most = len(store) * max(2, -(-store.shape[3] // 3)) << 14
+    return kept(cache / "features", made_of, compute, most=most)["vectors"]

@@ -9,7 +9,7 @@ import numpy as np
 from dcgan_jax.data.split import disjoint_halves, held_out
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.average import generator_params
-from dcgan_jax.gan.pixels import from_uint8, to_uint8
+from dcgan_jax.gan.pixels import from_pixels, to_uint8
 from dcgan_jax.gan.sampling import sample, sample_labels
 from dcgan_jax.gan.state import GANState, ProjectedState
 from dcgan_jax.metrics.distances import diversity_ratio, frechet_distance, kernel_distance, prdc
@@ -37,9 +37,9 @@ class Monitor:
 
     def __init__(self, store: Store, *, held_out_images: int, conditional: bool = False):
         other, half = disjoint_halves(len(store), store.labels)
-        self._reals = features(store.take(half[:_REALS]))
+        self._reals = features(store.take_uint8(half[:_REALS]))
         self._n = min(_FAKES, len(other))
-        floor = self._compared(features(store.take(other[: self._n])))
+        floor = self._compared(features(store.take_uint8(other[: self._n])))
         self.floor = {f"{name}_floor": value for name, value in floor.items()}
         train, others = held_out(store, held_out_images, conditional=conditional)
         pick = np.random.default_rng(0).choice(len(train), min(len(others), len(train)), replace=False)
@@ -58,7 +58,7 @@ class Monitor:
         values = {**self._compared(features(to_uint8(images))), **self.floor}
         if len(self._held_out):
             fakes = np.asarray(images[: len(self._held_out)])
-            sets = [(from_uint8(self._trained),), (from_uint8(self._held_out),), (fakes,)]
+            sets = [(from_pixels(self._trained),), (from_pixels(self._held_out),), (fakes,)]
             if state.classes:
                 labels = *self._labels, sample_labels(params, random_key(0), len(fakes))
                 sets = list(zip((images for (images,) in sets), labels))

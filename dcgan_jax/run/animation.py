@@ -13,14 +13,14 @@ from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.generators import Source, generator_of
+from dcgan_jax.run.generators import Source, generator_of, shown_of
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
-from dcgan_jax.views.grid import grid, read_tiles
+from dcgan_jax.views.grid import grid, read_tiles, shown_shape, visible
 from dcgan_jax.views.video import check_suffix, save_animation
 
 _SECONDS_PER_STOP = 1.5
@@ -87,7 +87,8 @@ def animate(
         cache_compilations()
         params = generator_of(source, step, generator=generator)
         layout = _layout(params.image_shape, size, scale, count)
-        sheets = [layout.sheet(images) for images in _walk(params, key, layout, seconds, fps, labels)]
+        frames, shown = _walk(params, key, layout, seconds, fps, labels), shown_of(source)
+        sheets = [layout.sheet(visible(images, shown)) for images in frames]
     elif what != "training":
         raise InputError(f"what {what!r} must be walk or training")
     elif not isinstance(source, str | Path):
@@ -98,8 +99,7 @@ def animate(
         folder = RunFolder(source)
         layout = _layout(folder.config().image_shape, size, scale, count)
         grids = [layout.sheet(images) for images in _training(folder, layout)]
-        last = len(grids) - 1  # which stays for a sixth of the time
-        sheets = [grids[min(6 * i * len(grids) // (5 * count), last)] for i in range(count)]
+        sheets = [grids[min(6 * i * len(grids) // (5 * count), len(grids) - 1)] for i in range(count)]  # last: a sixth
     with writing(path):
         save_animation(path, sheets, fps=fps)
     return path
@@ -174,7 +174,7 @@ def _training(folder: RunFolder, layout: _Layout) -> Iterator[np.ndarray]:
     config = folder.config()
     for path in grids.values():
         with reading(path):
-            images = read_tiles(path, config.image_shape)
+            images = read_tiles(path, shown_shape(config))
         if layout.rows > images.shape[0] or layout.columns > images.shape[1]:
             raise InputError(f"a sample grid has {images.shape[1]}x{images.shape[0]} images: give a smaller --size")
         yield images[: layout.rows, : layout.columns].reshape(-1, *images.shape[2:])

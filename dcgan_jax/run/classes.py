@@ -27,6 +27,7 @@ from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import write_text
 from dcgan_jax.system.schema import checked
 from dcgan_jax.views.classes import REALS, SAMPLES, Row, save_classes
+from dcgan_jax.views.grid import visible
 
 NUM = 10_000
 """Samples in each set, by default."""
@@ -161,7 +162,7 @@ def evaluate_classes(
         sets, shown = _sorted_sets(judge, chosen, params, num, seed)
         sets = [some._replace(vectors=reduced(some.vectors)) for some in sets]
         junk, ranked = compare(judge, reduced(vectors), sets)
-        rows = list(_rows(store, judge, shown_names, ranked, shown))
+        rows = list(_rows(store, judge, shown_names, ranked, shown, folder.config().show))
     results = [ClassResult(shown_names[one.label], one.figures) for one in ranked]
     finding, described = sentence(shown_names, ranked, chosen.name), _described(judge, shown_names)
     classes = Classes(chosen.name, step_number, junk.n, junk, results, finding, described, seed, ema)
@@ -207,13 +208,14 @@ def _described(judge: Classifier, names) -> dict[str, Any]:
     }
 
 
-def _rows(store: Store, judge: Classifier, names, ranked: list[ClassFigures], shown) -> Iterator[Row]:
+def _rows(store: Store, judge: Classifier, names, ranked: list[ClassFigures], shown, channels) -> Iterator[Row]:
     for label, figures in ranked:
         reals = judge.train[judge.labels[judge.train] == label]
-        reals = store.take(np.random.default_rng(label).choice(reals, REALS, replace=False))
+        reals = store.take_uint8(np.random.default_rng(label).choice(reals, REALS, replace=False))
         share, kid = figures["share"], figures.get("kid")
         excess = (kid.value - kid.floor, kid.low - kid.floor, kid.high - kid.floor) if kid else (np.nan, np.nan, np.nan)
-        yield Row(names[label], reals, shown[label], (share.value, share.low, share.high), share.floor, excess)
+        reals, samples = visible(reals, channels), visible(shown[label], channels)
+        yield Row(names[label], reals, samples, (share.value, share.low, share.high), share.floor, excess)
 
 
 def class_names(labels: Sequence[str], names: Sequence[str]) -> Sequence[str]:

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 
 from dcgan_jax.config import Config, check_epochs
+from dcgan_jax.data.build import expected_type
 from dcgan_jax.data.pipeline import feeder
 from dcgan_jax.data.settle import settle
 from dcgan_jax.data.sources import Source, open_source
@@ -177,7 +178,7 @@ def _opened(
     if shapes and jax.default_backend() == "cpu" and not cluster.joined():
         thread = ThreadPoolExecutor(1, "compile")
         stack.callback(thread.shutdown, wait=False)
-        compiling = thread.submit(compile_ahead, shapes, config, source.count)
+        compiling = thread.submit(lambda: compile_ahead(shapes, config, source.count, expected_type(source, config)))
     store = prepare(source, config, writable_cache())
     stack.callback(store.close)
     _check_count(config, store)
@@ -207,7 +208,7 @@ def _check_count(config, store):
 
 def _check_memory(store):
     """Half of a device's memory is for training. CPUs do not say how much they have."""
-    size, device = math.prod(store.shape), jax.local_devices()[0]
+    size, device = store.nbytes, jax.local_devices()[0]
     room = (device.memory_stats() or {}).get("bytes_limit", math.inf) / 2
     if size > room:
         raise InputError(

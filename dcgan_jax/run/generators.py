@@ -6,11 +6,20 @@ import flax.linen as nn
 
 from dcgan_jax.gan.sampling import as_params
 from dcgan_jax.gan.state import GANState, GeneratorParams
+from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.restore import Step, restore
+from dcgan_jax.share.portable import is_portable
 from dcgan_jax.system.errors import InputError
 
 Source = str | Path | GeneratorParams | GANState
 """The folder of a run; what ``export`` made of it, a .safetensors file or hf:USER/NAME; or what ``sample`` takes."""
+
+
+def shown_of(source: Source) -> tuple[int, ...] | None:
+    """The channels that the run of a generator shows, ``Config.show``; None where the source is no run."""
+    if not isinstance(source, str | Path) or is_portable(source):
+        return None
+    return RunFolder(source).config().show
 
 
 def generator_of(

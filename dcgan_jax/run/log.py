@@ -32,7 +32,7 @@ from dcgan_jax.system.errors import printable
 from dcgan_jax.system.files import read_bytes, write_text
 from dcgan_jax.system.progress import SECONDS, kernel, say_progress, watched
 from dcgan_jax.views.curves import save_progress
-from dcgan_jax.views.grid import grid, save_png
+from dcgan_jax.views.grid import grid, save_png, visible
 
 GRIDS = 200  # how many sample grids a run may have
 
@@ -42,11 +42,12 @@ def say(message: str) -> None:
     tqdm.write(printable(message))
 
 
-def save_reals(folder: RunFolder, store: Store) -> None:
+def save_reals(folder: RunFolder, config: Config, store: Store) -> None:
     """Save the first 20 images, or fewer, as 4x5: the chapter's first plot of its data."""
     with writing(folder.reals):
         folder.samples.mkdir(parents=True, exist_ok=True)
-        save_png(folder.reals, grid(store.take(range(min(20, len(store)))), columns=5))
+        reals = visible(store.take_uint8(range(min(20, len(store)))), config.show)
+        save_png(folder.reals, grid(reals, columns=5))
 
 
 class _Live:
@@ -190,7 +191,7 @@ class RunLog:
         Returns:
           The grid: uint8 (H, W, C).
         """
-        sheet = grid(to_uint8(images), columns=COLUMNS)
+        sheet = grid(visible(to_uint8(images), self._config.show), columns=COLUMNS)
         path, every = self._folder.grid(step), self._config.sample_every
         with writing(path):
             save_png(path, sheet)
@@ -220,8 +221,9 @@ class RunLog:
         names = ("step", "loss_D", "loss_G", "kid", "kid_floor")
         curves = {name: [line.get(name, math.nan) for line in self._history.lines] for name in names}
         top = best(evaluated)["step"] if (evaluated := self._history.evaluated) else 0
+        sheet = grid(visible(to_uint8(images), self._config.show), columns=7)
         with writing(self._folder.progress):
-            save_progress(self._folder.progress, curves, grid(to_uint8(images), columns=7), step=step, best=top)
+            save_progress(self._folder.progress, curves, sheet, step=step, best=top)
         self._live.show(self._folder.progress)
 
 

@@ -100,18 +100,19 @@ def _advanced(state: GANState, images: Iterator[jax.Array], key, count: int, at_
 
 
 @usual_numbers()
-def compile_ahead(shapes: GANState, config: Config, images: int) -> None:
+def compile_ahead(shapes: GANState, config: Config, images: int, type_: str) -> None:
     """Compile the step that ``train_from`` takes, in another thread than it and before it.
 
     Args:
       shapes: ``jax.ShapeDtypeStruct`` in place of the arrays of a state of the run.
       images: how many there are to train on.
+      type_: that of the images in their store.
     """
     everywhere, split = cluster.shardings()
     shapes = shapes.replace(augments=probability(config.augment, images) > 0)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
     shape = (config.batch_size, *shapes.image_shape)
-    batch = jax.ShapeDtypeStruct(shape, np.uint8, sharding=split)
+    batch = jax.ShapeDtypeStruct(shape, np.dtype(type_), sharding=split)
     at_most = steps_per_dispatch(config)
     compile_step(shapes, batch, random_key(0), at_most=at_most, deterministic=config.deterministic)
 

@@ -29,7 +29,7 @@ from dcgan_jax.system.progress import progress
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.evaluation import save_evaluation
-from dcgan_jax.views.grid import grid, save_png
+from dcgan_jax.views.grid import grid, save_png, visible
 
 SETS = 3
 """Sets of samples for each checkpoint, which give the range of a figure."""
@@ -93,7 +93,7 @@ def evaluate_steps(
     generators = restored(folder, steps, ema=ema, generator=generator)
     with contextlib.closing(images_of(folder)) as store:
         vectors = store_features(store, cache_folder(), chosen)
-        reals = Reals(store.take, vectors, features=chosen, num=num, groups=store.labels, seed=seed)
+        reals = Reals(store.take_uint8, vectors, features=chosen, num=num, groups=store.labels, seed=seed)
         sets, images, of_images = _compared(generators, reals, seed)
         pairs = reals.closest(images, of_images, num=_SHOWN // 2)
     evaluations = []
@@ -104,10 +104,10 @@ def evaluate_steps(
             fid = FID(frechet_distance(vectors, samples), len(samples), len(vectors))
         evaluations.append(Evaluation(chosen.name, step, reals.n, reals.figures(sets[step]), fid, seed, ema))
     save_evaluations(folder.evaluation, evaluations)
+    shown = [visible(some, folder.config().show) for some in (reals.images[:_SHOWN], images[:_SHOWN], pairs)]
     with writing(folder.path):
-        save_png(folder.pairs, grid(pairs.reshape(-1, *pairs.shape[2:]), columns=8))
-        newest, picture = evaluations[-1].step, folder.evaluation_picture
-        save_evaluation(picture, reals.images[:_SHOWN], images[:_SHOWN], pairs, step=newest)
+        save_png(folder.pairs, grid(shown[2].reshape(-1, *shown[2].shape[2:]), columns=8))
+        save_evaluation(folder.evaluation_picture, *shown, step=evaluations[-1].step)
     return evaluations
 
 

@@ -110,5 +110,5 @@ def _log(folder: RunFolder, config: Config, store: Store, state: GANState, value
         log.metrics(step, values, None)
         with extra(f"samples/{folder.grid(step).name} or progress.png"):
             if not folder.reals.exists():
-                save_reals(folder, store)
+                save_reals(folder, config, store)
             log.samples(step, sheet(state, jax.random.split(random_key(config.seed))[1]))

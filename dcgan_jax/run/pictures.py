@@ -16,7 +16,7 @@ from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import COLUMNS, sample, sample_labels, sheet
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.generators import Source, generator_of
+from dcgan_jax.run.generators import Source, generator_of, shown_of
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, writing
@@ -25,7 +25,7 @@ from dcgan_jax.system.files import parse_json, read_bytes, sync, write_text
 from dcgan_jax.system.progress import progress
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
-from dcgan_jax.views.grid import grid, save_png, square_columns
+from dcgan_jax.views.grid import grid, save_png, square_columns, visible
 
 PIECE = 512
 """Images that are drawn and written at a time."""
@@ -92,9 +92,10 @@ def generate(
     done = _done(folder, origin)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        shown = _write(folder, params, key, num, origin, done)
+        shown_channels = shown_of(source)
+        shown = _write(folder, params, key, num, origin, done, shown_channels)
         if params.classes and label is None:
-            shown = _classes(folder, params, key, num)
+            shown = _classes(folder, params, key, num, shown_channels)
         (folder / _UNFINISHED).unlink()
     files = [_picture(folder, i) for i in range(num)]
     return Pictures(files, folder / "grid.png", shown, None if params.step is None else int(params.step))
@@ -104,7 +105,9 @@ def _picture(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.png"
 
 
-def _write(folder: Path, params: GeneratorParams, key: jax.Array, num: int, origin: dict, done: int) -> int:
+def _write(
+    folder: Path, params: GeneratorParams, key: jax.Array, num: int, origin: dict, done: int, shown_channels
+) -> int:
     """Write the pictures from number ``done`` on, and the grid. Returns how many the grid shows."""
     columns = square_columns(num, params.image_shape)
     shown, first = min(num, columns**2), []
@@ -112,7 +115,8 @@ def _write(folder: Path, params: GeneratorParams, key: jax.Array, num: int, orig
     for start in progress(range(0, num, PIECE), "pictures", total=num, size=PIECE):
         end = min(start + PIECE, num)
         if start < shown or end > done:
-            images = to_uint8(sample(params, key, end - start, start=start, labels=origin.get("label")))
+            images = sample(params, key, end - start, start=start, labels=origin.get("label"))
+            images = visible(to_uint8(images), shown_channels)
             first += list(images[: max(0, shown - start)])
             new = range(max(start, done), end)
             for i in new:
@@ -125,7 +129,7 @@ def _write(folder: Path, params: GeneratorParams, key: jax.Array, num: int, orig
     return shown
 
 
-def _classes(folder: Path, params: GeneratorParams, key: jax.Array, num: int) -> int:
+def _classes(folder: Path, params: GeneratorParams, key: jax.Array, num: int, shown_channels) -> int:
     """Write which class each picture is of, and a grid with a row for each class. Returns how many of them it shows."""
     lines = io.StringIO()
     rows = csv.writer(lines, lineterminator="\n")
@@ -133,7 +137,7 @@ def _classes(folder: Path, params: GeneratorParams, key: jax.Array, num: int) ->
     for i, label in enumerate(np.asarray(sample_labels(params, key, num))):
         rows.writerow([_picture(folder, i).name, printable(params.classes.names[label])])
     write_text(folder / "labels.csv", lines.getvalue())
-    save_png(folder / "grid.png", grid(to_uint8(sheet(params, key)), columns=COLUMNS))
+    save_png(folder / "grid.png", grid(visible(to_uint8(sheet(params, key)), shown_channels), columns=COLUMNS))
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data.decode import FILE_LIMIT, read_square
-from dcgan_jax.gan.pixels import from_uint8, to_levels, to_uint8
+from dcgan_jax.gan.pixels import from_pixels, from_uint8, rounded_to_uint8, to_levels, to_uint8
 from dcgan_jax.gan.sampling import as_labels, decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.projection import project_images
@@ -23,7 +23,7 @@ from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, replacing
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
-from dcgan_jax.views.grid import grid, save_png
+from dcgan_jax.views.grid import grid, save_png, visible
 
 _WAY = 10  # images from one picture to the other
 _SHOWN = 256  # pixels, at least, that a side of an image has in the pictures
@@ -86,10 +86,10 @@ def project(
     pixels = np.stack([_square(user_path(path), config) for path in pictures])
     params = restore(workdir, step, generator=generator)
     classes = as_labels(params, list(labels) * (len(pixels) if len(labels) == 1 else 1) or None, len(pixels))
-    z = project_images(params, jnp.asarray(from_uint8(pixels)), key, steps=iterations, labels=classes)
-    images = to_uint8(decode(params, z, labels=classes))
+    z = project_images(params, jnp.asarray(from_pixels(pixels)), key, steps=iterations, labels=classes)
+    pixels, images = rounded_to_uint8(pixels), to_uint8(decode(params, z, labels=classes))
     with writing(place), new_folder(place) as new:
-        _write(new, params, z, classes, pixels, images)
+        _write(new, params, z, classes, pixels, images, config.show)
     errors = [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(*map(_levels, (pixels, images)), strict=True)]
     return Projection(np.asarray(z), errors, sorted(place.iterdir()))
 
@@ -106,9 +106,10 @@ def _write(
     labels: jax.Array | None,
     pixels: np.ndarray,
     images: np.ndarray,
+    channels: tuple[int, ...] | None,
 ) -> None:
     def save(name, images, columns):
-        larger = -(-_SHOWN // images.shape[1])
+        images, larger = visible(images, channels), -(-_SHOWN // images.shape[1])
         save_png(folder / name, grid(images.repeat(larger, axis=1).repeat(larger, axis=2), columns=columns))
 
     with replacing(folder / "z.npy") as file:

@@ -27,7 +27,7 @@ from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import write_text
 from dcgan_jax.system.xla import random_key
-from dcgan_jax.views.grid import read_tiles
+from dcgan_jax.views.grid import read_tiles, shown_shape, visible
 from dcgan_jax.views.report import Run, page
 
 _GRIDS = 32
@@ -167,7 +167,7 @@ def describe(
         numbers=sections.numbers(measured),
         source=sections.source(measured, lines),
         lines=lines,
-        walk=None if params is None else _between(params, config.seed),
+        walk=None if params is None else visible(_between(params, config.seed), config.show),
         missing={
             "pairs": "They are added by python -m dcgan_jax.evaluate and then python -m dcgan_jax.report.",
             "walk": why,
@@ -200,7 +200,7 @@ def _pictures(folder: RunFolder, config: Config, extra: _Extra) -> dict[str, Any
 
 def _cut(path: Path, config: Config) -> np.ndarray:
     with reading(path):
-        images = read_tiles(path, config.image_shape)
+        images = read_tiles(path, shown_shape(config))
     return images.reshape(-1, *images.shape[2:])
 
 

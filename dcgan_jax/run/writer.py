@@ -112,7 +112,7 @@ class Writer(NoWriter):
 
         self._checkpoints.__enter__()
         with extra("samples/reals.png"):  # now: compiling may take a while
-            save_reals(self._folder, self._store)
+            save_reals(self._folder, self._config, self._store)
         return self
 
     def __exit__(self, *error):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from dcgan_jax.config import CHANNELS
 from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.gan.networks import Generator, Latent
 from dcgan_jax.gan.state import GeneratorParams
@@ -177,7 +178,7 @@ def _header(path: Path) -> _Header:
     sizes = [metadata.latent.dim]
     if isinstance(network := metadata.generator, _Network):
         sizes += [network.latent_dim, network.width]
-        if network.channels not in (1, 2, 3, 4):
+        if not 1 <= network.channels <= CHANNELS:
             raise ValueError(f"a network of {network.channels} channels")
         if metadata.latent.dim != network.latent_dim:
             raise ValueError(f"latent vectors of {metadata.latent.dim} numbers for a network that takes another")

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from dcgan_jax.config import has_alpha
+from dcgan_jax.config import Config, check_shown, has_alpha
 from dcgan_jax.data.decode import MODES
 from dcgan_jax.data.listing import DRAWN
 from dcgan_jax.gan.pixels import to_uint8
@@ -23,6 +24,25 @@ SIDE = 4096
 _LIMIT = 64_000_000
 
 
+def visible(images: np.ndarray, channels: Sequence[int] | None = None) -> np.ndarray:
+    """Of uint8 images (..., C) what can be shown: (..., 1 or 3).
+
+    Args:
+      images: of any number of channels.
+      channels: those to show as red, green and blue, or one as grey, counted from 1; by default all, or the first three
+        of more than four.
+    """
+    if channels is not None:
+        return images[..., np.subtract(channels, 1)]
+    return images[..., :3] if images.shape[-1] > 4 else images
+
+
+def shown_shape(config: Config) -> tuple[int, int, int]:
+    """Height, width and channels of the images of a run as its pictures show them."""
+    height, width, channels = config.image_shape
+    return height, width, visible(np.empty((0, channels)), config.show).shape[-1]
+
+
 def square_columns(count: int, shape: tuple[int, ...], padding: int = 2) -> int:
     """How many columns lay ``count`` images of a shape (H, W, C) out in as many rows, or a part of them, so that no
     side of the sheet has more than ``SIDE`` pixels."""
@@ -30,7 +50,8 @@ def square_columns(count: int, shape: tuple[int, ...], padding: int = 2) -> int:
 
 
 def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
-    """Lay uint8 images (N, H, W, C) out row by row on white, with alpha on nothing; the last row may be short.
+    """Lay uint8 images (N, H, W, C) out row by row on white, with alpha on nothing, as ``visible`` shows them; the last
+    row may be short.
 
     Returns:
       uint8 array (rows·(H + padding) + padding, columns·(W + padding) + padding, C).
@@ -38,6 +59,7 @@ def grid(images: np.ndarray, columns: int, padding: int = 2) -> np.ndarray:
     Raises:
       InputError: that is more than 64 million pixels.
     """
+    images = visible(images)
     n, h, w, c = images.shape
     rows = -(-n // columns)
     height, width = rows * (h + padding) + padding, columns * (w + padding) + padding
@@ -66,20 +88,23 @@ def tiles(sheet: np.ndarray, height: int, width: int, padding: int = 2) -> np.nd
     return cut.reshape(rows, cell[0], columns, cell[1], -1)[:, :height, :, :width].swapaxes(1, 2)
 
 
-def show(images: ArrayLike, *, columns: int | None = None) -> Image.Image:
+def show(images: ArrayLike, *, columns: int | None = None, channels: Sequence[int] | None = None) -> Image.Image:
     """Lay images out as one picture, which a notebook displays when it is the last line of a cell.
 
     Args:
-      images: (N, H, W, C), C from 1 to 4, floats in [-1, 1] as ``sample`` draws them, or uint8 as files hold them.
+      images: (N, H, W, C), floats in [-1, 1] as ``sample`` draws them, or uint8 as files hold them.
       columns: by default as many as make a square.
+      channels: those to show as red, green and blue, or one as grey, counted from 1; by default all, or the first three
+        of more than four.
 
     Raises:
       InputError: they have another shape.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[3] not in MODES:
-        raise InputError(f"images must be of the shape (N, H, W, 1 to 4), not {images.shape}")
-    pixels = images if images.dtype == np.uint8 else to_uint8(images)
+    if images.ndim != 4 or not images.shape[3]:
+        raise InputError(f"images must be of the shape (N, H, W, C), not {images.shape}")
+    check_shown("channels", channels, images.shape[3])
+    pixels = visible(images if images.dtype == np.uint8 else to_uint8(images), channels)
     return picture(grid(pixels, columns or math.isqrt(max(len(pixels) - 1, 0)) + 1))
 
 

@@ -286,6 +286,8 @@ def test_reading_a_store_does_not_make_it_resident(tmp_path):
         "transparent": 0,
         "drawn": 0,
         "values": [],
+        "type": "uint8",
+        "scale": {"type": "uint8", "low": 0, "high": 255, "channels": 3},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     made, before, peak = store.Store(folder), resident_mib(), 0

@@ -14,6 +14,7 @@ from profiles import from_linear, gray_profile, p3_to_srgb, rgb_profile, srgb_pr
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.decode import read_picture, read_square
+from dcgan_jax.gan.pixels import rounded_to_uint8
 from dcgan_jax.system.errors import InputError
 
 GREEN = (60, 200, 91)
@@ -27,7 +28,7 @@ def encoded(image, kind="PNG", **options):
 
 def one(content, **settings):
     """The value of a picture of one colour."""
-    square = read_square(content, Config(image_size=16, **settings))
+    square = rounded_to_uint8(read_square(content, Config(image_size=16, **settings)))
     assert (square == square[0, 0]).all()
     return tuple(map(int, square[0, 0]))
 
@@ -196,15 +197,16 @@ def test_a_twelve_bit_set_gets_a_notice_whose_remedy_gives_full_contrast(tmp_pat
         (tmp_path / f"{i}.png").write_bytes(png16(RAMP, 0))
     for _ in range(2):
         dark = prepared(tmp_path, tmp_path / "cache").take(range(4))
-        assert dark.max() == 16
+        assert dark.dtype == np.uint16 and dark.max() == 4095
         err = capsys.readouterr().err
         assert "4, with values from 0 to 4095 of 0 to 65535, so that they are almost black" in err
     low, high = map(float, err.split("give --range ")[1].split())
-    bright = prepared(tmp_path, tmp_path / "cache", range=(low, high)).take(range(4))
+    bright = prepared(tmp_path, tmp_path / "cache", range=(low, high), bits="8").take(range(4))
     np.testing.assert_array_equal(bright[0, ..., 0], (RAMP / 4095 * 255).round())
     assert "range" not in capsys.readouterr().err
     for settings in ({}, {"range": (low, high)}):  # each has a store of its own
-        assert (prepared(tmp_path, tmp_path / "cache", **settings).take([0]).max() == 16) == (not settings)
+        most = prepared(tmp_path, tmp_path / "cache", **settings).take([0]).max()
+        assert most == (65535 if settings else 4095)
 
 
 def test_no_notice_where_one_picture_uses_the_range(tmp_path, capsys):
@@ -241,23 +243,24 @@ def test_a_range_without_effect_is_said(photos, tmp_path, capsys):
     ],
 )
 def test_a_stated_range_reads_all_bits(content, wanted):
-    picture = read_picture(content, Config(image_size=16, **TWELVE))
-    exact = np.broadcast_to(wanted / 4095 * 255, (16, 16, 3))
-    assert np.abs(picture.square - exact).max() < 0.51 and len(np.unique(picture.square)) > 200
+    for bits, top, kind in (("8", 255, np.uint8), ("auto", 65535, np.uint16)):
+        square = read_picture(content, Config(image_size=16, bits=bits, **TWELVE)).square
+        exact = np.broadcast_to(wanted / 4095 * top, (16, 16, 3))
+        assert square.dtype == kind and np.abs(square - exact).max() < 0.51 and len(np.unique(square)) > 200
 
 
 def test_values_beyond_a_stated_range_are_black_or_white_and_it_may_be_turned_round():
     values = np.array([[0, 1000], [1500, 2000]], np.uint16).repeat(8, 0).repeat(8, 1)
-    ends = read_square(values, Config(image_size=16, range=(1000, 2000)))[::8, ::8, 0]
+    ends = read_square(values, Config(image_size=16, range=(1000, 2000), bits="8"))[::8, ::8, 0]
     assert ends.tolist() == [[0, 0], [128, 255]]
-    ends = read_square(values, Config(image_size=16, range=(2000, 1000)))[::8, ::8, 0]
+    ends = read_square(values, Config(image_size=16, range=(2000, 1000), bits="8"))[::8, ::8, 0]
     assert ends.tolist() == [[255, 255], [128, 0]]
 
 
 def test_without_a_range_a_file_means_what_it_says():
     wanted = (RAMP / 4095 * 255)[..., None]
     for content in (tiff16(RAMP, photometric=1, bits=12), b"P5 16 16 4095\n" + RAMP.astype(">u2").tobytes()):
-        assert near(read_square(content, Config(image_size=16)), np.broadcast_to(wanted, (16, 16, 3)), 0.6)
+        assert near(read_square(content, Config(image_size=16, bits="8")), np.broadcast_to(wanted, (16, 16, 3)), 0.6)
     white = np.full((8, 8), 65535)
     assert one(tiff16(white, photometric=1)) == (255, 255, 255)
     assert one(tiff16(white, photometric=0)) == (0, 0, 0)  # WhiteIsZero, as X-rays are
@@ -300,7 +303,7 @@ def test_what_has_no_defined_range_is_skipped_and_named_until_one_is_stated(tmp_
         "5.tiff (floating-point pixels have no defined range",
     ]
     store = prepared(tmp_path, tmp_path / "cache", range=(-500, 100_000))
-    assert store.take(range(5))[:, 0, 0, 0].tolist() == [0, 2, 255, 1, 1]
+    assert store.take_uint8(range(5))[:, 0, 0, 0].tolist() == [0, 2, 255, 1, 1]
     assert store.skipped == ("5.tiff (a pixel is infinite or not a number)",)
 
 

@@ -60,7 +60,7 @@ def test_compiled_once_for_each_size(images):
 
 
 def test_what_is_no_set_of_images_is_refused(images):
-    for wrong in (images[0], images.astype(np.float32), images[..., :2], images[:0]):
+    for wrong in (images[0], images.astype(np.float32), images[..., :0], images[:0]):
         with pytest.raises(ValueError, match="uint8"):
             features(wrong)
 

@@ -1,0 +1,59 @@
+"""Five channels of floats from a .npy file to all that a run makes of them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcgan_jax import Config, evaluate, export, fit, generate, report, restore, sample, to_uint8
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.views.grid import read_tiles
+
+BANDS = np.random.default_rng(0).normal(0, 2, (40, 16, 16, 5)).clip(-10, 10).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bands")
+    np.save(root / "bands.npy", BANDS)
+    config = Config(
+        data=str(root / "bands.npy"),
+        channels=5,
+        range=(-10, 10),
+        show=(4, 2, 1),
+        image_size=16,
+        width=4,
+        latent_dim=8,
+        batch_size=4,
+        steps=2,
+        log_every=2,
+        sample_every=2,
+        evaluate_every=8,
+        input="numpy",
+    )
+    fit(config, root / "run")
+    return root / "run"
+
+
+def test_a_run_of_five_channels_is_evaluated_reported_and_exported(run, tmp_path):
+    assert sample(restore(run), jax.random.key(0), 2).shape == (2, 16, 16, 5)
+    assert {"kid", "coverage"} <= RunFolder(run).read_metrics()[-1].keys()
+    assert {"fd", "swd", "deviation"} <= evaluate(run, num=10).figures.keys()
+    assert report(run).exists()
+    files = export(run, tmp_path / "shared", formats=["safetensors"])
+    np.testing.assert_array_equal(*(sample(restore(p), jax.random.key(0), 2) for p in (run, files[0])))
+
+
+def test_pictures_show_the_channels_that_are_asked_for(run, tmp_path):
+    pixels = np.rint((BANDS[:20] + 10) / 20 * 255)[..., [3, 1, 0]]
+    reals = read_tiles(RunFolder(run).reals, (16, 16, 3)).reshape(20, 16, 16, 3)
+    assert np.abs(reals - pixels).max() <= 1
+    drawn = to_uint8(sample(restore(run), jax.random.key(0), 2))
+    generate(run, tmp_path / "out", num=2)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "00001.png")), drawn[1][..., [3, 1, 0]])
+    config = RunFolder(run).config()
+    fit(dataclasses.replace(config, show=(2,)), run)  # may change
+    generate(run, tmp_path / "grey", num=2)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grey" / "00001.png")), drawn[1][..., 1])
