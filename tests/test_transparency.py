@@ -1,6 +1,7 @@
 """Pictures with alpha, from their files through a run to the files that it makes."""
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import equal, metrics_of
 from numpy.testing import assert_allclose
 from PIL import Image, ImageSequence
 from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
@@ -174,3 +176,18 @@ def test_a_picture_is_projected_with_its_alpha(run, discs, tmp_path):
         assert opened.mode == "RGBA"
         shown = np.asarray(opened)[2 : 2 + 256 : 16, 2 : 2 + 256 : 16]
     assert_allclose(opaque(shown), opaque(to_uint8(pixels[0])))
+
+
+@pytest.mark.slow
+def test_a_run_with_two_discriminators_resumes_and_is_measured(discs, tmp_path):
+    """Both see alpha, with penalties and augmentation: the run that stopped ends as the one that did not."""
+    config = recipe("projected", data=str(discs), channels=4, augment="full", evaluate_every=0, **SLIGHT)
+    straight = fit(config, tmp_path / "straight")
+    fit(dataclasses.replace(config, steps=2), tmp_path / "stopped")
+    resumed = fit(config, tmp_path / "stopped")
+    assert equal(straight.generator.params, resumed.generator.params)
+    lines = metrics_of(tmp_path / "straight")
+    assert {"loss_D_heads", "penalty_heads", "loss_G"} <= set(lines[-1])
+    before = fit(dataclasses.replace(config, steps=1), tmp_path / "one").generator.params
+    alpha = [params["ConvTranspose_0"]["kernel"][..., 3, :] for params in (before, straight.generator.params)]
+    assert not np.array_equal(*alpha)  # it learns transparency, too
