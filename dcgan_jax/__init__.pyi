@@ -6,6 +6,7 @@ from .data.settle import settle as settle
 from .data.store import Store as Store
 from .data.store import open_store as open_store
 from .gan.average import generator_params as generator_params
+from .gan.directions import directions as directions
 from .gan.networks import Discriminator as Discriminator
 from .gan.networks import DiscriminatorBlock as DiscriminatorBlock
 from .gan.networks import Generator as Generator

@@ -36,6 +36,8 @@ class Arguments:
         "Of a conditional run, a class that the walk goes through; several in turn: --class cat --class dog. By "
         "default each image goes from one to another at random."
     )
+    direction: int | None = None
+    """Go along one of the directions of z that change pictures most, and back; 1 is the strongest."""
     step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint for the walk; as for ``generate`` by default."""
 
@@ -50,7 +52,7 @@ def run(arguments: Arguments) -> None:
 
     a = arguments
     options = {"what": a.what, "seconds": a.seconds, "fps": a.fps, "size": a.size, "scale": a.scale}
-    out = animate(a.workdir, a.out, **options, seed=a.seed, labels=a.labels, step=a.step)
+    out = animate(a.workdir, a.out, **options, seed=a.seed, labels=a.labels, direction=a.direction, step=a.step)
     print(f"{out}: {round(a.seconds * a.fps)} frames, {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import python
 from PIL import Image, ImageSequence
 
-from dcgan_jax import InputError, animate, decode, fit, restore, to_uint8
+from dcgan_jax import InputError, animate, decode, directions, fit, restore, to_uint8
 from dcgan_jax.animate import Arguments
 from dcgan_jax.animate import run as command
 from dcgan_jax.gan.sampling import slerp
@@ -53,6 +53,19 @@ def test_a_walk_goes_along_arcs_and_ends_where_it_began(run, tmp_path):
         assert likeness > 0.9 and wanted[inside].std() > 6
     moved = [np.abs(a.astype(int) - b).mean() for a, b in zip(shown, [*shown[1:], shown[0]])]
     assert moved[-1] < 2 * max(moved[:-1]) + 1
+
+
+def test_along_a_direction_pictures_go_both_ways_and_come_back(run, tmp_path):
+    command(Arguments(run, tmp_path / "way.webp", seconds=1, fps=8, size=(2, 1), scale=3, direction=2))
+    shown, _ = frames(tmp_path / "way.webp")
+    params = restore(run)
+    z, way = params.latent.draw(jax.random.key(0), 2), directions(params, 2)[1]
+    wanted = [decode(params, z + 3 * np.sin(np.pi * i / 4) * way[None]) for i in range(8)]
+    sheets = [grid(to_uint8(images), columns=2).repeat(3, 0).repeat(3, 1) for images in wanted]
+    apart = [[np.abs(frame.astype(int) - sheet).mean() for sheet in sheets] for frame in shown]
+    assert all(row[i] == min(row) for i, row in enumerate(apart))
+    with pytest.raises(InputError, match=r"direction 9 must lie in \[1, 8\]"):
+        animate(run, tmp_path / "wrong.gif", direction=9)
 
 
 def test_arcs_have_the_length_of_their_ends():

@@ -1,5 +1,6 @@
 """What a run draws, as an animation: a walk through the latent space, or the sample grids of its training."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcgan_jax.gan.directions import directions
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
@@ -24,6 +26,7 @@ from dcgan_jax.views.grid import grid, read_tiles, shown_shape, visible
 from dcgan_jax.views.video import check_suffix, save_animation
 
 _SECONDS_PER_STOP = 1.5
+_REACH = 3.0  # along a direction: pictures change clearly, and stay whole
 _WIDTH, _HEIGHT = 340, 200  # pixels that are about filled, unless the size is given
 _LIMIT = 128_000_000  # pixels of all frames together, which are in memory at once: about 1 GB
 
@@ -52,6 +55,7 @@ def animate(
     scale: int | None = None,
     seed: int = 0,
     labels: Sequence[str | int] = (),
+    direction: int | None = None,
     step: Step = "best",
     generator: nn.Module | str | None = None,
 ) -> Path:
@@ -68,6 +72,8 @@ def animate(
       seed: of the walk, in [0, 2**32).
       labels: of a conditional run, the classes through which the walk goes in turn, by their names or numbers; one for
         a walk within it. By default each image goes from one to another at random.
+      direction: number of one of the ``directions``, 1 for the strongest: each image goes along it and back, in place
+        of a walk.
       step: of the checkpoint for the walk, as for ``restore``, like ``generator``.
 
     Returns:
@@ -87,19 +93,18 @@ def animate(
         cache_compilations()
         params = generator_of(source, step, generator=generator)
         layout = _layout(params.image_shape, size, scale, count)
-        frames, shown = _walk(params, key, layout, seconds, fps, labels), shown_of(source)
+        along = _walk if direction is None else functools.partial(_along, number=direction)
+        frames, shown = along(params, key, layout, seconds, fps, labels), shown_of(source)
         sheets = [layout.sheet(visible(images, shown)) for images in frames]
     elif what != "training":
         raise InputError(f"what {what!r} must be walk or training")
     elif not isinstance(source, str | Path):
         raise InputError("a training is that of the folder of a run: give the folder, not parameters")
-    elif (step, seed, generator, tuple(labels)) != ("best", 0, None, ()):
-        raise InputError("--step, --seed and --class are of a walk: leave them out with --what training")
+    elif (step, seed, generator, direction, *labels) != ("best", 0, None, None):
+        raise InputError("--step, --seed, --class and --direction are of a walk: leave them out with --what training")
     else:
         folder = RunFolder(source)
-        layout = _layout(folder.config().image_shape, size, scale, count)
-        grids = [layout.sheet(images) for images in _training(folder, layout)]
-        sheets = [grids[min(6 * i * len(grids) // (5 * count), len(grids) - 1)] for i in range(count)]  # last: a sixth
+        sheets = _training(folder, _layout(folder.config().image_shape, size, scale, count), count)
     with writing(path):
         save_animation(path, sheets, fps=fps)
     return path
@@ -167,8 +172,35 @@ def _walk(
         yield from images.reshape(*latents.shape[:2], *images.shape[1:])
 
 
-def _training(folder: RunFolder, layout: _Layout) -> Iterator[np.ndarray]:
-    """The images of each sample grid, which all come from the same noise."""
+def _along(
+    params: GeneratorParams,
+    key: jax.Array,
+    layout: _Layout,
+    seconds: float,
+    fps: int,
+    labels: Sequence[str | int],
+    *,
+    number: int,
+) -> Iterator[np.ndarray]:
+    """The images of each frame: each goes along a direction as far as pictures stay whole, back, and the other way."""
+    if not 1 <= number <= params.latent.dim:
+        raise InputError(f"direction {number} must lie in [1, {params.latent.dim}]: 1 is the strongest")
+    way, count = directions(params, number)[-1], round(seconds * fps)
+    tiles = layout.columns * layout.rows
+    z = params.latent.draw(key, tiles)
+    classes = _stops(params, key, 1, tiles, labels)
+    for place in np.sin(2 * np.pi * np.arange(count) / count):
+        yield to_uint8(decode(params, z + _REACH * place * way[None], labels=None if classes is None else classes[0]))
+
+
+def _training(folder: RunFolder, layout: _Layout, count: int) -> list[np.ndarray]:
+    """The sample grids in turn, which all come from the same noise; the last stays for a sixth of the time."""
+    grids = [layout.sheet(images) for images in _grids(folder, layout)]
+    return [grids[min(6 * i * len(grids) // (5 * count), len(grids) - 1)] for i in range(count)]
+
+
+def _grids(folder: RunFolder, layout: _Layout) -> Iterator[np.ndarray]:
+    """The images of each sample grid."""
     if not (grids := folder.grids()):
         raise InputError(f"{folder.samples} holds no sample grids: train the run first")
     config = folder.config()

@@ -149,6 +149,7 @@ const drawTab = latest(async () => {
   if (samples.some(({ pixels }) => !pixels)) return; // the first grid is still being drawn, and calls this at its end
   if (tab === "between") await drawBetween();
   if (tab === "walk") await drawWalk();
+  if (tab === "steer") await drawSteer();
   if (tab === "arithmetic") await drawArithmetic();
 });
 
@@ -157,6 +158,7 @@ function mark() {
   samples.forEach(({ button }, i) => {
     let letters = [];
     if (tab === "between") letters = pair.flatMap((of, k) => (of === i ? [k === 0 ? "from" : "to"] : []));
+    if (tab === "steer" && i === steerFrom) letters = ["here"];
     if (tab === "arithmetic") letters = terms.flatMap((term, k) => (term.includes(i) ? [NAMES[k]] : []));
     button.querySelector("span").textContent = letters.join(" ");
     button.setAttribute("aria-pressed", letters.length > 0);
@@ -179,6 +181,23 @@ async function drawBetween() {
 async function drawWalk() {
   here ??= samples[walkFrom].z;
   await decode([here], (_, pixels) => paint($("walk-picture"), pixels));
+}
+
+const REACH = 3; // along a direction: pictures change clearly, and stay whole
+let steerFrom = 0;
+
+/** The chosen sample, so far along each direction. */
+function steered(amounts) {
+  const { z } = samples[steerFrom];
+  return [...model.directions.reduce((sum, direction, k) => plus(sum, times(direction, amounts[k])), zOf(z)), ...classesOf(z)];
+}
+
+async function drawSteer() {
+  const amounts = sliders.map(({ input }) => Number(input.value));
+  const ends = sliders.flatMap((_, k) => [-REACH, REACH].map((end) => steered(amounts.map((amount, i) => (i === k ? end : amount)))));
+  const canvases = [$("steer-picture"), ...sliders.flatMap(({ canvases }) => canvases)];
+  const some = sliders.some(({ held }) => held) ? 1 : canvases.length; // the small ones follow when it is let go
+  await decode([steered(amounts), ...ends].slice(0, some), (k, pixels) => paint(canvases[k], pixels));
 }
 
 async function drawArithmetic() {
@@ -234,6 +253,7 @@ function move(on) {
 function choose(i) {
   if (tab === "between") pair = pair.length === 1 ? [pair[0], i] : [i];
   if (tab === "walk") { walkFrom = i; here = null; }
+  if (tab === "steer") steerFrom = i;
   if (tab === "arithmetic") {
     const there = chosen[term] ? terms[term] : [];
     chosen[term] = true;
@@ -271,7 +291,7 @@ function save(canvases, columns, name) {
 }
 
 const strip = Array.from({ length: STEPS }, (_, k) => picture(`step ${k + 1} of ${STEPS}`, $("strip")));
-for (const id of ["between-picture", "walk-picture", "arithmetic-picture"]) [$(id).width, $(id).height] = [WIDE, HIGH];
+for (const id of ["between-picture", "walk-picture", "steer-picture", "arithmetic-picture"]) [$(id).width, $(id).height] = [WIDE, HIGH];
 
 samples = Array.from({ length: COUNT }, (_, i) => {
   const button = document.createElement("button");
@@ -281,6 +301,22 @@ samples = Array.from({ length: COUNT }, (_, i) => {
   button.addEventListener("click", () => choose(i));
   $("grid").append(button);
   return { button, canvas };
+});
+
+const sliders = model.directions.map((_, k) => {
+  const input = document.createElement("input"), slider = { input, held: false };
+  Object.assign(input, { type: "range", min: -REACH, max: REACH, step: 0.1, value: 0 });
+  input.setAttribute("aria-label", `Direction ${k + 1}`);
+  input.addEventListener("input", () => { slider.held = true; drawTab(); });
+  input.addEventListener("change", () => { slider.held = false; drawTab(); });
+  const low = picture(`direction ${k + 1}, left end`, $("sliders"));
+  $("sliders").append(input);
+  slider.canvases = [low, picture(`direction ${k + 1}, right end`, $("sliders"))];
+  return slider;
+});
+$("straight").addEventListener("click", () => {
+  for (const { input } of sliders) input.value = 0;
+  drawTab();
 });
 
 NAMES.forEach((name, k) => {
@@ -316,6 +352,7 @@ $("position").addEventListener("input", drawTab);
 $("save").addEventListener("click", () => save(samples.map((s) => s.canvas), 4, `pictures-${seed()}.png`));
 $("save-strip").addEventListener("click", () => save(strip, STEPS, "between.png"));
 $("save-walk").addEventListener("click", () => save([$("walk-picture")], 1, "walk.png"));
+$("save-steer").addEventListener("click", () => save([$("steer-picture")], 1, "steered.png"));
 $("save-arithmetic").addEventListener("click", () => save([$("arithmetic-picture")], 1, "arithmetic.png"));
 const sharpen = () => document.body.classList.toggle("sharp", $("sharp").checked);
 $("sharp").addEventListener("change", sharpen);

@@ -9,9 +9,12 @@ import numpy as np
 
 from dcgan_jax.config import has_alpha
 from dcgan_jax.gan.classes import NO_CLASSES, Classes
+from dcgan_jax.gan.directions import strongest
 from dcgan_jax.gan.networks import Latent
 from dcgan_jax.share.folding import Layer
 from dcgan_jax.views.template import filled
+
+_SLIDERS = 6  # directions
 
 
 def packed(layer: Layer) -> np.ndarray:
@@ -49,6 +52,7 @@ def explorer(
         "latent": {"dim": latent.dim, "distribution": latent.distribution},
         "classes": {"names": classes.names, "counts": classes.counts},
         "map": layers[0].kernel.shape[:2],  # height and width of the first, which each layer doubles
+        "directions": strongest(layers[0].kernel, latent_dim=latent.dim, num=_SLIDERS).round(5).tolist(),
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
         "alpha": has_alpha(layers[-1].kernel.shape[3]),
     }

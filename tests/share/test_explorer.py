@@ -9,7 +9,7 @@ import pytest
 from helpers import some_generator
 from PIL import Image
 
-from dcgan_jax import decode, slerp, to_uint8
+from dcgan_jax import decode, directions, slerp, to_uint8
 from dcgan_jax.gan.classes import Classes
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import folded
@@ -166,6 +166,29 @@ def test_less_variety_draws_variations_of_the_first_picture_from_z_of_the_usual_
     near = settle(page, lambda: np.array(page.run("samples.map(({ z }) => z)")), lambda z: not np.allclose(z, wide))
     np.testing.assert_allclose(near, slerp(np.tile(wide[:1], (16, 1)), wide, np.array([0.2]))[0], rtol=1e-4, atol=1e-5)
     assert grid(page)[0] == first
+    assert page.errors == []
+
+
+def test_a_slider_changes_a_picture_along_a_direction_and_shows_both_its_ends(page, tmp_path):
+    params = some_generator(image_size=16, width=8, latent_dim=8)
+    page.open(f"{write(params, tmp_path / 'explorer.html')}#cpu", READY)
+    click(page, "[data-tab=steer]")
+    click(page, "#grid button", 5)
+    moved = "const {input} = sliders[1]; input.value = 1.5; for (const kind of ['input', 'change']) "
+    page.run(f"{moved} input.dispatchEvent(new Event(kind))")
+    z, ways = np.array(page.run("samples[5].z"), np.float32), np.asarray(directions(params, 6))
+    places = [z + 1.5 * ways[1], *(z + 1.5 * (k != 1) * ways[1] + end * ways[k] for k in range(6) for end in (-3, 3))]
+    expected = to_uint8(decode(params, np.stack(places)))[..., :3].astype(int)
+    pixels = "Array.from(canvas.getContext('2d').getImageData(0, 0, 16, 16).data)"
+
+    def drawn():
+        canvases = "[...document.querySelectorAll('#steer-picture, #sliders canvas')]"
+        return np.array(page.run(f"{canvases}.map((canvas) => {pixels})")).reshape(13, 16, 16, 4)[..., :3]
+
+    settle(page, drawn, lambda images: abs(images - expected).max() <= 2)
+    click(page, "#straight")
+    grid_pixels = page.run("Array.from(samples[5].pixels)")
+    settle(page, drawn, lambda images: images[0].ravel().tolist() == grid_pixels)
     assert page.errors == []
 
 
