@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers import equal, python
+from helpers import equal, on_devices, python
 from PIL import Image, ImageSequence
 
 from dcgan_jax import InputError, animate, batches, fit, open_store, project, recipe, restore, restore_state, sample
@@ -212,3 +212,18 @@ def test_a_picture_is_looked_for_in_its_class(run, pictures, tmp_path):
     assert pixels[:, -200:].mean() - pixels[:, :200].mean() > 50
     with pytest.raises(InputError, match="the run is conditional: say which class"):
         project(run, two[:1], tmp_path / "no", iterations=1)
+
+
+@pytest.mark.slow
+def test_it_learns_on_several_devices_with_several_steps_at_once_in_bfloat16(pictures, tmp_path):
+    config = settings(pictures)
+    flags = "--image-size 16 --width 4 --latent-dim 8 --batch-size 16 --evaluate-every 0 --augment off --input numpy"
+    flags += (
+        f" --steps {STEPS} --precision bf16 --dispatch several --device-data --class-sampling balanced --conditional"
+    )
+    command = "-m", "dcgan_jax.train", "--workdir", tmp_path / "run", "--recipe", "robust", "--data", config.data
+    done = python(*command, *flags.split(), variables=on_devices(2))
+    assert done.returncode == 0, done.stderr
+    assert "in 2 classes from" in done.stdout
+    dark, light = levels(tmp_path / "run")
+    assert dark < -0.2 and light > 0.2

@@ -1,5 +1,6 @@
 """``python -m dcgan_jax.evaluate --classes``: what it writes and prints, and what it refuses."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -17,7 +18,9 @@ from dcgan_jax.metrics.classes import ClassFigures
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.run import classes
 from dcgan_jax.run.classes import class_names, load_classes, sentence
+from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.measure import pieces
+from dcgan_jax.run.tables import class_lines
 
 FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
 
@@ -132,3 +135,27 @@ def test_more_samples_than_have_room_are_refused(run):
     for measure in (evaluate_classes, evaluate):
         with pytest.raises(InputError, match="num 200001 is more than 200,000, whose features"):
             measure(run, num=200_001)
+
+
+@pytest.fixture(scope="module")
+def conditional(run, tmp_path_factory):
+    """The same as ``run``, but conditional: it has learned nothing either."""
+    place = tmp_path_factory.mktemp("conditional") / "run"
+    fit(dataclasses.replace(RunFolder(run).config(), conditional=True), place)
+    return place
+
+
+def test_a_conditional_run_is_judged_by_what_it_was_asked_for(conditional):
+    result = evaluate_classes(conditional, num=120)
+    stored = load_classes(conditional / "classes.json")
+    assert (stored.accuracy, stored.learned) == (result.accuracy, result.learned)
+    assert result.accuracy.n == 360 and result.accuracy.floor == result.classifier["accuracy"] == result.learned.floor
+    assert result.learned.n == 36 and 0 <= result.learned.low <= result.learned.value <= result.learned.high <= 1
+    right = [one.figures["accuracy"] for one in result.classes]
+    assert sum(one.n for one in right) == 360
+    assert sum(one.value * one.n for one in right) / 360 == pytest.approx(result.accuracy.value)
+    assert all(one.figures["fd"].n <= 60 for one in result.classes)  # by the label, each has enough
+    lines = list(class_lines(result))
+    assert lines[3].startswith("the classifier names ") and lines[3].endswith("of the samples as they were asked for")
+    assert lines[4].startswith("a classifier that learned from samples names ")
+    assert "right %" in lines[5]

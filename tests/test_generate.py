@@ -69,7 +69,9 @@ def test_the_grid_of_many_stays_below_its_side():
 def test_memory_does_not_grow_with_the_number(params, tmp_path, monkeypatch):
     drawn, original, real = [], room.save_png, room.sample
     monkeypatch.setattr(
-        room, "sample", lambda p, k, n, *, start: (drawn.append((start, n)), real(p, k, n, start=start))[1]
+        room,
+        "sample",
+        lambda p, k, n, *, start, labels: (drawn.append((start, n)), real(p, k, n, start=start, labels=labels))[1],
     )
     written = []
     monkeypatch.setattr(

@@ -76,6 +76,13 @@ def test_a_title_is_never_taken_for_a_part_of_the_page():
         assert page.replace(model(page), "") == plain.replace(model(plain), "")
 
 
+def test_the_model_card_names_the_classes_and_draws_one():
+    card = model_card("user/name", "a", Config(), [], [], classes=("cat", "<b>|dog"))
+    assert "| classes (labels=0, 1, ...) | cat, \\<b\\>\\|dog |" in card
+    assert 'sample(restore("hf:user/name"), jax.random.key(0), labels=0)' in card
+    assert "classes" not in model_card("user/name", "a", Config(), [], [])
+
+
 def test_a_name_adds_no_markdown_to_the_model_card():
     title = "a\n\n# Free | *money* [here](http://x) <img>"
     card = model_card("user/name", title, Config(), [("KID", "0.1", "0")], [])

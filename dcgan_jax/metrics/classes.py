@@ -2,12 +2,15 @@
 
 A sample belongs to the class that a classifier names (``metrics/classifier.py``), right or wrong. Shares are therefore
 corrected by the confusion matrix, and the real images of a floor are sorted by the classifier too, not by their label.
+
+A sample of a conditional run belongs to the class that it was asked for, and a real image to that of its label.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from dcgan_jax.metrics.classifier import Classifier
 from dcgan_jax.metrics.distances import frechet_distance, kernel_distance, prdc
@@ -17,11 +20,19 @@ _NEIGHBOURS, _STEPS, _DRAWS = 5, 1000, 200
 
 
 class Sorted(NamedTuple):
-    """A set of samples: features (N, D), the class of each, int (N,), and whether it is junk, bool (N,)."""
+    """A set of samples: features (N, D), the class that each is named, int (N,), and whether it is junk, bool (N,).
+
+    Of a conditional run also the class that each was ``asked`` for, int (N,).
+    """
 
     vectors: np.ndarray
     named: np.ndarray
     junk: np.ndarray
+    asked: np.ndarray | None = None
+
+    def labels(self) -> np.ndarray:
+        """The class that each belongs to."""
+        return self.named if self.asked is None else self.asked
 
 
 class ClassFigures(NamedTuple):
@@ -29,7 +40,7 @@ class ClassFigures(NamedTuple):
 
     ``share`` in all samples (its floor: that in the real images; low and high: a 95 % interval), and where there are
     enough samples ``junk``, the share of them that the classifier is unsure of, ``kid``, ``fd``, ``precision`` and
-    ``coverage``.
+    ``coverage``. Of a conditional run also ``accuracy``: the share of the samples of the class that are named so.
     """
 
     label: int
@@ -77,7 +88,7 @@ def share_interval(confusion: np.ndarray, counts: np.ndarray, *, seed: int = 0) 
 def compare(classifier: Classifier, vectors: np.ndarray, sets: Sequence[Sorted]) -> tuple[Figures, list[ClassFigures]]:
     """Compare sets of samples of one generator with real images, class by class.
 
-    Samples named c stand against as many training images of the label c. For the floor, held-out images named c do.
+    Samples of class c stand against as many training images of the label c, for the floor held-out images of class c.
     KID's kernel grows with the distance from the origin, and some classes lie further off than others. So that their
     KIDs can be compared, features are shifted to mean 0 of the class's reals and divided by the spread within classes.
 
@@ -101,14 +112,41 @@ def compare(classifier: Classifier, vectors: np.ndarray, sets: Sequence[Sorted])
     for label in range(len(confusion)):
         value = float(np.mean([estimate[label] for estimate in estimates]))
         share = Figures(value, float(real[label]), float(low[label]), float(high[label]), len(sets[0].named))
-        results.append(ClassFigures(label, {"share": share, **_of_class(classifier, vectors, spread, sets, label)}))
+        figures = {"share": share, **_accuracy_of(classifier, sets, label)}
+        results.append(ClassFigures(label, {**figures, **_of_class(classifier, vectors, spread, sets, label)}))
     return everything, sorted(results, key=ClassFigures.excess)
+
+
+def accuracy(classifier: Classifier, sets: Sequence[Sorted]) -> Figures:
+    """The share of all samples of a conditional run that are named as they were asked for, with a 95 % interval.
+
+    The floor is the share of held-out real images that are named by their label.
+    """
+    right = np.concatenate([some.named == some.labels() for some in sets])
+    return share_of(int(right.sum()), len(right), floor=classifier.accuracy())
+
+
+def share_of(count: int, n: int, *, floor: float) -> Figures:
+    """``count`` of ``n`` as a share, with Wilson's 95 % interval."""
+    interval = binomtest(count, n).proportion_ci(method="wilson")
+    return Figures(count / n, floor, float(interval.low), float(interval.high), n)
+
+
+def _accuracy_of(classifier, sets, label):
+    if sets[0].asked is None:
+        return {}
+    named = np.concatenate([some.named[some.labels() == label] for some in sets])
+    of_reals = classifier.named[classifier.labels[classifier.held_out] == label]
+    if not len(named):
+        return {}
+    return {"accuracy": share_of(int((named == label).sum()), len(named), floor=float((of_reals == label).mean()))}
 
 
 def _of_class(classifier, vectors, spread, sets, label):
     reals = vectors[classifier.train[classifier.labels[classifier.train] == label]]
-    others = classifier.named == label
-    parts = [some.named == label for some in sets]
+    by_label = sets[0].asked is not None
+    others = (classifier.labels[classifier.held_out] if by_label else classifier.named) == label
+    parts = [some.labels() == label for some in sets]
     n = min(len(reals), others.sum(), *(part.sum() for part in parts))
     if n <= _NEIGHBOURS:
         return {}

@@ -1,6 +1,7 @@
 """A small classifier, trained on labelled images when it is first asked for: which class does a sample belong to?"""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,19 +145,46 @@ def classifier(store: Store, cache: Path) -> Classifier:
     made_of = (store.digest.encode(), str(store.shape).encode(), labels.tobytes(), *code)
     arrays = kept(cache / "classifiers", made_of, lambda: flatten_dict(train_classifier(store, train), sep="/"))
     variables = unflatten_dict(arrays, sep="/")
-    starts = range(0, len(held_out), 4096)
-    parts = [_name(variables, len(names), store.take_uint8(held_out[i : i + 4096])) for i in starts]
-    named, sure = (np.concatenate(part) for part in zip(*parts))
+    named, sure = _named(variables, len(names), store, held_out)
     threshold = float(np.quantile(sure, JUNK))
     return Classifier(len(names), variables, labels, train, held_out, named, threshold, sure < threshold)
 
 
 def train_classifier(store: Store, train: np.ndarray) -> Any:
     """The variables of a network that names the label of an image, trained on those with the numbers ``train``."""
-    network = _Network(len(store.label_names))
-    steps = min(_SEEN, EPOCHS * len(train)) // _BATCH
+    return _trained(
+        lambda places: store.take_uint8(train[places]), store.labels[train], store.shape[1:], store.label_names
+    )
+
+
+@usual_numbers()
+def accuracy_of_learner(judge: Classifier, store: Store, images: np.ndarray, labels: np.ndarray) -> float:
+    """The share of held-out real images that a classifier names rightly which was trained on generated ones.
+
+    It is trained as ``judge`` was (Ravuri & Vinyals 2019).
+
+    Args:
+      judge: says which real images are held out.
+      store: of the real images.
+      images: uint8 (N, H, W, C), generated.
+      labels: int32 (N,), the classes that they were asked for.
+    """
+    variables = _trained(lambda places: images[places], labels, store.shape[1:], store.label_names)
+    return float((judge.labels[judge.held_out] == _named(variables, judge.classes, store, judge.held_out)[0]).mean())
+
+
+def _named(variables, classes, store, numbers):
+    """The class that each of those images is named, and how sure that is."""
+    parts = [_name(variables, classes, store.take_uint8(numbers[i : i + 4096])) for i in range(0, len(numbers), 4096)]
+    named, sure = (np.concatenate(part) for part in zip(*parts))
+    return named, sure
+
+
+def _trained(take: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, shape, names) -> Any:
+    network, count = _Network(len(names)), len(labels)
+    steps = min(_SEEN, EPOCHS * count) // _BATCH
     optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, _RATE), weight_decay=1e-3)
-    variables: Any = network.init(random_key(0), _scaled(jnp.zeros((1, *store.shape[1:]), jnp.uint8)))
+    variables: Any = network.init(random_key(0), _scaled(jnp.zeros((1, *shape), jnp.uint8)))
     moments = optimizer.init(variables["params"])
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -172,7 +200,7 @@ def train_classifier(store: Store, train: np.ndarray) -> Any:
         return {"params": optax.apply_updates(variables["params"], updates), **changed}, moments
 
     for i in progress(range(steps), "training a classifier", total=steps * _BATCH, size=_BATCH):
-        epoch, start = divmod(i * _BATCH, len(train) // _BATCH * _BATCH)
-        some = train[np.random.default_rng((0, epoch)).permutation(len(train))[start : start + _BATCH]]
-        variables, moments = step(variables, moments, store.take_uint8(some), store.labels[some])
+        epoch, start = divmod(i * _BATCH, count // _BATCH * _BATCH)
+        some = np.random.default_rng((0, epoch)).permutation(count)[start : start + _BATCH]
+        variables, moments = step(variables, moments, take(some), labels[some])
     return variables

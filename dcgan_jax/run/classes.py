@@ -12,14 +12,23 @@ import numpy as np
 
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.state import GeneratorParams
-from dcgan_jax.metrics.classes import ClassFigures, Sorted, compare
-from dcgan_jax.metrics.classifier import Classifier, classifier
+from dcgan_jax.metrics.classes import ClassFigures, Sorted, accuracy, compare, share_of
+from dcgan_jax.metrics.classifier import Classifier, accuracy_of_learner, classifier
 from dcgan_jax.metrics.distances import principal_components
 from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
 from dcgan_jax.run.evaluation import features_called, named_damage, read_json
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.measure import SETS, check_samples, feature_set, images_of, pieces, restored
+from dcgan_jax.run.measure import (
+    SETS,
+    check_samples,
+    draw,
+    feature_set,
+    images_of,
+    piece_labels,
+    pieces,
+    restored,
+)
 from dcgan_jax.run.restore import Step
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.disk import writing
@@ -31,8 +40,9 @@ from dcgan_jax.views.grid import visible
 
 NUM = 10_000
 """Samples in each set, by default."""
-FIGURES = ("share", "junk", "kid", "fd", "precision", "coverage")
-"""The figures of a class; all but ``share`` only where there are enough samples."""
+FIGURES = ("share", "accuracy", "junk", "kid", "fd", "precision", "coverage")
+"""The figures of a class; ``accuracy`` of conditional runs, those from ``junk`` on where there are enough samples."""
+_LEARNED = 30_000  # samples at most that a classifier is trained on
 
 
 class ClassResult(NamedTuple):
@@ -53,6 +63,10 @@ class Classes:
       junk: the share of samples of which the classifier is unsure.
       classes: the best first.
       finding: a sentence that names the best and the worst.
+      accuracy: of a conditional run, the share of samples that the classifier names as they were asked for; its floor
+        is that of real images. Low and high are a 95 % interval.
+      learned: the share of held-out real images that a classifier names rightly which was trained on samples; its floor
+        is that of the one that was trained on real images.
       classifier: ``accuracy`` on ``held_out`` images, ``labels``, ``confusion`` matrix, ``threshold`` of junk.
       seed, ema: as in ``Evaluation``.
     """
@@ -66,6 +80,8 @@ class Classes:
     classifier: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seed: int | None = None
     ema: bool | None = None
+    accuracy: Figures | None = None
+    learned: Figures | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``classes.json`` holds it."""
@@ -77,6 +93,8 @@ class Classes:
             "seed": self.seed,
             "classifier": self.classifier,
             "junk": self.junk._asdict(),
+            **({"accuracy": self.accuracy._asdict()} if self.accuracy else {}),
+            **({"learned": self.learned._asdict()} if self.learned else {}),
             "classes": [
                 {"name": one.name, **{name: figure._asdict() for name, figure in one.figures.items()}}
                 for one in self.classes
@@ -90,6 +108,7 @@ class _Row(NamedTuple):
 
     name: str
     share: Figures | None = None
+    accuracy: Figures | None = None
     junk: Figures | None = None
     kid: Figures | None = None
     fd: Figures | None = None
@@ -106,6 +125,8 @@ class _Stored(NamedTuple):
     classes: list[_Row]
     finding: str
     features: str = CIFAR.name
+    accuracy: Figures | None = None
+    learned: Figures | None = None
 
 
 def load_classes(path: Path) -> Classes | None:
@@ -124,7 +145,8 @@ def load_classes(path: Path) -> Classes | None:
     for row in stored.classes:
         figures = {name: getattr(row, name) for name in FIGURES}
         classes.append(ClassResult(row.name, {name: figure for name, figure in figures.items() if figure}))
-    return Classes(features, stored.step, stored.n, stored.junk, classes, stored.finding)
+    both = {"accuracy": stored.accuracy, "learned": stored.learned}
+    return Classes(features, stored.step, stored.n, stored.junk, classes, stored.finding, **both)
 
 
 def evaluate_classes(
@@ -163,9 +185,10 @@ def evaluate_classes(
         sets = [some._replace(vectors=reduced(some.vectors)) for some in sets]
         junk, ranked = compare(judge, reduced(vectors), sets)
         rows = list(_rows(store, judge, shown_names, ranked, shown, folder.config().show))
+        conditional = _conditional(judge, store, params, sets, seed) if params.classes else {}
     results = [ClassResult(shown_names[one.label], one.figures) for one in ranked]
     finding, described = sentence(shown_names, ranked, chosen.name), _described(judge, shown_names)
-    classes = Classes(chosen.name, step_number, junk.n, junk, results, finding, described, seed, ema)
+    classes = Classes(chosen.name, step_number, junk.n, junk, results, finding, described, seed, ema, **conditional)
     with writing(folder.path):
         write_text(folder.classes, json.dumps(classes.to_json(), indent=2) + "\n")
         save_classes(folder.classes_picture, rows, step=step_number, features=chosen.name)
@@ -174,20 +197,42 @@ def evaluate_classes(
 
 def _sorted_sets(judge: Classifier, features: FeatureSet, params: GeneratorParams, num: int, seed: int):
     """All sets of samples, and the first images of each class."""
-    both = [_sorted(judge, features, pieces(params, number, num, seed=seed)) for number in range(SETS)]
+    both = [
+        _sorted(
+            judge,
+            features,
+            pieces(params, number, num, seed=seed),
+            piece_labels(params, number, num, seed=seed),
+        )
+        for number in range(SETS)
+    ]
     return [some for some, _ in both], both[0][1]
 
 
-def _sorted(judge: Classifier, features: FeatureSet, drawn: Iterable[np.ndarray]):
+def _sorted(judge: Classifier, features: FeatureSet, drawn: Iterable[np.ndarray], asked: np.ndarray | None):
     """A set of samples, which come in pieces, and the first images of each class by its number."""
-    parts, shown = [], {}
+    parts, shown, start = [], {}, 0
     for images in drawn:  # which are not all in memory at once
         named, sure = judge.name(images)
-        parts.append(Sorted(features.vectors(images), named, sure < judge.threshold))
+        parts.append((features.vectors(images), named, sure < judge.threshold))
+        labels = named if asked is None else asked[start : start + len(images)]
+        start += len(images)
         for label in range(judge.classes):
-            some = images[named == label]
+            some = images[labels == label]
             shown[label] = np.concatenate([shown.get(label, some[:0]), some])[:SAMPLES]
-    return Sorted(*map(np.concatenate, zip(*parts))), shown
+    vectors, named, junk = map(np.concatenate, zip(*parts))
+    return Sorted(vectors, named, junk, asked), shown
+
+
+def _conditional(judge: Classifier, store: Store, params: GeneratorParams, sets: list[Sorted], seed: int):
+    """``accuracy`` and ``learned`` of a conditional run."""
+    num = min(len(judge.train), _LEARNED)
+    labels = piece_labels(params, SETS, num, seed=seed)
+    assert labels is not None
+    learner = accuracy_of_learner(judge, store, draw(params, SETS, num, seed=seed), labels)
+    tested = len(judge.held_out)
+    learned = share_of(round(learner * tested), tested, floor=judge.accuracy())
+    return {"accuracy": accuracy(judge, sets), "learned": learned}
 
 
 def _reduction(vectors, components):

@@ -12,7 +12,7 @@ import flax.linen as nn
 
 from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.gan.networks import Generator
-from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.sampling import COLUMNS, sample, sheet
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.figures import StepFigure, figures_of_step
 from dcgan_jax.run.folder import RunFolder
@@ -235,7 +235,10 @@ def _push(
         with reading(folder.report):
             files = {**files, folder.report.name: read_bytes(folder.report)}
     buffer = io.BytesIO()
-    show(sample(params, random_key(0), 36)).save(buffer, "PNG")
+    if params.classes:
+        show(sheet(params, random_key(0)), columns=COLUMNS).save(buffer, "PNG")  # a row for each class
+    else:
+        show(sample(params, random_key(0), 36)).save(buffer, "PNG")
     files = {**files, "samples.png": buffer.getvalue()}
     rows = [figure.row() for figure in facts.figures]
     own = "" if type(params.generator) is Generator else type(params.generator).__name__
@@ -253,5 +256,6 @@ def _push(
         results=results,
         license=license,
         init=str(facts.init or ""),
+        classes=params.classes.names,
     )
     return hub.push(repository, {"README.md": card.encode(), **files}, f"Step {facts.step}")

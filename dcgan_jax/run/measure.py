@@ -12,7 +12,7 @@ import numpy as np
 
 from dcgan_jax.data.store import Store, open_store
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.gan.sampling import sample
+from dcgan_jax.gan.sampling import sample, sample_labels
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics import imagenet as imagenet_features
 from dcgan_jax.metrics import inception as inception_features
@@ -189,6 +189,15 @@ def pieces(params: GeneratorParams, number: int, num: int, *, seed: int) -> Iter
     key = jax.random.fold_in(random_key(seed), number)
     for start in range(0, num, _PIECE):
         yield to_uint8(sample(params, jax.random.fold_in(key, start), min(_PIECE, num - start)))
+
+
+def piece_labels(params: GeneratorParams, number: int, num: int, *, seed: int) -> np.ndarray | None:
+    """The classes of all ``pieces`` together, int32 (num,); None where the run is not conditional."""
+    if not params.classes:
+        return None
+    key, starts = jax.random.fold_in(random_key(seed), number), range(0, num, _PIECE)
+    parts = [sample_labels(params, jax.random.fold_in(key, i), min(_PIECE, num - i)) for i in starts]
+    return np.concatenate(parts)
 
 
 def draw(params: GeneratorParams, number: int, num: int, *, seed: int) -> np.ndarray:

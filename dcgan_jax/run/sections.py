@@ -110,7 +110,16 @@ def classes(result: Classes | None) -> list[tuple[str, list[dict[str, Any]]]]:
         }
         for one in result.classes
     ]
-    return [(f"Step {result.step:,}, in {result.features} features", rows)]
+    line = f"Step {result.step:,}, in {result.features} features"
+    if result.accuracy and result.learned:
+        line += f"; of the samples {_share(result.accuracy)} are named as they were asked for; of the real images "
+        line += f"{_share(result.learned)} are named rightly by a classifier that learned from samples"
+    return [(line, rows)]
+
+
+def _share(figure):
+    ends = f"{100 * figure.low:.3g} to {100 * figure.high:.3g}"
+    return f"{100 * figure.value:.3g} % ({ends}; real images {100 * figure.floor:.3g})"
 
 
 def _beside_floor(figure):

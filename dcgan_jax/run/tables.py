@@ -50,7 +50,10 @@ def class_lines(result: Classes) -> Iterator[str]:
     yield f"the classifier names {judged['accuracy']:.1%} of {judged['held_out']} held-out images rightly"
     value, low, high, floor = (f"{100 * x:.3g}" for x in (junk.value, junk.low, junk.high, junk.floor))
     yield f"junk: {value} ({low} to {high}; reals {floor}) % of the samples"
-    columns = {"share": ("share %", 100), "junk": ("junk %", 100), "kid": ("KID", 1), "fd": ("FD", 1)}
+    yield from _conditional_lines(result)
+    columns = {"share": ("share %", 100), "accuracy": ("right %", 100)}
+    columns = columns if result.accuracy else {"share": columns["share"]}
+    columns |= {"junk": ("junk %", 100), "kid": ("KID", 1), "fd": ("FD", 1)}
     columns |= {"precision": ("precision", 1), "coverage": ("coverage", 1)}
     rows = [["", *(part for head, _ in columns.values() for part in (head, "reals")), "n"]]
     for name, figures in result.classes:
@@ -61,6 +64,18 @@ def class_lines(result: Classes) -> Iterator[str]:
         rows.append([name, *cells, str(figures["kid"].n) if "kid" in figures else "too few"])
     yield from _aligned(rows)
     yield result.finding
+
+
+def _conditional_lines(result: Classes) -> Iterator[str]:
+    """How well a conditional run draws the class that it is asked for."""
+    if not (result.accuracy and result.learned):
+        return
+    right, learned = (
+        f"{100 * one.value:.3g} ({100 * one.low:.3g} to {100 * one.high:.3g}; {which} {100 * one.floor:.3g}) %"
+        for one, which in ((result.accuracy, "reals"), (result.learned, "from reals"))
+    )
+    yield f"the classifier names {right} of the samples as they were asked for"
+    yield f"a classifier that learned from samples names {learned} of the held-out images rightly"
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

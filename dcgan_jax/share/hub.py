@@ -115,6 +115,7 @@ def model_card(
     results: Sequence[tuple[str, str, float]] = (),
     license: str = "unknown",
     init: str = "",
+    classes: Sequence[str] = (),
 ) -> str:
     """The README.md of a repository with the files ``names``. It holds no path of this machine.
 
@@ -125,8 +126,12 @@ def model_card(
       results: those of the figures that say how good it is: metric, full name, value. The Hub shows them.
       license: of the weights, as the Hub names it.
       init: the model that training started from, if there is one.
+      classes: of a conditional run, in the order of their labels.
     """
     settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in _SETTINGS)
+    label = ", labels=0" if classes else ""
+    if classes:
+        settings += f"| classes (labels=0, 1, ...) | {_plain(', '.join(classes))} |\n"
     rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
     given = f", generator={own}(...)" if own else ""
     present = "\n\n".join(text for name, text in _DESCRIPTIONS.items() if name in names)
@@ -144,7 +149,7 @@ A DCGAN generator, trained with dcgan_jax{f", starting from {_plain(init)}" if i
 import jax
 from dcgan_jax import restore, sample
 
-images = sample(restore("hf:{repository}"{given}), jax.random.key(0))  # floats in [-1, 1]
+images = sample(restore("hf:{repository}"{given}), jax.random.key(0){label})  # floats in [-1, 1]
 ```
 
 | setting | |

@@ -2,16 +2,18 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import some_generator
 
-from dcgan_jax import InputError, decode, sample
+from dcgan_jax import Discriminator, InputError, create_state, decode, recipe, sample, sample_labels, train_step
 from dcgan_jax.gan.average import precise_batch_norm
 from dcgan_jax.gan.classes import Classes
-from dcgan_jax.gan.sampling import sample_labels, sheet
+from dcgan_jax.gan.objectives import squared_gradient
+from dcgan_jax.gan.sampling import sheet
 
 KEY = jax.random.key(0)
 PETS = Classes(("cat", "dog", "guinea pig"), (10, 30, 60))
@@ -100,3 +102,86 @@ def test_batchnorms_statistics_are_those_of_the_classes_of_training(params):
 def test_what_is_no_class_is_refused(params, call, message):
     with pytest.raises(InputError, match=message):
         call(params)
+
+
+class OneColour(nn.Module):
+    """z and classes -> images of one colour, which compile at once."""
+
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, z, *, train):
+        assert z.shape[1] == 8 + self.classes
+        return jnp.broadcast_to(jnp.tanh(nn.Dense(1)(z))[:, :, None, None], (len(z), 16, 16, 3))
+
+
+class Mean(nn.Module):
+    """Images -> the mean times a weight for each class."""
+
+    classes: int = 0
+    shape: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        weights = self.param("weights", nn.initializers.ones, (self.classes or 1,))
+        return (x.mean((1, 2, 3))[:, None] * weights).reshape(len(x), *self.shape, self.classes or 1)
+
+
+@pytest.mark.parametrize("loss", ["bce", "relativistic"])
+def test_networks_of_your_own_learn_from_the_logit_of_the_class_alone(tiny, loss):
+    config = dataclasses.replace(tiny, conditional=True, loss=loss, augment="off")
+    state = create_state(config, classes=PETS, generator=OneColour(3), discriminator=Mean(3, (1,)))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    labels = np.array([1, 1, 1, 2], np.int32)
+    new, metrics = train_step(state, (pixels, labels), KEY)
+    assert np.isfinite(metrics["loss_G"])
+    weights = np.asarray(new.discriminator.params["weights"])
+    assert weights[0] == 1 and (weights[1:] != 1).all()  # no image is of the first class
+    rows = np.asarray(
+        new.generator.params["Dense_0"]["kernel"] != new_state(config).generator.params["Dense_0"]["kernel"]
+    )
+    assert not rows[8].any() and rows[9:].all()
+    assert sample(new, KEY, 2, labels="dog").shape == (2, 16, 16, 3)
+
+
+def new_state(config):
+    return create_state(config, classes=PETS, generator=OneColour(3), discriminator=Mean(3, (1,)))
+
+
+def test_networks_that_do_not_know_the_classes_are_refused(tiny):
+    config = dataclasses.replace(tiny, conditional=True)
+    with pytest.raises(
+        InputError, match=r"of the shape \(1, 1\): it must give 3, one for each class, along the last axis"
+    ):
+        create_state(config, classes=PETS, generator=OneColour(3), discriminator=Mean())
+    with pytest.raises(InputError, match="a conditional run needs classes=store.classes, of two classes at least"):
+        create_state(config)
+    with pytest.raises(InputError, match="a conditional state is trained with images and labels, "):
+        train_step(new_state(config), np.zeros((4, 16, 16, 3), np.uint8), KEY)
+    for labels in (np.zeros(3, np.int32), np.zeros(4, np.float32), [0, 0, 0, 0]):
+        with pytest.raises(InputError, match=r"labels must be int32 of the shape \(4,\), one for each image"):
+            train_step(new_state(config), (np.zeros((4, 16, 16, 3), np.uint8), labels), KEY)
+
+
+def test_the_cheap_penalty_is_that_of_the_logit_of_the_class():
+    """Euler's theorem holds for one of several logits as it does for one alone."""
+    D = Discriminator(width=4, image_size=16, discriminator_norm="none", classes=3)
+    images = jax.random.uniform(KEY, (4, 16, 16, 3), minval=-1)
+    variables = D.init(jax.random.key(1), images, train=False)
+    variables = jax.tree.map(lambda x: x + 0.1, variables)  # biases that are not 0
+    labels = jnp.array([0, 2, 1, 2], jnp.int32)
+
+    def judge(x, **scale):
+        return PETS.chosen(D.apply(variables, x, train=True, **scale), labels), None
+
+    cheap, plain = (squared_gradient(judge, images, homogeneous=homogeneous) for homogeneous in (True, False))
+    np.testing.assert_allclose(cheap[0], plain[0], rtol=1e-4)
+    np.testing.assert_allclose(cheap[2], plain[2], rtol=1e-4)
+
+
+def test_the_heads_of_projected_give_a_logit_for_each_class():
+    config = recipe("projected", conditional=True, image_size=32, width=4)
+    state = jax.eval_shape(lambda: create_state(config, classes=PETS))
+    maps = jax.eval_shape(state.features, jnp.zeros((2, 32, 32, 3)))
+    logits = jax.eval_shape(lambda maps: state.heads.module.apply({"params": state.heads.params}, maps), maps)
+    assert logits.shape == (2, 4, 4, 4 * 3)

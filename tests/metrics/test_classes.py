@@ -5,8 +5,8 @@ import pytest
 from helpers import prepared
 from pictures import SHAPES, shape, write_shapes
 
-from dcgan_jax.metrics.classes import Sorted, compare, share_interval, shares
-from dcgan_jax.metrics.classifier import Classifier, classifier
+from dcgan_jax.metrics.classes import Sorted, accuracy, compare, share_interval, shares
+from dcgan_jax.metrics.classifier import Classifier, accuracy_of_learner, classifier
 from dcgan_jax.metrics.features import features
 from dcgan_jax.system.errors import InputError
 
@@ -134,3 +134,31 @@ def test_a_class_that_is_drawn_badly_comes_last_and_one_that_is_not_drawn_has_no
     further = compare(judge, features(images) + 9, [Sorted(vectors + 9, named, named == 1)] * 3)[1]
     for before, after in zip(ranked, further):  # where a class lies in the features does not count
         assert after.excess() == pytest.approx(before.excess(), rel=1e-3)
+
+
+def test_samples_of_a_conditional_run_belong_to_the_class_that_they_were_asked_for():
+    """Of twenty crosses that were asked for, five are discs; the twenty discs are all discs."""
+    images = np.stack([shape(kind, i) for i in range(60) for kind in SHAPES[:2]])
+    labels = np.tile(np.arange(2), 60)
+    train, held_out = np.arange(80), np.arange(80, 120)
+    judge = Classifier(2, None, labels, train, held_out, labels[held_out], 0.5, np.zeros(40, bool))
+    of_crosses = [shape(SHAPES[0], 100 + i) for i in range(15)] + [shape(SHAPES[1], 100 + i) for i in range(5)]
+    of_discs = [shape(SHAPES[1], 200 + i) for i in range(20)]
+    vectors, named = features(np.stack(of_crosses + of_discs)), np.repeat([0, 1], [15, 25])
+    asked = Sorted(vectors, named, np.zeros(40, bool), np.repeat([0, 1], 20))
+    ranked = {one.label: one.figures for one in compare(judge, features(images), [asked] * 3)[1]}
+    assert [ranked[i]["accuracy"].value for i in (0, 1)] == [0.75, 1] and ranked[0]["accuracy"].n == 60
+    assert ranked[0]["fd"].n == 20 and ranked[0]["fd"].value > ranked[1]["fd"].value
+    right = accuracy(judge, [asked] * 3)
+    assert (right.value, right.floor, right.n) == (105 / 120, 1, 120)
+    z, p = 1.959964, 105 / 120  # Wilson 1927
+    half = z * np.sqrt(p * (1 - p) / 120 + z**2 / 4 / 120**2)
+    ends = ((p + z**2 / 240 - half) / (1 + z**2 / 120), (p + z**2 / 240 + half) / (1 + z**2 / 120))
+    assert (right.low, right.high) == pytest.approx(ends, abs=1e-6)
+
+
+def test_who_learned_from_good_samples_knows_the_reals_and_who_learned_from_wrong_ones_does_not(store, judge):
+    images = np.stack([shape(kind, 500 + i) for i in range(40) for kind in store.label_names])
+    labels = np.tile(np.arange(3, dtype=np.int32), 40)
+    assert accuracy_of_learner(judge, store, images, labels) > 0.9
+    assert accuracy_of_learner(judge, store, images, (labels + 1) % 3) < 0.1
