@@ -128,11 +128,6 @@ def model_card(
       init: the model that training started from, if there is one.
       classes: of a conditional run, in the order of their labels.
     """
-    settings = "".join(f"| {name} | {getattr(config, name)} |\n" for name in _SETTINGS)
-    label = ", labels=0" if classes else ""
-    if classes:
-        settings += f"| classes (labels=0, 1, ...) | {_plain(', '.join(classes))} |\n"
-    rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
     given = f", generator={own}(...)" if own else ""
     present = "\n\n".join(text for name, text in _DESCRIPTIONS.items() if name in names)
     return f"""---
@@ -149,10 +144,19 @@ A DCGAN generator, trained with dcgan_jax{f", starting from {_plain(init)}" if i
 import jax
 from dcgan_jax import restore, sample
 
-images = sample(restore("hf:{repository}"{given}), jax.random.key(0){label})  # floats in [-1, 1]
+images = sample(restore("hf:{repository}"{given}), jax.random.key(0){", labels=0" * bool(classes)})  # floats in [-1, 1]
 ```
 
-| setting | |
+{_tables(config, classes, figures)}"""
+
+
+def _tables(config: Config, classes: Sequence[str], figures: Sequence[tuple[str, str, str]]) -> str:
+    """The settings, and the figures."""
+    shown = {name: getattr(config, name) for name in _SETTINGS}
+    shown |= {"classes (labels=0, 1, ...)": _plain(", ".join(classes))} if classes else {}
+    settings = "".join(f"| {name} | {value} |\n" for name, value in shown.items())
+    rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
+    return f"""| setting | |
 |---|---|
 {settings}
 | figure at this step | value | real images |
