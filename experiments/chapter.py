@@ -100,7 +100,7 @@ cache_compilations()  # what is compiled is kept on disk: a second run starts so
 
 # %% [markdown]
 # All settings are in the next cell. An environment variable such as `DCGAN_CHAPTER_EPOCHS=5` changes one without an
-# edit. As they stand, the whole notebook takes about half an hour on two cores, most of it for exercise 2. The
+# edit. As they stand, the whole notebook takes about 40 minutes on two cores, most of it for exercise 2. The
 # chapter's own numbers take hours there: set `RECIPE` to `"chapter"`, or to `"chapter-tf"` for those of its
 # TensorFlow tab. `"paper"` has those of [Radford et al. 2015](https://arxiv.org/abs/1511.06434).
 #
@@ -111,7 +111,7 @@ cache_compilations()  # what is compiled is kept on disk: a second run starts so
 # | width of the networks | 32 | 64 | 64 | 64 |
 # | batch size | 32 | 256 | 256 | 128 |
 # | learning rate | 0.0004 | 0.005 | 0.0005 | 0.0002 |
-# | how long | 1 epoch | 20 epochs | 40 epochs | 25,000 steps |
+# | how long | 10 epochs | 20 epochs | 40 epochs | 25,000 steps |
 
 
 # %%
@@ -128,7 +128,7 @@ IMAGE_SIZE = setting("IMAGE_SIZE", 32)
 WIDTH = setting("WIDTH", 32)
 BATCH_SIZE = setting("BATCH_SIZE", 32)
 LEARNING_RATE = setting("LEARNING_RATE", 0.0004)
-EPOCHS = setting("EPOCHS", 1)
+EPOCHS = setting("EPOCHS", 10)
 RELU_STEPS = setting("RELU_STEPS", 300)  # of each of the six runs of exercise 1
 FASHION = os.environ.get(
     "DCGAN_CHAPTER_FASHION", "tfds:fashion_mnist"
@@ -491,7 +491,7 @@ for i in range(5):
 # From a shell, the same, the chapter's numbers, and those of its TensorFlow tab:
 #
 # ```console
-# $ python -m dcgan_jax.train --workdir runs/short --resize squash --image-size 32 --width 32 --epochs 1
+# $ python -m dcgan_jax.train --workdir runs/short --resize squash --image-size 32 --width 32 --epochs 10
 # $ python -m dcgan_jax.train --workdir runs/chapter --recipe chapter
 # $ python -m dcgan_jax.train --workdir runs/chapter-tf --recipe chapter-tf
 # ```
@@ -500,8 +500,8 @@ for i in range(5):
 state = fit(config, WORKDIR / RECIPE, epochs=EPOCHS if RECIPE == "short" else None)
 
 # %% [markdown]
-# One epoch is short: the creatures have bodies, ears and faces, but rough edges. For better ones set `EPOCHS` to 10, or
-# `RECIPE` to one of the others, which has larger images and networks too.
+# After ten epochs the creatures can be told apart by their ears, faces and limbs. For larger ones set `RECIPE` to one of
+# the others, which has larger networks too.
 #
 # New images from the trained generator, which `restore` reads from its checkpoint:
 
