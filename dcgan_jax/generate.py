@@ -17,8 +17,8 @@ class Arguments:
     """Folder of the run; or a generator.safetensors that export wrote, or hf:USER/NAME."""
     out: Path
     (
-        "Folder for the pictures: 00000.png and so on, and grid.png; new or empty, or of an interrupted start, "
-        "which is continued."
+        "Folder for the pictures: 00000.png and so on, or images.npy, and grid.png; new or empty, or of an interrupted "
+        "start, which is continued."
     )
     num: int = 64
     """Number of pictures."""
@@ -29,6 +29,13 @@ class Arguments:
         "Of a conditional run, the class of all pictures. Without, each class is drawn as often as it has images, "
         "and labels.csv says which picture is which."
     )
+    format: Literal["png", "npy"] = "png"
+    (
+        "npy writes images.npy, one array (num, H, W, C), in the type and the range of the values that the run has "
+        "learned from."
+    )
+    show: tuple[int, ...] | None = None
+    """The channels that pictures show as red, green and blue, or one as grey, from 1; by default those of the run."""
     step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint, or the one with the highest coverage while training, or the newest."""
     ema: bool = True
@@ -44,10 +51,12 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.pictures import generate
 
     a = arguments
-    pictures = generate(a.workdir, a.out, num=a.num, seed=a.seed, label=a.label, step=a.step, ema=a.ema)
+    options = {"label": a.label, "format": a.format, "show": a.show, "step": a.step, "ema": a.ema}
+    pictures = generate(a.workdir, a.out, num=a.num, seed=a.seed, **options)
     rest = f", which shows the first {pictures.shown}," if pictures.shown else ", a row for each class, and labels.csv"
     rest = "" if pictures.shown == a.num else rest
-    print(f"{a.num} images and grid.png{rest} in {pictures.grid.parent} (step {pictures.step})")
+    what = "images" if a.format == "png" else "images in images.npy,"
+    print(f"{a.num} {what} and grid.png{rest} in {pictures.grid.parent} (step {pictures.step})")
 
 
 def main() -> None:

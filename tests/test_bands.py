@@ -1,5 +1,6 @@
 """Five channels of floats from a .npy file to all that a run makes of them."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -7,7 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcgan_jax import Config, evaluate, export, fit, generate, report, restore, sample, to_uint8
+from dcgan_jax import (
+    Config,
+    InputError,
+    evaluate,
+    export,
+    fit,
+    from_pixels,
+    generate,
+    open_store,
+    report,
+    restore,
+    sample,
+    to_uint8,
+)
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.views.grid import read_tiles
 
@@ -44,6 +58,26 @@ def test_a_run_of_five_channels_is_evaluated_reported_and_exported(run, tmp_path
     assert report(run).exists()
     files = export(run, tmp_path / "shared", formats=["safetensors"])
     np.testing.assert_array_equal(*(sample(restore(p), jax.random.key(0), 2) for p in (run, files[0])))
+
+
+def test_generated_values_are_in_the_units_and_the_type_of_the_file(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("dcgan_jax.run.values._PIECE", 2)
+    made = generate(run, tmp_path / "out", num=5, seed=3, format="npy")
+    assert [path.name for path in made.files] == ["images.npy"] and made.grid.exists()
+    values = np.load(made.files[0])
+    drawn = np.asarray(sample(restore(run), jax.random.key(3), 5))
+    assert values.dtype == np.float32 and values.shape == (5, 16, 16, 5)
+    np.testing.assert_allclose(values, drawn * 10.0, atol=1e-5)
+    again = tmp_path / "again.npy"
+    np.save(again, values)
+    config = Config(data=str(again), channels=5, range=(-10, 10), image_size=16)
+    with contextlib.closing(open_store(config)) as store:
+        back = store.scale.values(from_pixels(store.take(range(5))))
+    assert np.abs(back - values).max() < 20 / 65535
+    generate(restore(run), tmp_path / "floats", num=5, seed=3, format="npy")
+    np.testing.assert_allclose(np.load(tmp_path / "floats" / "images.npy"), drawn, atol=1e-6)
+    with pytest.raises(InputError, match="show .* must be one channel or three of the 5"):
+        generate(run, tmp_path / "other", show=(6,))
 
 
 def test_pictures_show_the_channels_that_are_asked_for(run, tmp_path):

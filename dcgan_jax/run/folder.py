@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dcgan_jax.config import SETTINGS, Config
+from dcgan_jax.data.planes import Scale
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.run.history import History
@@ -38,6 +39,7 @@ class _Images:
     run: str
     objects: list[str] | None = None
     classes: _Classes | None = None
+    values: Scale | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Held:
         run = folder.run() or uuid.uuid4().hex
         objects = (folder.images_then() or {}).get("objects") if self.objects is None else sorted(self.objects)
         images = {"count": len(store), "sha256": store.digest, "run": run, "objects": objects}
+        images["values"] = store.scale._asdict()
         if config.conditional:
             images["classes"] = described(store)
         if self.before:

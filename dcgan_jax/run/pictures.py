@@ -1,23 +1,26 @@
-"""Any number of images of a generator as PNG files, in pieces."""
+"""Any number of images of a generator as PNG files, or as one array, in pieces."""
 
 import csv
 import hashlib
 import io
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from dcgan_jax.config import check_shown
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import COLUMNS, sample, sample_labels, sheet
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source, generator_of, shown_of
 from dcgan_jax.run.restore import Step
+from dcgan_jax.run.values import scale_of, write_values
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, printable
@@ -36,7 +39,7 @@ class Pictures(NamedTuple):
     """What ``generate`` wrote.
 
     Attributes:
-      files: the pictures, in order.
+      files: the pictures, in order; or the one file of all.
       grid: ``grid.png``, which shows the first ``shown`` of them; or none of them, but a row for each class.
       step: of the weights, if that is known.
     """
@@ -54,11 +57,13 @@ def generate(
     num: int = 64,
     seed: int = 0,
     label: str | int | None = None,
+    format: Literal["png", "npy"] = "png",
+    show: Sequence[int] | None = None,
     step: Step = "best",
     ema: bool = True,
     generator: nn.Module | str | None = None,
 ) -> Pictures:
-    """Draw images and write them as PNG files, as ``python -m dcgan_jax.generate`` does.
+    """Draw images and write them as PNG files, or as one array, as ``python -m dcgan_jax.generate`` does.
 
     Picture ``i`` depends only on the weights, ``seed``, its class and ``i``. 512 are in memory at a time. A start that
     was interrupted is continued by the next with the same weights and seed.
@@ -66,11 +71,15 @@ def generate(
     Args:
       source: the folder of a run; what ``export`` made of it, a .safetensors file or hf:USER/NAME; or what ``sample``
         takes.
-      out: folder for 00000.png and so on, and grid.png; new or empty, or of an interrupted start.
+      out: folder for 00000.png and so on, or images.npy, and for grid.png; new or empty, or of an interrupted start.
       num: how many, at least 1.
       seed: of the noise, in [0, 2**32).
       label: of a conditional run, the class of all pictures, by its name or number. Without, each class is drawn as
         often as it has images: labels.csv says which picture is which, and grid.png has a row for each class.
+      format: npy is one array (num, H, W, C) in the type and the range of the values that the run has learned from; of
+        a source that is no run float32 in [-1, 1].
+      show: the channels that pictures show as red, green and blue, or one as grey, counted from 1; by default those
+        that the run shows.
       step: of a run, as for ``restore``, like ``ema`` and ``generator``.
 
     Raises:
@@ -82,23 +91,35 @@ def generate(
     SEED("seed", seed)
     key = random_key(seed)
     cache_compilations()
+    if format not in ("png", "npy"):
+        raise InputError(f"format {format!r} must be png or npy")
     folder = RunFolder.output(out)
     _check_free(folder)
     params = generator_of(source, step, ema=ema, generator=generator)
-    origin = {"weights": _digest(jax.tree.leaves(params)), "seed": int(seed)}
-    if label is not None:
-        params.classes.labels(label, 1)  # or there is no such class
-        origin["label"] = label
+    check_shown("show", show, params.image_shape[2])
+    channels = shown_of(source) if show is None else show
+    origin, files = _origin(params, seed, label, format), [_picture(folder, i) for i in range(num)]
     done = _done(folder, origin)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        shown_channels = shown_of(source)
-        shown = _write(folder, params, key, num, origin, done, shown_channels)
+        write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
+        if format == "npy":
+            files, done = [folder / "images.npy"], num  # what follows is the grid
+            write_values(files[0], params, key, num, scale_of(source, params), label)
+        shown = _write(folder, params, key, num, origin, done, channels)
         if params.classes and label is None:
-            shown = _classes(folder, params, key, num, shown_channels)
+            shown = _classes(folder, params, key, num, channels)
         (folder / _UNFINISHED).unlink()
-    files = [_picture(folder, i) for i in range(num)]
     return Pictures(files, folder / "grid.png", shown, None if params.step is None else int(params.step))
+
+
+def _origin(params: GeneratorParams, seed: int, label: str | int | None, format: str) -> dict:
+    """What two starts must have in common, so that the second continues the first."""
+    origin: dict = {"weights": _digest(jax.tree.leaves(params)), "seed": int(seed)}
+    if label is not None:
+        params.classes.labels(label, 1)  # or there is no such class
+        origin["label"] = label
+    return origin if format == "png" else {**origin, "format": format}
 
 
 def _picture(folder: Path, number: int) -> Path:
@@ -111,7 +132,6 @@ def _write(
     """Write the pictures from number ``done`` on, and the grid. Returns how many the grid shows."""
     columns = square_columns(num, params.image_shape)
     shown, first = min(num, columns**2), []
-    write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
     for start in progress(range(0, num, PIECE), "pictures", total=num, size=PIECE):
         end = min(start + PIECE, num)
         if start < shown or end > done:

@@ -36,4 +36,6 @@ def test_what_a_run_wrote_is_read(tmp_path):
         "sha256": "a",
         "run": "b",
         "objects": None,
+        "classes": None,
+        "values": None,
     }
