@@ -261,8 +261,8 @@ class Config:
     """Colour of transparent pixels and of padding: a name or #rrggbb. Not with alpha, where they stay transparent."""
     resize: Literal["crop", "squash", "pad"] = "crop"
     (
-        "How pictures become square: crop to the centre, change the proportions, or pad with the background colour, "
-        "with alpha with nothing."
+        "How pictures get the shape of the images: crop to the centre, change the proportions, or pad with the "
+        "background colour, with alpha with nothing."
     )
     range: tuple[float, float] | None = None
     (

@@ -74,8 +74,9 @@ OF_ROBUST = {field.name: getattr(TINY, field.name) for field in dataclasses.fiel
     ("message", "wrong", "remedies"),
     [
         ("BatchNorm needs at least 2", {"batch_size": 1}, [{"batch_size": 2}]),
-        ("nearest are 32 and 64", {"image_size": 48}, [{"image_size": 32}, {"image_size": 64}]),
-        ("nearest are 128 and 256", {"image_size": 5000}, [{"image_size": 128}, {"image_size": 256}]),
+        ("nearest are 48 and 56", {"image_size": 50}, [{"image_size": 48}, {"image_size": 56}]),
+        ("nearest are 224 and 256", {"image_size": 5000}, [{"image_size": 224}, {"image_size": 256}]),
+        ("nearest are 96x64 and 112x64", {"image_size": "100x60"}, [{"image_size": "96x64"}, {"image_size": "112x64"}]),
         ("such as 4e-4", {"learning_rate": 0.0}, [{"learning_rate": 4e-4}]),
         ("such as 1$", {"discriminator_rate": 0.0}, [{"discriminator_rate": 1.0}]),
         ("such as 8192", {"ema_half_life": -1.0}, [{"ema_half_life": 8192.0}]),

@@ -116,7 +116,8 @@ def test_epochs_that_cannot_be_are_refused(photos, tmp_path, flags, message):
         (["--data", "x" * 300], "'xxx.*xxx' cannot be used: File name too long"),
         (["--data", "PHOTOS", "--workdir", "x" * 300], "'xxx.*xxx' cannot be used: File name too long"),
         (["--data", "EMPTY"], "EMPTY holds no images: found nothing"),
-        (["--data", "PHOTOS", "--image-size", 48], "image_size 48 .* nearest are 32 and 64"),
+        (["--data", "PHOTOS", "--image-size", 50], "image_size 50 .* nearest are 48 and 56"),
+        (["--data", "PHOTOS", "--image-size", "64x20"], "image_size 64x20 .* nearest are 56x24 and 64x24"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(photos, tmp_path, monkeypatch, arguments, message):

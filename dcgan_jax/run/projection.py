@@ -61,7 +61,7 @@ def project(
 
     Args:
       workdir: the folder of the run.
-      pictures: one or two files, which are made square as the run's images were.
+      pictures: one or two files, which are brought to the shape of the run's images as those were.
       out: folder for projection.png, z.npy and, of two pictures, interpolation.png; must be new or empty.
       step: of the checkpoint, as for ``restore``.
       iterations: steps of the search, at least 1.

@@ -34,7 +34,7 @@ def python(code, *arguments, devices=1, **variables):
 @pytest.fixture(scope="module")
 def config(photos):
     return Config(
-        data=str(photos), image_size=16, width=16, latent_dim=8, batch_size=8,
+        data=str(photos), image_size="16x20", width=16, latent_dim=8, batch_size=8,
         steps=3, log_every=1, sample_every=3, checkpoint_every=1, keep_newest=9,
     )  # fmt: skip
 
@@ -262,7 +262,8 @@ if process == 1:
 
 @pytest.mark.slow
 def test_two_processes_compute_what_one_does_and_one_goes_on_from_them(config, alone, tmp_path):
-    said = finish(start(tmp_path / "run", config, patch=LATE))
+    said = finish(start(tmp_path / "run", dataclasses.replace(config, image_size="auto"), patch=LATE))
+    assert all("image_size auto: 16x20" in text for text in said)
     assert "on cpu:0 and 1 more" in said[0] and "examples/sec" in said[0] and "parameters" not in said[1]
     assert same_but_for_rounding(tmp_path / "run", config, alone)
     assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == sorted(
