@@ -2,12 +2,14 @@
 
 import base64
 import dataclasses
+import hashlib
 import http.server
 import importlib.util
 import json
 import re
 import shutil
 import threading
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -219,7 +221,8 @@ except SystemExit:
 
 
 class StandIn(http.server.BaseHTTPRequestHandler):
-    """As much of the Hub as one commit and one download use. ``server.files`` holds what was uploaded."""
+    """As much of the Hub as one commit and one download use. ``server.files`` holds what was uploaded to
+    ``me/REPOSITORY``."""
 
     def answer(self, status, content, **headers):
         self.send_response(status)
@@ -231,13 +234,13 @@ class StandIn(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        here = f"http://127.0.0.1:{self.server.server_port}/me/things"
+        here = f"http://127.0.0.1:{self.server.server_port}/me/{self.server.repository}"
         if self.headers["Authorization"] != "Bearer hf_mine" or "/other/" in self.path:
             return self.answer(401, b"")
-        if self.path == "/api/models/me/things/preupload/main":
+        if self.path == f"/api/models/me/{self.server.repository}/preupload/main":
             names = [file["path"] for file in json.loads(body)["files"]]
             found = {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
-        elif self.path == "/api/models/me/things/commit/main":
+        elif self.path == f"/api/models/me/{self.server.repository}/commit/main":
             lines = [json.loads(line) for line in body.splitlines()]
             for value in (line["value"] for line in lines if line["key"] == "file"):
                 self.server.files[value["path"]] = base64.b64decode(value["content"])
@@ -250,7 +253,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         start, name = self.path.rsplit("/", 1)
-        if start != "/me/things/resolve/main" or name not in self.server.files:
+        if start != f"/me/{self.server.repository}/resolve/main" or name not in self.server.files:
             return self.answer(404, b"", X_Error_Code="EntryNotFound")
         self.answer(200, self.server.files[name], ETag='"2"', X_Repo_Commit="1" * 40)
 
@@ -263,7 +266,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as server:
-        server.files = {}
+        server.files, server.repository = {}, "things"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -319,6 +322,34 @@ def test_a_pushed_run_is_restored_from_the_hub(run, tmp_path, server):
         assert f"| {row} |" in card
     assert str(run.parent) not in card  # no path of this machine
     assert {"explorer.html", "report.html"} <= set(re.findall(r"`(\S+)`: ", card))
+
+
+@pytest.mark.slow
+def test_a_published_model_is_one_to_start_from(photos, tmp_path, server):
+    """``experiments/models.py`` trains, measures and pushes it; another run starts from it."""
+    pytest.importorskip("safetensors")
+    pytest.importorskip("huggingface_hub")
+    address = f"http://127.0.0.1:{server.server_port}"
+    settings = {"HF_ENDPOINT": address, "HF_TOKEN": "hf_mine", "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
+    tiny = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4, "evaluate_every": 0, "data": str(photos)}
+    script = Path(__file__).parents[1] / "experiments" / "models.py"
+    flags = ["--only", "creatures-32", "--recipe", "classic", "--num", 6, "--push", "me", "--prefix", ""]
+    changes = json.dumps({**tiny, "steps": 2, "input": "numpy"})
+    server.repository = "creatures-32"
+    made = python(script, "--out", tmp_path, *flags, "--changes", changes, variables=settings)
+    assert made.returncode == 0, made.stderr
+    card = server.files["README.md"].decode()
+    assert "license: mit" in card and "FD (CIFAR features), 6 samples" in card
+    (local,) = (tmp_path / "creatures-32" / "shared").glob("*.safetensors")
+    assert server.files["generator.safetensors"] == local.read_bytes()
+    code = "import json, sys; from dcgan_jax import *; fit(Config(**json.loads(sys.argv[1])), sys.argv[2])"
+    config = json.dumps({**tiny, "steps": 1, "init": "hf:me/creatures-32"})
+    started = python("-c", code, config, tmp_path / "run", variables=settings)
+    assert started.returncode == 0, started.stderr
+    record = json.loads((tmp_path / "run" / "init.json").read_text())
+    assert record["taken"] == ["generator", "discriminator"] and record["source"] == "hf:me/creatures-32"
+    assert record["sha256"] == hashlib.sha256(local.read_bytes()).hexdigest()
+    assert equal(restore(tmp_path / "run", 0).params, restore(local).params)
 
 
 def check_as_the_hub_reads(card):
