@@ -95,7 +95,10 @@ def test_batchnorms_statistics_are_those_of_the_classes_of_training(params):
         (lambda p: sample(p, KEY, 2, labels=[0, 1, 2]), "one class or one for each of 2 images"),
         (lambda p: sample(p, KEY, 2, labels=["cat", 1]), "one class or one for each of 2 images"),
         (lambda p: sample(p, KEY, 2, labels=np.full((2, 3), np.nan)), "one class or one for each of 2 images"),
-        (lambda p: decode(p, np.zeros((1, 8))), "the run is conditional: say which class each z is to be, labels="),
+        (
+            lambda p: decode(p, np.zeros((1, 8))),
+            "the run is conditional: say which class each image is to be, by labels=",
+        ),
         (lambda p: sample(p.replace(classes=Classes()), KEY, 2, labels=0), "labels are for a conditional run"),
         (lambda p: sample_labels(p.replace(classes=Classes()), KEY), "the run is not conditional"),
     ],
@@ -125,7 +128,7 @@ class Mean(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
         weights = self.param("weights", nn.initializers.ones, (self.classes or 1,))
-        return (x.mean((1, 2, 3))[:, None] * weights).reshape(len(x), *self.shape, self.classes or 1)
+        return (x.mean((1, 2, 3))[:, None] * weights[None]).reshape(len(x), *self.shape, self.classes or 1)
 
 
 @pytest.mark.parametrize("loss", ["bce", "relativistic"])
@@ -184,5 +187,6 @@ def test_the_heads_of_projected_give_a_logit_for_each_class():
     config = recipe("projected", conditional=True, image_size=32, width=4)
     state = jax.eval_shape(lambda: create_state(config, classes=PETS))
     maps = jax.eval_shape(state.features, jnp.zeros((2, 32, 32, 3)))
-    logits = jax.eval_shape(lambda maps: state.heads.module.apply({"params": state.heads.params}, maps), maps)
+    heads = {"params": state.heads.params}
+    logits = jax.eval_shape(state.heads.module.apply, heads, maps)
     assert logits.shape == (2, 4, 4, 4 * 3)
