@@ -92,7 +92,7 @@ for leaf in jax.tree.leaves(state):
 if len(sys.argv) == 3:
     print("good")
     sys.exit()
-images = jnp.zeros((config.batch_size, 16, 16, 3), jnp.uint8)
+images = jnp.zeros((config.batch_size, *config.image_shape), jnp.uint8)
 one = step.lower(create_state(config), images, jax.random.key(0)).compile()
 many = step.lower(state, jax.device_put(images, cluster.shardings()[1]), jax.random.key(0)).compile()
 share = many.cost_analysis()["flops"] / one.cost_analysis()["flops"]
