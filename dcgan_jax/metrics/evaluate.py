@@ -32,8 +32,6 @@ LABELS = {
     "swd": ("SWD x 1000", "lower"),
     "mean": ("channel mean, generated / real", "near 1"),
     "deviation": ("channel deviation, generated / real", "near 1"),
-    "alpha_mean": ("alpha mean, generated / real", "near 1"),
-    "alpha_deviation": ("alpha deviation, generated / real", "near 1"),
     "nearest": ("distance to nearest real, generated / held out", "near 1"),
     "c_t": ("C_T (below -3: copies)", "near 0"),
 }
@@ -41,9 +39,17 @@ LABELS = {
 network's features."""
 
 
+ALPHA_LABELS = {
+    "alpha_mean": ("alpha mean, generated / real", "near 1"),
+    "alpha_deviation": ("alpha deviation, generated / real", "near 1"),
+}
+"""The same of what only images with alpha have."""
+_ALL = LABELS | ALPHA_LABELS
+
+
 def labels(features: str) -> dict[str, tuple[str, str]]:
-    """``LABELS`` as they are when images are compared in the features of this name."""
-    return {name: (text.replace(CIFAR.name, features), better) for name, (text, better) in LABELS.items()}
+    """``LABELS`` and ``ALPHA_LABELS`` as they are when images are compared in the features of this name."""
+    return {name: (text.replace(CIFAR.name, features), better) for name, (text, better) in _ALL.items()}
 
 
 SWD_IMAGES = 1000  # at most: 128 patches of each are sorted along 512 directions on each level
@@ -78,7 +84,7 @@ class Reals:
       features: which features the images are compared by.
       n: how many generated images are to be compared.
       images: the real images that they are compared with, uint8 (n, H, W, C).
-      floor: the metrics of real images, by their names in ``LABELS``.
+      floor: the metrics of real images, by their names in ``labels``.
 
     Raises:
       InputError: fewer than 12 images.
@@ -112,7 +118,7 @@ class Reals:
         self._second_far = self._far(self._second)
 
     def compare(self, images: np.ndarray, vectors: np.ndarray) -> dict[str, float]:
-        """The metrics of generated images, uint8 (n, H, W, C), and their features (n, D), by their names in ``LABELS``.
+        """The metrics of generated images, uint8 (n, H, W, C), and their features (n, D), by their names in ``labels``.
 
         What is not defined, such as a ratio to a spread of 0, is left out.
         """
@@ -163,7 +169,7 @@ class Reals:
                 "nearest": float(self._far(fresh) / held_out_far),
                 "c_t": self._copying(held_out, fresh),
             }
-        return {name: values[name] for name in LABELS if math.isfinite(values.get(name, math.nan))}
+        return {name: values[name] for name in _ALL if math.isfinite(values.get(name, math.nan))}
 
     def _copying(self, held_out, fresh):
         for cells in (5, 1):  # the global test where there are too few images for each cell

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dcgan_jax.metrics.evaluate import LABELS, Figures
+from dcgan_jax.metrics.evaluate import Figures, labels
 from dcgan_jax.metrics.features import CIFAR
 from dcgan_jax.pretrained.efficientnet import LITE0, LITE2
 from dcgan_jax.system.disk import reading, writing
@@ -37,7 +37,7 @@ class Evaluation:
       features: in which they are compared, one of ``FEATURES``.
       step: of the checkpoint.
       n: samples in each of three sets, and real images that they are compared with.
-      figures: each metric by its name in ``metrics.evaluate.LABELS``: value, floor, low, high, n.
+      figures: each metric by its name in ``metrics.evaluate.labels``: value, floor, low, high, n.
       fid: only with Inception's features.
       seed: of the noise and of the halves of the images; None where an older file does not say.
       ema: whether the weights were averaged; None where an older file does not say.
@@ -102,7 +102,7 @@ class _Stored:
 def _evaluation(values: Any) -> Evaluation:
     one = checked(_Stored, values, "an evaluation")
     features = features_called(one.features)
-    if unknown := sorted(one.metrics.keys() - LABELS.keys()):
+    if unknown := sorted(one.metrics.keys() - labels(features).keys()):
         raise ValueError(f"unknown metric {unknown[0][:50]!r}")
     return Evaluation(features, one.step, one.n, one.metrics, one.fid, seed=one.seed, ema=one.ema)
 
