@@ -16,7 +16,7 @@ here, and a licence that lets us pass it on:
 Pictures whose licence does not allow it, such as box sprites or the chapter's, have no model here.
 
 ``models/NAME/run`` is the run, ``models/NAME/shared`` what is uploaded: with the discriminators, which ``--init`` takes too,
-and weights in float16, which draw the same pictures to a shade or two. The model card has the figures of ``evaluate``, and
+and weights in float16, which draw the same pictures but for one of 255 in a hundredth of the values. The model card has the figures of ``evaluate``, and
 the licence. Nothing has been published yet: the project has no account on the Hub.
 
 Not trained to their end where this was written. By docs/results/projected.md, 4,000 steps of 64x64 take about an hour on two

@@ -1,5 +1,6 @@
 """Starting from a model: what is taken, what is refused, and that nothing of it is needed later."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,9 +10,22 @@ import jax
 import numpy as np
 import pytest
 import safetensors
-from helpers import equal, metrics_of
+from helpers import Even, Sum, equal, metrics_of
 
-from dcgan_jax import Config, InputError, create_state, export, fit, recipe, report, restore, restore_state, sample
+from dcgan_jax import (
+    Config,
+    InputError,
+    create_state,
+    export,
+    fit,
+    open_store,
+    recipe,
+    report,
+    restore,
+    restore_state,
+    sample,
+    save,
+)
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.run.init import start_from
 
@@ -237,3 +251,45 @@ def test_the_report_and_the_file_say_where_it_started(source, begun, tmp_path):
     (file,) = export(begun[1], tmp_path, formats=("safetensors",))
     with safetensors.safe_open(file, "np") as opened:
         assert record["sha256"] in json.loads(opened.metadata()["dcgan_jax"])["init"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("projected", {"precision": "bf16"}),
+        pytest.param("sn", {}, marks=pytest.mark.slow),
+        ("classic", {"conditional": True}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_all_networks_of_all_recipes_are_taken(name, changes, config, tmp_path):
+    sizes = {field: getattr(config, field) for field in ("data", "image_size", "width", "latent_dim", "batch_size")}
+    ours = recipe(name, **sizes, **changes)
+    with contextlib.closing(open_store(ours)) as store:
+        trained, classes = create_state(ours, classes=store.classes).replace(step=1), store.classes
+        save(trained, tmp_path / "run", config=ours, store=store, metrics={"loss_D": 0.5, "loss_G": 0.5})
+    new = dataclasses.replace(ours, seed=1, init=str(tmp_path / "run"))
+    start = start_from(new, jax.eval_shape(lambda: create_state(new, classes=classes)))
+    assert (start.record.taken, start.record.anew) == ([*trained.networks], [])
+    state = start.state(create_state(new, classes=classes))
+    for network, mine in state.networks.items():
+        assert equal(mine.params, trained.networks[network].params), network
+        assert network == "generator" or equal(mine.batch_stats, trained.networks[network].batch_stats)
+    if name == "classic":
+        with pytest.raises(InputError, match="have conditional True: give --conditional, or --init-partly"):
+            other = dataclasses.replace(new, conditional=False)
+            start_from(other, jax.eval_shape(lambda: create_state(other)))
+
+
+@pytest.mark.slow
+def test_networks_of_your_own_are_taken_by_their_names_alone(config, tmp_path):
+    plain = dataclasses.replace(config, steps=2, evaluate_every=0)
+    own = {"generator": Even(), "discriminator": Sum()}
+    trained = fit(plain, tmp_path / "own", **own)
+    new = dataclasses.replace(plain, init=str(tmp_path / "own"), seed=1)
+    fit(new, tmp_path / "run", **own)
+    assert equal(restore_state(tmp_path / "run", 0, **own).ema, trained.ema)
+    with pytest.raises(
+        InputError, match="its generator and discriminator have no ema/ConvTranspose_0/kernel: give --in"
+    ):
+        fit(new, tmp_path / "other")

@@ -278,6 +278,23 @@ def test_two_processes_compute_what_one_does_and_one_goes_on_from_them(config, a
     assert same_but_for_rounding(tmp_path / "run", config, alone)
 
 
+ALONE = """
+if process == 1:
+    fitting = __import__("dcgan_jax.run.fit", fromlist=["fit"])
+    fitting.start_from = None  # only the first process reads the model
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_the_same_model(config, alone, tmp_path):
+    config = dataclasses.replace(config, init=str(alone[0]), steps=2, evaluate_every=0)
+    whole = fit(config, tmp_path / "one")
+    said = finish(start(tmp_path / "two", config, patch=ALONE))
+    assert f"starting from {alone[0]}, step 3: generator and discriminator" in said[0]
+    assert equal(restore_state(tmp_path / "two", 0), restore_state(tmp_path / "one", 0))
+    assert same_but_for_rounding(tmp_path / "two", config, (tmp_path / "one", whole))
+
+
 def wait_until_step(step, workdir, processes):
     end = time.monotonic() + 120
     while not any(line["step"] >= step for line in metrics_of(workdir)):
