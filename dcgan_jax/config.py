@@ -48,7 +48,7 @@ ADDED = (
     *("gamma_schedule", "features", "features_weight", "features_gamma", "features_size"),
     *("init", "init_partly", "freeze_layers"),
     *("conditional", "class_sampling"),
-    *("bits", "show"),
+    *("bits", "show", "column"),
 )
 """Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before, or"""
 BEFORE: dict[str, typing.Any] = {"bits": "8"}
@@ -99,7 +99,7 @@ def _channels(name: str, value: int | str) -> None:
 
 def _not_empty(name: str, value: str) -> None:
     if not value:
-        raise InputError(f"{name} is empty: give sprites, pokemon, tfds:NAME, or a folder or .zip of images")
+        raise InputError(f"{name} is empty: give sprites, pokemon, tfds:NAME, hf:NAME, or a folder or .zip of images")
 
 
 def _importable(name: str, value: str) -> None:
@@ -136,9 +136,11 @@ class Config:
     """The settings that all others change: see above. Without it, classic for sprites and pokemon, else projected."""
     data: Annotated[str, _not_empty] = "sprites"
     (
-        "The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], or the path of a "
-        "folder or .zip of images, or a folder of IDX files."
+        "The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], hf:NAME[:SPLIT] of the "
+        "Hub of Hugging Face, or the path of a folder, .zip or .tar of images, of .parquet, .npy, .npz or IDX files."
     )
+    column: str = ""
+    """The column of the images in a table, where it is not clear which."""
     steps: Annotated[int, _AT_LEAST_1, Range(below=2**31, words="must be less than 2**31")] = 5000
     """Total number of training steps; a larger number later extends the run."""
     batch_size: Annotated[int, Range(least=2, words="is too small: BatchNorm needs at least 2 images")] = 32

@@ -28,6 +28,8 @@ HOMES = {
     "tensorflow_datasets": {"data/remote.py"},
     "pooch": {"data/remote.py"},
     "huggingface_hub": {"share/hub.py"},
+    "datasets": {"data/remote.py"},
+    "pyarrow": {"data/tables.py"},
 }
 MATHEMATICS = {"jax", "flax", "optax", "numpy", "math", "functools", "dataclasses", "typing", "collections"}
 BELOW_GAN = (

@@ -84,7 +84,7 @@ OF_ROBUST = {field.name: getattr(TINY, field.name) for field in dataclasses.fiel
         ("less than 2\\*\\*31", {"steps": 2**31}, [{"steps": 2**31 - 1}]),
         ("two different numbers", {"range": (1, 1)}, [{"range": (0, 1)}, {"range": (1, 0)}]),
         (
-            "give sprites, pokemon, tfds:NAME, or a folder",
+            "give sprites, pokemon, tfds:NAME, hf:NAME, or a folder",
             {"data": ""},
             [{"data": name} for name in ("sprites", "pokemon", "tfds:mnist", "photos", "photos.zip")],
         ),

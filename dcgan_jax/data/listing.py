@@ -39,7 +39,8 @@ _HINTS = {
         'for f in *.[Hh][Ee][Ii][Cc]; do heif-convert "$f" "$f.jpg"; done'
     ),
     ".zip": "a .zip is read if it is given as --data itself",
-    ".tar .gz .tgz .rar .7z": "other archives are read when they are unpacked",
+    ".tar .tgz": "a .tar is read if it is given as --data itself",
+    ".gz .rar .7z": "other archives are read when they are unpacked",
 }
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 _SHOWN = 8  # kinds of ignored files

@@ -1,8 +1,9 @@
-"""Downloads: one file with pooch, data sets with tensorflow-datasets."""
+"""Downloads: one file with pooch, data sets with tensorflow-datasets and with datasets of Hugging Face."""
 
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -16,9 +17,10 @@ import numpy as np
 import pooch
 import requests
 
+from dcgan_jax.data.tables import LABELS, Columns, chosen, content
 from dcgan_jax.system.disk import writing
 from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import locked, open_regular, read_bytes, write_text
+from dcgan_jax.system.files import locked, open_regular, parse_json, read_bytes, write_text
 
 
 def download(urls: Sequence[str], sha1: str, target: Path) -> Path:
@@ -146,3 +148,59 @@ def _prepared(spec: str, name: str, cache: Path) -> Any:
             f"--data tfds:{spec} cannot be prepared ({type(error).__name__}): {first_line(error)}"
         ) from None
     return builder
+
+
+def hub_rows(name: str, split: str, column: str, cache: Path) -> tuple[int, Callable[[], Iterator]]:
+    """Open a set on the Hub of Hugging Face, whose rows are streamed: nothing but the decoded images is kept.
+
+    What has once been opened needs no network, as long as its images are in the cache.
+
+    Returns:
+      The number of pictures, 0 if the Hub does not say it; and a function that yields each, as bytes, with its label.
+
+    Raises:
+      InputError: there is no such set, split or column, ``datasets`` is not installed, or there is no network.
+    """
+    spec = f"--data hf:{name}:{split}"
+    if importlib.util.find_spec("datasets") is None:
+        raise InputError(f"{spec} needs one more package: python -m pip install 'dcgan_jax[datasets]'")
+    noted = cache / "hub" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', f'{name}-{split}-{column}')}.json"
+    if not noted.exists():
+        _, columns, count = _hub(spec, name, split, column)
+        with writing(noted):
+            noted.parent.mkdir(parents=True, exist_ok=True)
+            write_text(noted, json.dumps([*columns, count]))
+    count = parse_json(read_bytes(noted))[-1]
+
+    def rows():
+        data, columns, _ = _hub(spec, name, split, column)
+        try:
+            for row in data:
+                label = columns.text(row[columns.label]) if columns.label else ""
+                picture = content(row[columns.image])
+                yield (picture if isinstance(picture, bytes) else None), label  # a path would be one of this machine
+        except Exception as error:  # its libraries raise anything where the network fails
+            raise InputError(f"{spec} cannot be read any more ({first_line(error)}): run the same again") from error
+
+    return count, rows
+
+
+def _hub(spec: str, name: str, split: str, column: str) -> tuple[Any, Columns, int]:
+    import datasets
+
+    if not _is_reachable([os.environ.get("HF_ENDPOINT", "https://huggingface.co")]):
+        raise InputError(f"{spec} cannot be reached: connect to the network, or give a folder of it as hf:FOLDER")
+    try:
+        data: Any = datasets.load_dataset(name, split=split, streaming=True)
+        features: Any = data.features or dict.fromkeys(next(iter(data)))
+    except Exception as error:  # its libraries raise anything of their own
+        raise InputError(f"{spec} cannot be opened ({type(error).__name__}): {first_line(error)}") from None
+    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    image = chosen(spec, images, list(features), column)
+    named = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    label = next(iter(named), next((key for key in LABELS if key in features), ""))
+    names = getattr(features.get(label), "names", [])
+    data = data.select_columns([image, *([label] if label else [])]).cast_column(image, datasets.Image(decode=False))
+    splits: Any = data.info.splits or {}
+    count = getattr(splits.get(split), "num_examples", 0) or 0
+    return data, Columns(image, label, names), count

@@ -1,4 +1,4 @@
-"""Where images come from: the embedded sprites, a folder, a .zip, IDX files, the chapter's Pokémon, TFDS."""
+"""Where images come from: the embedded sprites, a folder, a .zip, IDX files, arrays, the chapter's Pokémon, TFDS."""
 
 import difflib
 import errno
@@ -8,7 +8,7 @@ import re
 import stat
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ _PUBLISHED = (
     "mnist fashion_mnist kmnist emnist cifar10 cifar100 svhn_cropped celeb_a stl10 cats_vs_dogs oxford_flowers102 "
     "oxford_iiit_pet stanford_dogs food101 quickdraw_bitmap imagenette omniglot smallnorb eurosat caltech101"
 ).split()
-_OTHER_ARCHIVES = tuple(".tar .tar.gz .tgz .tar.bz2 .tar.xz .tar.zst .gz .bz2 .xz .zst .rar .7z".split())
+_OTHER_ARCHIVES = tuple(".tar.zst .gz .bz2 .xz .zst .rar .7z".split())
 
 
 class Item(NamedTuple):
@@ -93,25 +93,51 @@ def open_source(config: Config, cache: Path) -> Source:
         if data == "pokemon":
             return _zip(remote.download(POKEMON_URLS, POKEMON_SHA1, cache / "downloads" / "pokemon.zip"))
         return _arrays(*remote.tensorflow_dataset(data.removeprefix("tfds:"), cache))
+    if data.startswith("hf:"):
+        from dcgan_jax.data import packed
+
+        return packed.hugging_face(data.removeprefix("hf:"), config.column, cache)
     path = user_path(data)
     if path.is_dir():
-        names = walk(path)
-        here = [name for name in names if "/" not in name or not any(map(is_picture, names))]
-        if images := idx.choose(path, here):
-            return _idx(images)
-        if any(map(is_picture, names)) or not any(map(arrays.is_arrays, names)):
-            return _folder(path, names)
-        chosen = sorted(name for name in names if arrays.is_arrays(name))
-        return _planes(path, arrays.of_folder(path, chosen, labels(chosen)), config, folders(chosen))
-    if path.is_file() and arrays.is_arrays(path.name):
-        return _planes(path, arrays.of_file(path), config)
+        return _of_folder(path, config)
     if path.is_file():
-        return _idx(path) if idx.is_images(path.name) else _zip(_checked_archive(path))
+        return _of_file(path, config)
     meant = f"did you mean --data {near}? " if (near := _near(data)) else ""
     raise InputError(
-        f"--data {data}: no such folder or file, and not sprites, pokemon or tfds:NAME[:SPLIT]. {meant}If the images "
-        "have moved, give train --data with their new place"
+        f"--data {data}: no such folder or file, and not sprites, pokemon, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]. "
+        f"{meant}If the images have moved, give train --data with their new place"
     )
+
+
+def _of_folder(path: Path, config: Config) -> Source:
+    """A folder of pictures; if it has none, of IDX files, tables, archives or arrays."""
+    names = walk(path)
+    here = [name for name in names if "/" not in name or not any(map(is_picture, names))]
+    if images := idx.choose(path, here):
+        return _idx(images)
+    if any(map(is_picture, names)):
+        return _folder(path, names)
+    from dcgan_jax.data import packed, tables, tars  # which import this
+
+    if files := tables.tables_of(path, names, ""):
+        return packed.table(path, files, config.column)
+    if archives := sorted(path / name for name in names if tars.is_tar(name)):
+        return packed.tar(path, archives)
+    if chosen := sorted(name for name in names if arrays.is_arrays(name)):
+        return _planes(path, arrays.of_folder(path, chosen, labels(chosen)), config, folders(chosen))
+    return _folder(path, names)
+
+
+def _of_file(path: Path, config: Config) -> Source:
+    from dcgan_jax.data import packed, tars  # which import this
+
+    if arrays.is_arrays(path.name):
+        return _planes(path, arrays.of_file(path), config)
+    if tars.is_tar(path.name):
+        return packed.tar(path, [path])
+    if path.suffix.lower() == ".parquet":
+        return packed.table(path, [path], config.column)
+    return _idx(path) if idx.is_images(path.name) else _zip(_checked_archive(path))
 
 
 def _near(data: str) -> str | None:
@@ -133,7 +159,7 @@ def _checked_archive(path: Path) -> Path:
     if (images := idx.images_of(path)) is not None:
         raise InputError(f"{path} holds labels, not images: give the file of the images as --data, {images}")
     if path.name.lower().endswith(_OTHER_ARCHIVES):
-        raise InputError(f"{path} is an archive, but not a .zip: unpack it, and give the folder as --data")
+        raise InputError(f"{path} is an archive, but not a .zip or .tar: unpack it, and give the folder as --data")
     return path
 
 
@@ -144,7 +170,7 @@ def _sprites(seed: int, *, alpha: bool) -> Source:
             yield Item(f"sprite {i}", label, lambda i=i: sprites.draw(seed, i, alpha=alpha)[0])
 
     code = [Path(sprites.__file__).read_bytes(), Path(bodies.__file__).read_bytes()]
-    return Source(f"sprites-{seed}", _digest([*code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
+    return Source(f"sprites-{seed}", digest([*code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
 
 
 def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iterator]) -> Source:
@@ -154,7 +180,7 @@ def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iter
         for i, (pixels, label) in enumerate(examples()):
             yield Item(f"example {i}", label, lambda pixels=pixels: pixels)
 
-    return Source(name, _digest(facts), count, items)
+    return Source(name, digest(facts), count, items)
 
 
 def _planes(path: Path, images: arrays.Images, config: Config, folders: int = 0) -> Source:
@@ -175,7 +201,7 @@ def _planes(path: Path, images: arrays.Images, config: Config, folders: int = 0)
 
     files = {one.path: one.path.stat() for one in images.members}
     facts = (f"{name}\0{file.st_size}\0{file.st_mtime_ns}" for name, file in files.items())
-    return Source(str(path.resolve()), _digest(facts), images.count, items, folders, Kind(first.image[2], kind))
+    return Source(str(path.resolve()), digest(facts), images.count, items, folders, Kind(first.image[2], kind))
 
 
 def _ask_for_range(path: Path, kind: np.dtype, images: arrays.Images):
@@ -192,7 +218,8 @@ def _ask_for_range(path: Path, kind: np.dtype, images: arrays.Images):
     )
 
 
-def _digest(parts) -> str:
+def digest(parts: Iterable[bytes | str]) -> str:
+    """What names the content of a source: a SHA-256 of these parts."""
     sha = hashlib.sha256()
     for part in parts:
         part = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
@@ -216,7 +243,7 @@ def _folder(root: Path, names: list[str]) -> Source:
             read = functools.partial(read_file, root / name)
             yield Item(name, label, read, head=functools.partial(read, _HEAD))
 
-    return Source(str(root.resolve()), _digest(facts()), len(names), items, folders(names))
+    return Source(str(root.resolve()), digest(facts()), len(names), items, folders(names))
 
 
 def read_file(path: Path, most: int | None = None) -> bytes:
@@ -266,7 +293,7 @@ def _zip(path: Path) -> Source:
             read = functools.partial(load, members[name])
             yield Item(read_as(name), label, read, head=functools.partial(read, _HEAD))
 
-    return Source(str(path.resolve()), _digest(facts), len(names), items, folders(map(read_as, names)))
+    return Source(str(path.resolve()), digest(facts), len(names), items, folders(map(read_as, names)))
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int | None = None) -> bytes:

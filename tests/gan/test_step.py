@@ -74,7 +74,7 @@ OF_NETWORKS_AND_STEP = {
     "features_size": 64, "init": "runs/a", "freeze_layers": 1, "conditional": True, "class_sampling": "balanced",
 }  # fmt: skip
 OF_RUNS_AND_IMAGES = set(
-    "recipe data steps background resize range bits show deterministic device_data input dispatch log_every sample_every "
+    "recipe data steps background resize range bits show column deterministic device_data input dispatch log_every sample_every "
     "evaluate_every held_out checkpoint_every keep_newest keep_every retries generator discriminator objective init_partly".split()
 )
 

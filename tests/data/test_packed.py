@@ -1,0 +1,150 @@
+"""Pictures in tables and archives: Parquet, what Hugging Face's datasets saves, its Hub, and .tar of webdataset."""
+
+import io
+import json
+import re
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import prepared
+from PIL import Image
+
+from dcgan_jax.system.errors import InputError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
+LABELS = [i % 3 for i in range(12)]
+NAMES = ["cat", "dog", "owl"]
+
+
+def png(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+FILES = [png(pixels) for pixels in PIXELS]
+
+
+def check(store, names=NAMES):
+    np.testing.assert_array_equal(store.take(range(12)), PIXELS)
+    assert [store.label_names[label] for label in store.labels] == [names[label] for label in LABELS]
+
+
+def write_parquet(path, files=FILES, labels=LABELS, **more):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"label": labels, "image": [{"bytes": content, "path": None} for content in files], **more}
+    pq.write_table(pa.table(columns), path, row_group_size=5)
+
+
+def test_parquet_with_numbers_as_labels(tmp_path):
+    write_parquet(tmp_path / "set.parquet")
+    check(prepared(tmp_path / "set.parquet", tmp_path / "cache"), ["0", "1", "2"])
+    pq.write_table(pa.table({"picture": FILES, "text": ["a"] * 12}), tmp_path / "plain.parquet")
+    store = prepared(tmp_path / "plain.parquet", tmp_path / "cache")
+    np.testing.assert_array_equal(store.take(range(12)), PIXELS)
+    assert store.label_names == ("",)
+
+
+def test_a_folder_of_parquet_is_read_by_split(tmp_path):
+    write_parquet(tmp_path / "set" / "data" / "train-00000-of-00002.parquet", FILES[:7], LABELS[:7])
+    write_parquet(tmp_path / "set" / "data" / "train-00001-of-00002.parquet", FILES[7:], LABELS[7:])
+    write_parquet(tmp_path / "set" / "data" / "test-00000-of-00001.parquet", FILES[:3], LABELS[:3])
+    for data in (tmp_path / "set", f"hf:{tmp_path / 'set'}", f"hf:{tmp_path / 'set'}:train"):
+        check(prepared(data, tmp_path / "cache"), ["0", "1", "2"])
+    assert len(prepared(f"hf:{tmp_path / 'set'}:test", tmp_path / "cache")) == 3
+    with pytest.raises(InputError, match=r"has the splits test, train: give one of them as --data hf:.*:SPLIT"):
+        prepared(f"hf:{tmp_path / 'set'}:dev", tmp_path / "cache")
+
+
+def test_a_folder_of_arrow_files_is_read_without_datasets(tmp_path):
+    features = {"image": {"_type": "Image"}, "kind": {"_type": "ClassLabel", "names": NAMES}}
+    data = pa.table({"image": [{"bytes": content, "path": None} for content in FILES], "kind": LABELS})
+    data = data.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    for i, part in enumerate((data.slice(0, 5), data.slice(5))):
+        with pa.OSFile(str(tmp_path / f"data-{i}.arrow"), "wb") as file, pa.ipc.new_stream(file, data.schema) as out:
+            out.write_table(part)
+    (tmp_path / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "data-0.arrow"}, {"filename": "data-1.arrow"}]})
+    )
+    check(prepared(tmp_path, tmp_path / "cache"))
+
+
+def test_what_datasets_saves_is_read_without_a_network(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "kind": datasets.ClassLabel(names=NAMES)})
+    data = datasets.Dataset.from_dict({"image": [Image.fromarray(p) for p in PIXELS], "kind": LABELS}, features)
+    data.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict({"train": data, "test": data.select([0, 1])}).save_to_disk(str(tmp_path / "both"))
+    data.to_parquet(str(tmp_path / "set.parquet"))
+    for place in ("one", "both", "set.parquet"):
+        check(prepared(tmp_path / place, tmp_path / "cache"))
+    check(prepared(f"hf:{tmp_path / 'both'}", tmp_path / "cache"))
+    assert len(prepared(f"hf:{tmp_path / 'both'}:test", tmp_path / "cache")) == 2
+
+
+def test_a_set_on_the_hub_is_streamed_and_needs_no_network_later(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    data = datasets.Dataset.from_dict({"img": [Image.fromarray(p) for p in PIXELS], "label": LABELS}, features)
+    with monkeypatch.context() as there:
+        there.setattr("requests.head", lambda url, timeout: None)
+        there.setattr(datasets, "load_dataset", lambda name, split, streaming: data.to_iterable_dataset())
+        check(prepared("hf:someone/pets", tmp_path))
+    check(prepared("hf:someone/pets", tmp_path))
+
+
+def test_without_a_network_the_hub_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match="hf:someone/pets:train cannot be reached: connect to the network"):
+        prepared("hf:someone/pets", tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_tar_with_labels_in_cls_files_or_folders(tmp_path, ending):
+    path = tmp_path / f"set.{ending}"
+    with tarfile.open(path, f"w:{ending[4:]}") as archive:
+        for i, content in enumerate(FILES):
+            for name, part in {f"{i:03d}.png": content, f"{i:03d}.cls": str(LABELS[i]).encode()}.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(part)
+                archive.addfile(info, io.BytesIO(part))
+    check(prepared(path, tmp_path / "cache"), ["0", "1", "2"])
+    for i, content in enumerate(FILES):
+        (tmp_path / "pets" / NAMES[LABELS[i]]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets" / NAMES[LABELS[i]] / f"{i:03d}.png").write_bytes(content)
+    with tarfile.open(path, f"w:{ending[4:]}") as archive:
+        archive.add(tmp_path / "pets", "pets")
+    store = prepared(path, tmp_path / "cache")
+    assert sorted(store.label_names) == NAMES and len(store) == 12
+
+
+def test_bad_tables_and_archives_are_a_sentence(tmp_path):
+    write_parquet(tmp_path / "whole.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-9])
+    pq.write_table(pa.table({"text": ["a"], "number": [1]}), tmp_path / "none.parquet")
+    pq.write_table(pa.table({"left": FILES, "right": FILES}), tmp_path / "two.parquet")
+    (tmp_path / "no.tar").write_bytes(b"no archive")
+    (tmp_path / "empty").mkdir()
+    for data, message in {
+        "cut.parquet": r"cut.parquet cannot be read as a table \(.*\): get it again",
+        "none.parquet": "has no column of pictures, only text, number: give --column",
+        "two.parquet": r"several columns of pictures \(left, right\): name one with --column",
+        "no.tar": r"no.tar cannot be read as a .tar \(.*\): get it again",
+        "hf:empty": "holds no tables",
+    }.items():
+        data = re.sub("^(hf:|)", rf"\1{tmp_path}/", data)
+        with pytest.raises(InputError, match=message) as error:
+            prepared(data, tmp_path / "cache")
+        assert "\n" not in str(error.value)
+    store = prepared(tmp_path / "two.parquet", tmp_path / "cache", column="right")
+    np.testing.assert_array_equal(store.take(range(12)), PIXELS)
+
+
+def test_an_empty_cell_is_skipped_and_named(tmp_path):
+    write_parquet(tmp_path / "set.parquet", [None, *FILES[1:]])
+    store = prepared(tmp_path / "set.parquet", tmp_path / "cache")
+    assert len(store) == 11 and store.skipped == ("row 0 (an empty cell)",)
