@@ -191,6 +191,7 @@ SLOW = (
     "better-pictures.md",
     "see-and-share.md",
     "start-from-a-model.md",
+    "classes.md",
 )
 """Pages that compile several programs of their own."""
 

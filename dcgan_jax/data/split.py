@@ -43,19 +43,22 @@ def held_out(store: Store, most: int, *, conditional: bool = False) -> tuple[np.
         return every, every[:0]
     order = np.random.default_rng(0).permutation(len(store))
     if conditional:
-        labels, places = store.labels[order], np.empty(len(order), int)
-        counts = np.bincount(labels)
-        for label, count in enumerate(map(int, counts)):
-            places[labels == label] = np.arange(count)
-        others = order[places < counts[labels] // 2][:most]  # the first half of each label may be
-        return np.setdiff1d(every, others), np.sort(others)
-    if len(names := np.unique(store.labels)) >= _VARIANTS:
+        order = order[_first_halves(store.labels[order])]
+    elif len(names := np.unique(store.labels)) >= _VARIANTS:
         rank = np.random.default_rng(0).permutation(len(names))
         order = order[np.argsort(rank[np.searchsorted(names, store.labels[order])], kind="stable")]
         ends = np.flatnonzero(np.diff(store.labels[order])) + 1  # where a label ends
         most = max((int(end) for end in ends if end <= most), default=0)
     others = order[:most]
     return np.setdiff1d(every, others), np.sort(others)
+
+
+def _first_halves(labels: np.ndarray) -> np.ndarray:
+    """Where, in a list of labels, the first half of each lies: bool (N,)."""
+    counts, places = np.bincount(labels), np.empty(len(labels), int)
+    for label, count in enumerate(map(int, counts)):
+        places[labels == label] = np.arange(count)
+    return places < counts[labels] // 2
 
 
 def disjoint_halves(n: int, labels: np.ndarray | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
