@@ -103,8 +103,7 @@ def animate(
     elif (step, seed, generator, direction, *labels) != ("best", 0, None, None):
         raise InputError("--step, --seed, --class and --direction are of a walk: leave them out with --what training")
     else:
-        folder = RunFolder(source)
-        sheets = _training(folder, _layout(folder.config().image_shape, size, scale, count), count)
+        sheets = _training(RunFolder(source), size, scale, count)
     with writing(path):
         save_animation(path, sheets, fps=fps)
     return path
@@ -193,8 +192,11 @@ def _along(
         yield to_uint8(decode(params, z + _REACH * place * way[None], labels=None if classes is None else classes[0]))
 
 
-def _training(folder: RunFolder, layout: _Layout, count: int) -> list[np.ndarray]:
+def _training(folder: RunFolder, size: tuple[int, int] | None, scale: int | None, count: int) -> list[np.ndarray]:
     """The sample grids in turn, which all come from the same noise; the last stays for a sixth of the time."""
+    layout = _layout(folder.config().image_shape, size, scale, count)
+    if size is None and (classes := folder.learned(folder.config())):  # each has a row
+        layout = layout._replace(rows=min(layout.rows, len(classes)))
     grids = [layout.sheet(images) for images in _grids(folder, layout)]
     return [grids[min(6 * i * len(grids) // (5 * count), len(grids) - 1)] for i in range(count)]
 
