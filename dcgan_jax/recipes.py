@@ -123,24 +123,31 @@ def suited(data: str) -> str:
     return "classic" if data in BY_NAME else "projected"
 
 
+def suited_channels(data: str) -> int | str:
+    """``Config.channels`` for these images: arrays of NumPy have any number, others three unless that is changed."""
+    return "auto" if data.lower().endswith((".npy", ".npz")) else RECIPES["classic"].config.channels
+
+
 def recipe(name: str | None = None, **changes: Any) -> Config:
     """The configuration of a recipe, as ``--recipe`` gives it.
 
     Args:
       name: classic, robust, projected, sn, paper, chapter or chapter-tf; None for what suits the data, as the command
         does without the flag: classic for sprites and pokemon, else projected.
-      changes: other settings than the recipe's, by the names of ``Config``'s fields.
+      changes: other settings than the recipe's, by the names of ``Config``'s fields. Without ``channels`` a .npy or
+        .npz has those of its arrays.
 
     Raises:
       InputError: the name, a setting or a value is unknown.
     """
-    name = suited(changes.get("data", RECIPES["classic"].config.data)) if name is None else name
+    data = changes.get("data", RECIPES["classic"].config.data)
+    name = suited(data) if name is None else name
     if name not in RECIPES:
         raise InputError(f"there is no recipe {name!r}: choose {' or '.join(RECIPES)}")
     settings = {field.name for field in dataclasses.fields(Config)} - {"recipe"}
     if unknown := sorted(changes.keys() - settings):
         raise InputError(f"there is no setting {unknown[0]} to change in a recipe: see the fields of Config")
-    return dataclasses.replace(RECIPES[name].config, **changes)
+    return dataclasses.replace(RECIPES[name].config, **{"channels": suited_channels(data), **changes})
 
 
 def check_meant(config: Config) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dcgan_jax import cli
 from dcgan_jax.config import SETTINGS, Config
-from dcgan_jax.recipes import RECIPES, described, suited
+from dcgan_jax.recipes import RECIPES, described, suited, suited_channels
 from dcgan_jax.system.cluster import Cluster
 from dcgan_jax.system.disk import user_path
 from dcgan_jax.system.errors import InputError, shell_word
@@ -67,7 +67,8 @@ def main(recipe: str | None = None, description: str | None = None) -> None:
         peek.add_argument(name, default=argparse.SUPPRESS, nargs="?")
     given, _ = peek.parse_known_args()
     chosen = given.recipe if given.recipe in RECIPES else recipe or suited(given.data)  # a wrong name is refused below
-    config, before = RECIPES[chosen].config, None
+    config = dataclasses.replace(RECIPES[chosen].config, channels=suited_channels(given.data))
+    before = None
     if given.workdir:
         with cli.endings():
             settings = user_path(given.workdir) / SETTINGS

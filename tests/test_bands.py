@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from dcgan_jax import (
     from_pixels,
     generate,
     open_store,
+    recipe,
     report,
     restore,
     sample,
@@ -34,7 +36,7 @@ def run(tmp_path_factory):
     np.save(root / "bands.npy", BANDS)
     config = Config(
         data=str(root / "bands.npy"),
-        channels=5,
+        channels="auto",  # as recipe(data=...) has it
         range=(-10, 10),
         show=(4, 2, 1),
         image_size=16,
@@ -51,12 +53,19 @@ def run(tmp_path_factory):
     return root / "run"
 
 
-def test_a_run_of_five_channels_is_evaluated_reported_and_exported(run, tmp_path):
+def test_channels_that_are_not_given_are_those_of_an_array():
+    assert recipe(data="bands.npy").channels == recipe("classic", data="bands.npz").channels == "auto"
+    assert recipe(data="bands.npy", channels=5).channels == 5 and recipe(data="photos").channels == 3
+
+
+def test_a_run_of_five_channels_is_evaluated_reported_and_exported(run, tmp_path, capsys):
     assert sample(restore(run), jax.random.key(0), 2).shape == (2, 16, 16, 5)
     assert {"kid", "coverage"} <= RunFolder(run).read_metrics()[-1].keys()
     assert {"fd", "swd", "deviation"} <= evaluate(run, num=10).figures.keys()
+    assert "three channels at a time, side by side: 1 2 3, 4 5 5" in capsys.readouterr().err
     assert report(run).exists()
-    files = export(run, tmp_path / "shared", formats=["safetensors"])
+    files = export(run, tmp_path / "shared", formats=["safetensors", "html", "onnx"])
+    assert re.search(r'"layers": \[.*?, 3\]\]', files[1].read_text())
     np.testing.assert_array_equal(*(sample(restore(p), jax.random.key(0), 2) for p in (run, files[0])))
 
 

@@ -74,9 +74,12 @@ def colour_groups(images: Array) -> list[Array]:
     """Images (..., C) as networks that know colours take them: as they are, if C is 1 or 3; else three channels at a
     time, where the last is repeated to fill a group."""
     channels = images.shape[-1]
-    if channels in (1, 3):
-        return [images]
-    return [images[..., np.arange(first, first + 3).clip(max=channels - 1)] for first in range(0, channels, 3)]
+    return [images] if channels in (1, 3) else [images[..., group] for group in group_numbers(channels)]
+
+
+def group_numbers(channels: int) -> list[np.ndarray]:
+    """The channels, from 0, of each group of ``colour_groups``."""
+    return [np.arange(first, first + 3).clip(max=channels - 1) for first in range(0, channels, 3)]
 
 
 def rounded_to_uint8(pixels: np.ndarray) -> np.ndarray:

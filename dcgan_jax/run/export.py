@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, assert_never, get_args
 
 import flax.linen as nn
+import numpy as np
 
 from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.gan.networks import Generator
@@ -20,12 +21,12 @@ from dcgan_jax.run.init import Record, discriminators, read_record
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.share import hub, portable
 from dcgan_jax.share.explorer import explorer
-from dcgan_jax.share.folding import folded
+from dcgan_jax.share.folding import Layer, folded
 from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import read_bytes, write_bytes
 from dcgan_jax.system.xla import random_key
-from dcgan_jax.views.grid import show
+from dcgan_jax.views.grid import show, visible
 
 Format = Literal["html", "safetensors", "onnx"]
 _LIBRARIES: dict[Format, str | None] = {"html": None, "safetensors": "safetensors", "onnx": "onnx"}
@@ -125,7 +126,7 @@ class _Facts(NamedTuple):
         prior = {"normal": "N(0, 1)", "uniform": "uniform"}[config.latent]
         lines = [
             f"DCGAN, step {self.step:,}",
-            f"{height}×{width} {_COLOURS[channels]}",
+            f"{height}×{width} {_COLOURS.get(channels, f'{channels} channels')}",
             f"width {config.width}",
             f"{config.latent_dim} latent numbers, {prior}",
         ]
@@ -207,7 +208,7 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts, **more: Any) 
     if name == "html":
         title = f"{facts.name}, drawn by a neural network"
         words = {"title": title, "introduction": facts.introduction(), "facts": facts.lines()}
-        page = explorer(layers, latent=params.latent, classes=params.classes, **words)
+        page = explorer(_shown(layers, facts.config), latent=params.latent, classes=params.classes, **words)
         return "explorer.html", page.encode()
     if name == "onnx":
         from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
@@ -220,6 +221,13 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts, **more: Any) 
         written = {key: json.dumps(value) for key, value in properties.items()}
         return "generator.onnx", onnx_graph(layers, written, classes=len(params.classes))
     assert_never(name)
+
+
+def _shown(layers: list[Layer], config: Config) -> list[Layer]:
+    """The layers that draw the channels that pictures show."""
+    *others, last = layers
+    numbers = visible(np.arange(len(last.bias)), config.show)
+    return [*others, Layer(last.kernel[..., numbers], last.bias[numbers])]
 
 
 def _push(
@@ -238,7 +246,7 @@ def _push(
     if params.classes:
         show(sheet(params, random_key(0)), columns=COLUMNS).save(buffer, "PNG")  # a row for each class
     else:
-        show(sample(params, random_key(0), 36)).save(buffer, "PNG")
+        show(sample(params, random_key(0), 36), channels=facts.config.show).save(buffer, "PNG")
     files = {**files, "samples.png": buffer.getvalue()}
     rows = [figure.row() for figure in facts.figures]
     own = "" if type(params.generator) is Generator else type(params.generator).__name__

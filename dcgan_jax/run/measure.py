@@ -1,6 +1,7 @@
 """How good the images of a run are: samples of its checkpoints, compared with its images."""
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from dcgan_jax.data.store import Store, open_store
-from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.gan.pixels import group_numbers, to_uint8
 from dcgan_jax.gan.sampling import sample, sample_labels
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics import imagenet as imagenet_features
@@ -92,6 +93,7 @@ def evaluate_steps(
     load_evaluations(folder.evaluation)  # a damaged one is named before the work
     generators = restored(folder, steps, ema=ema, generator=generator)
     with contextlib.closing(images_of(folder)) as store:
+        _say_groups(store.shape[3])
         vectors = store_features(store, cache_folder(), chosen)
         reals = Reals(store.take_uint8, vectors, features=chosen, num=num, groups=store.labels, seed=seed)
         sets, images, of_images = _compared(generators, reals, seed)
@@ -109,6 +111,14 @@ def evaluate_steps(
         save_png(folder.pairs, grid(shown[2].reshape(-1, *shown[2].shape[2:]), columns=8))
         save_evaluation(folder.evaluation_picture, *shown, step=evaluations[-1].step)
     return evaluations
+
+
+def _say_groups(channels: int) -> None:
+    """Say of images of more channels than colours which of them are looked at together."""
+    if channels > 4:
+        groups = ", ".join(" ".join(str(i + 1) for i in group) for group in group_numbers(channels))
+        told = f"the features are those of three channels at a time, side by side: {groups}"
+        print(f"images of {channels} channels: {told}", file=sys.stderr)
 
 
 def _compared(generators, reals, seed):
