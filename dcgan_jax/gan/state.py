@@ -271,7 +271,7 @@ def create_state(
     """The state at step 0: a pure function of its arguments, the configuration's seed included.
 
     Args:
-      config: the run.
+      config: the run. The model that ``init`` names is not read here, but by ``fit``.
       images: how many there are to train on, for ``augment="auto"``, which is off without it.
       classes: those of the images, ``store.classes``, which a conditional run needs; another one ignores them.
       generator: a network of your own in place of ``Generator``: ``generator(z, train=True)``, z

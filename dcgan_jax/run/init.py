@@ -118,6 +118,8 @@ def start_from(config: Config, shapes: GANState) -> Start:
       InputError: there is no such model, or it does not fit: the message names the settings with which it does.
     """
     ours = {name: leaf for name, leaf in named_leaves(serialization.to_state_dict(shapes)) if _network(name)}
+    if (file := Path(config.init, portable.NAME)).exists() and not RunFolder(config.init).settings.exists():
+        raise InputError(f"init {config.init} is no run, but what export wrote: give {file}")
     read = _of_file if portable.is_portable(config.init) else _of_run
     return read(config, ours, shapes.discriminator.frozen)
 

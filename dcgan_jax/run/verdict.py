@@ -257,7 +257,8 @@ def summary(lines: Sequence[Mapping[str, float]], config: Config, *, images: int
     if not measured:
         return []
     wrong = [finding.text for finding in findings([dict(line) for line in lines], images=images)]
-    best_of = f"at step {measured[0].step:,}, the best of {evaluations:,} evaluations by coverage"
+    model = "" if measured[0].step else ", the model that it started from"
+    best_of = f"at step {measured[0].step:,}{model}, the best of {evaluations:,} evaluations by coverage"
     words = f"{_kinds(measured[0])}{judge(measured[0]).head}"
     said = [f"how good: {words} ({best_of}; {measured[0].features} features, which are lenient)", *wrong]
     text = advice(lines, config, images=images, measured=measured)

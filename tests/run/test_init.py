@@ -196,6 +196,8 @@ def test_a_file_has_the_generator_and_the_discriminator_starts_anew(config, sour
     assert equal(state.ema, best.params) and equal(state.discriminator, before.discriminator)
     with pytest.raises(InputError, match="its generator has width 4: give --width 4, or --init-partly"):
         started(dataclasses.replace(config, width=8), file)
+    with pytest.raises(InputError, match="is no run, but what export wrote: give .*generator.safetensors"):
+        started(config, file.parent)
     with pytest.raises(InputError, match="freeze_layers 1 would freeze random weights: .*generator.safetensors has no"):
         started(dataclasses.replace(config, freeze_layers=1), file)
 
