@@ -1,5 +1,7 @@
 """Arrays of NumPy as images: any number of channels, any type of numbers, and what is refused."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from helpers import prepared
@@ -7,6 +9,7 @@ from PIL import Image
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.decode import read_square
+from dcgan_jax.data.pipeline import batch_indices, batches
 from dcgan_jax.data.planes import Planes
 from dcgan_jax.gan.pixels import from_pixels
 from dcgan_jax.system.errors import InputError
@@ -163,3 +166,23 @@ def test_damaged_files_are_named(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=f"{name} (cannot be read as NumPy's|holds object)"):
             prepared(tmp_path / name, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"input": "tf"}, marks=pytest.mark.slow),
+        {"input": "numpy"},
+        {"device_data": True, "input": "numpy"},
+    ],
+)
+def test_batches_of_16_bits_are_those_of_the_store(tmp_path, changes):
+    store = stored(tmp_path, BANDS, channels=5, range=(-10, 10))
+    config = Config(batch_size=4, image_size=16, channels=5, held_out=0, seed=3, **changes)
+    with contextlib.closing(batches(store, config, start=2)) as stream:
+        batch = next(stream)
+    assert batch.dtype == np.uint16
+    wanted = store.take(batch_indices(2, count=12, batch_size=4, seed=3))
+    np.testing.assert_array_equal(batch, wanted)
+    np.testing.assert_array_equal(from_pixels(batch), from_pixels(wanted))  # on the device to the same bits
+    np.testing.assert_array_equal(from_pixels(wanted), (wanted / 32767.5 - 1).astype(np.float32))
