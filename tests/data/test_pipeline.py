@@ -111,11 +111,21 @@ def test_images_that_are_held_out_are_never_in_a_batch(tmp_path, device_data):
     assert sorted(batch.reshape(608, -1).view("<u4")[:, 0]) == sorted(set(range(640)) - set(kept))
 
 
+@pytest.mark.parametrize("device_data", [False, True])
+def test_labels_are_those_of_the_images_where_some_are_held_out(tmp_path, device_data):
+    store = Numbered(tmp_path)
+    store.labels = np.arange(640, dtype=np.int32) % 3
+    config = Config(batch_size=60, held_out=32, device_data=device_data, input="numpy", conditional=True)
+    images, labels = jax.device_get(next(batches(store, config)))
+    np.testing.assert_array_equal(images.reshape(60, -1).view("<u4")[:, 0] % 3, labels)
+
+
 class Numbered:
     """640 images of 2x2x1 whose bytes are their number."""
 
     def __init__(self, path):
         self.path, self.shape, self.labels = path, (640, 2, 2, 1), np.zeros(640, int)
+        self.type = "uint8"
 
     def __len__(self):
         return 640

@@ -134,13 +134,18 @@ class Mean(nn.Module):
 @pytest.mark.parametrize("loss", ["bce", "relativistic"])
 def test_networks_of_your_own_learn_from_the_logit_of_the_class_alone(tiny, loss):
     config = dataclasses.replace(tiny, conditional=True, loss=loss, augment="off")
-    state = create_state(config, classes=PETS, generator=OneColour(3), discriminator=Mean(3, (1,)))
+    state = new_state(config)
+    slopes = {"weights": jnp.array([1.0, 2.0, 4.0])}
+    state = state.replace(discriminator=state.discriminator.replace(params=slopes))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
     labels = np.array([1, 1, 1, 2], np.int32)
+    z, slopes = state.latent.draw(jax.random.fold_in(KEY, 0), 4), state.discriminator.params["weights"]
+    colours = state.generator(PETS.beside(z, jnp.asarray(labels)))[0].mean((1, 2, 3))
+    expected = jax.nn.sigmoid(slopes[labels] * colours).mean()
     new, metrics = train_step(state, (pixels, labels), KEY)
-    assert np.isfinite(metrics["loss_G"])
+    np.testing.assert_allclose(metrics["D_G_z1"], expected, rtol=1e-5)
     weights = np.asarray(new.discriminator.params["weights"])
-    assert weights[0] == 1 and (weights[1:] != 1).all()  # no image is of the first class
+    assert weights[0] == 1 and (weights[1:] != [2, 4]).all()  # no image is of the first class
     rows = np.asarray(
         new.generator.params["Dense_0"]["kernel"] != new_state(config).generator.params["Dense_0"]["kernel"]
     )
