@@ -199,9 +199,9 @@ def test_a_walk_goes_from_class_to_class(run, tmp_path):
         frames = [np.asarray(frame.convert("L"), float).mean() for frame in ImageSequence.Iterator(film)]
     assert len(frames) == 12 and frames[6] - frames[0] > 50  # dark, light, and back
     animate(run, tmp_path / "any.webp", seconds=1, fps=2, size=(1, 1), scale=1)
-    animate(run, tmp_path / "training.webp", what="training", seconds=1, fps=2, scale=1)  # which has two rows
+    animate(run, tmp_path / "training.webp", what="training", seconds=1, fps=2)  # which has two rows
     with Image.open(tmp_path / "training.webp") as film:
-        assert film.size[1] == 2 * 18 + 2
+        assert film.size[1] == 4 * (2 * 18 + 2)
     with pytest.raises(InputError, match="there is no class 'lihgt': choose light"):
         animate(run, tmp_path / "no.webp", labels=["lihgt"])
 
