@@ -360,8 +360,9 @@ class Config:
         return [name for name in BY_IMAGES if getattr(self, name) == "auto"]
 
     def as_settled(self, before: "Config") -> "Config":
-        """The same, with the values of ``before`` for the fields that are ``unsettled`` here."""
-        return dataclasses.replace(self, **{name: getattr(before, name) for name in self.unsettled()})
+        """The same, with the values of ``before`` for the fields that are ``auto`` here."""
+        names = [*self.unsettled(), *(["bits"] if self.bits == "auto" else [])]
+        return dataclasses.replace(self, **{name: getattr(before, name) for name in names})
 
     def evaluates(self, step: int) -> bool:
         """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, at the

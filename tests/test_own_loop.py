@@ -120,6 +120,7 @@ def test_what_cannot_be_resumed_is_not_saved(own, tmp_path):
         ({"metrics": {"loss_D": 1.0}}, InputError, "metrics hold no loss_G"),
         ({"metrics": {**LOSSES, "slope": float("nan")}}, NonFiniteError, "step 0: slope not finite"),
         ({"config": dataclasses.replace(config, width=8)}, InputError, "the configuration that it was made of"),
+        ({"config": dataclasses.replace(config, init="model")}, InputError, "init and freeze_layers are for fit"),
         ({"config": dataclasses.replace(config, discriminator_norm="none")}, InputError, "the configuration that it"),
     ):
         with pytest.raises(error, match=message):

@@ -40,7 +40,7 @@ def test_a_run_goes_on_as_it_did_then(release, tmp_path):
     near(fit(config, run), state)
     for line, before in zip(metrics_of(run), lines, strict=True):
         assert line == pytest.approx(before, rel=1e-3, abs=1e-3)
-    longer = dataclasses.replace(config, steps=8)
+    longer = dataclasses.replace(config, steps=8, bits="auto")  # as a script leaves it, that knows no bits
     assert equal(fit(longer, run), fit(longer, other))
 
 

@@ -65,12 +65,18 @@ def save(
       NonFiniteError: the state or a metric is not finite; nothing is written.
     """
     folder, step = RunFolder(workdir), int(state.step)
+    config = folder.settled(config)
     state = jax.tree.map(jnp.asarray, state)  # a loop may count in Python
     values = {name: float(value) for name, value in metrics.items()}
     if missing := sorted({"loss_D", "loss_G"} - values.keys()):
         raise InputError(f"metrics hold no {missing[0]}: give loss_D and loss_G, which the report shows")
     if bad := [name for name, value in values.items() if not math.isfinite(value)]:
         raise NonFiniteError(step, bad)
+    if (config.init or config.freeze_layers) and not folder.init.exists():
+        raise InputError(
+            "init and freeze_layers are for fit, and this state has begun with random weights: leave them out of the "
+            "configuration"
+        )
     _check_fits(state, config, store)
     copy = finite_copy(step, state)
     with held(folder, config) as taken:

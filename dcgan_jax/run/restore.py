@@ -131,6 +131,7 @@ def _restored(workdir, step, parts, networks):
         wanted_steps = _candidates(folder, step, steps)
         if parts and "discriminator" not in parts:  # what only training needs need not be importable
             config = dataclasses.replace(config, discriminator="", objective="", penalty="none", features="none")
+            config = dataclasses.replace(config, freeze_layers=0)  # of the run's own, which may have more
         images = (folder.images_then() or {}).get("count")
         if state is None:
             made = functools.partial(create_state, config, images=images, classes=folder.learned(config), **networks)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -281,6 +282,28 @@ def test_all_networks_of_all_recipes_are_taken(name, changes, config, tmp_path):
         with pytest.raises(InputError, match="have conditional True: give --conditional, or --init-partly"):
             other = dataclasses.replace(new, conditional=False)
             start_from(other, jax.eval_shape(lambda: create_state(other)))
+
+
+class Deep(nn.Module):
+    """A discriminator of more blocks than the built-in one has at 16x16."""
+
+    blocks = ("one", "two", "three")
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = x.reshape(len(x), -1)
+        for name in self.blocks:
+            x = nn.Dense(2, name=name)(x)
+        return x.sum(1)
+
+
+@pytest.mark.slow
+def test_a_run_whose_own_blocks_are_frozen_is_read_without_them(config, tmp_path):
+    plain, own = dataclasses.replace(config, steps=2, evaluate_every=0), {"generator": Even(), "discriminator": Deep()}
+    fit(plain, tmp_path / "own", **own)
+    frozen = dataclasses.replace(plain, init=str(tmp_path / "own"), freeze_layers=3)
+    state = fit(frozen, tmp_path / "run", **own)
+    assert equal(restore(tmp_path / "run", "newest", generator=Even()).params, state.ema)
 
 
 @pytest.mark.slow
