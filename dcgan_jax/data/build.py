@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import threading
 import warnings
 from collections import deque
@@ -63,7 +64,7 @@ def build(source: Source, config: Config, folder: Path) -> None:
         type_ = "uint16"
         census = _decoded(source, config, folder, type_)
     census.check(source)
-    np.save(folder / "labels.npy", np.asarray(census.labels, np.int32))
+    np.save(folder / "labels.npy", census.numbers())
     manifest = census.manifest(source, config)
     values = {"source": source.name, **dataclasses.asdict(manifest), "scale": manifest.scale._asdict()}
     (folder / "manifest.json").write_text(json.dumps(values, indent=2))
@@ -175,12 +176,21 @@ class _Census:
             only = "only pictures that dcgan_jax has drawn: to learn from them, save them in another format, such as "
             raise InputError(f"{source.name} holds {f'{only}.webp' if self.drawn else 'no images'}")
 
+    def names(self) -> list[str]:
+        """The labels that there are. Their order, which numbers them, depends on nothing but them."""
+        return in_order(self._names)
+
+    def numbers(self) -> np.ndarray:
+        """The label of each picture as an index into ``names``: int32 (N,)."""
+        number = {name: i for i, name in enumerate(self.names())}
+        return np.array([number[name] for name in self._names], np.int32)[self.labels]
+
     def manifest(self, source: Source, config: Config) -> Manifest:
         return Manifest(
             shape=[len(self.labels), *config.image_shape],
             fingerprint=source.fingerprint,
             digest=self._digest.hexdigest(),
-            labels=list(self._names),
+            labels=self.names(),
             skipped=self.skipped,
             off_colour=self.off_colour,
             copies=len(self.labels) - len(np.unique(np.frombuffer(self._hashes, np.uint64))),
@@ -205,6 +215,18 @@ class _Census:
         fits = min(low, high) >= 0 and max(low, high) <= FULL[1]
         kind = "float32" if self._floating else "uint16" if fits else "int32"
         return Scale(kind, low, high, channels)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Labels as one counts them: whole numbers by their value, else as text, but numbers in it by theirs: a2, a10."""
+    names = list(names)
+    if all(re.fullmatch(r"-?\d{1,18}", name) for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+
+    def parts(name: str) -> list[str | int]:  # text and numbers in turn
+        return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d{1,18})", name))]
+
+    return sorted(names, key=lambda name: (parts(name), name))
 
 
 def of_skipped(lines: Sequence[str], good: int, source: Source) -> str:

@@ -41,16 +41,26 @@ def held_out(store: Store, most: int, *, conditional: bool = False) -> tuple[np.
     every, most = np.arange(len(store)), min(most, len(store) // _SHARE)
     if most < _LEAST:
         return every, every[:0]
-    order = np.random.default_rng(0).permutation(len(store))
+    order, (group, counts) = np.random.default_rng(0).permutation(len(store)), _groups(store.labels)
     if conditional:
         order = order[_first_halves(store.labels[order])]
-    elif len(names := np.unique(store.labels)) >= _VARIANTS:
-        rank = np.random.default_rng(0).permutation(len(names))
-        order = order[np.argsort(rank[np.searchsorted(names, store.labels[order])], kind="stable")]
+    elif len(counts) >= _VARIANTS:
+        rank = np.random.default_rng(0).permutation(len(counts))
+        order = order[np.argsort(rank[group[order]], kind="stable")]
         ends = np.flatnonzero(np.diff(store.labels[order])) + 1  # where a label ends
         most = max((int(end) for end in ends if end <= most), default=0)
     others = order[:most]
     return np.setdiff1d(every, others), np.sort(others)
+
+
+def _groups(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels by the order in which they first appear, int (N,), and how many images each has, int (K,).
+
+    So what they are called, and how they are numbered, changes no split: runs go on with theirs.
+    """
+    _, first, group, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)
+    return np.argsort(order)[group], counts[order]
 
 
 def _first_halves(labels: np.ndarray) -> np.ndarray:
@@ -70,7 +80,7 @@ def disjoint_halves(n: int, labels: np.ndarray | None = None, seed: int = 0) -> 
     order = np.random.default_rng(seed).permutation(n)
     if labels is None:
         return order[: n // 2], order[n // 2 :]
-    _, group, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    group, counts = _groups(np.asarray(labels))
     if len(group) != n:
         raise ValueError(f"{len(group)} labels for {n} images")
     if len(counts) < _VARIANTS or counts.max() > n // 4:

@@ -36,7 +36,7 @@ from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, open_regular, parse_json, read_bytes, write_text
 from dcgan_jax.system.schema import checked
 
-_FORMAT = 8
+_FORMAT = 9
 _CHECKED = "checked"
 
 
@@ -50,7 +50,7 @@ class Store:
       type: of the numbers: "uint8" or "uint16".
       scale: which values the files held, and those that 0 and the largest number stand for.
       labels: int32 (N,), indices into ``label_names``.
-      label_names: the folders or classes that the images come from.
+      label_names: the folders or classes that the images come from, in the order of ``in_order``.
       classes: the same for a conditional run, with the number of images of each.
       digest: SHA-256 of the images.
       skipped: a line for each file that could not be decoded.

@@ -37,6 +37,23 @@ def test_a_store_is_built_once_and_again_when_its_source_changes(photos, tmp_pat
     assert sorted(p.name for p in (cache / "stores").iterdir() if "partial" in p.name) == []
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.array([5, 0, 10, 4, 1, 0]), ("0", "1", "4", "5", "10")),
+        (np.array([3, -1, 3, 1, -1, -2]), ("-2", "-1", "1", "3")),
+        (np.array(["a10", "b", "a2", "a10", "a", "b"]), ("a", "a2", "a10", "b")),
+    ],
+)
+def test_labels_are_numbered_in_the_order_of_their_names(tmp_path, labels, names):
+    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+    for i, order in enumerate((range(6), range(5, -1, -1))):
+        np.savez(tmp_path / f"{i}.npz", x=images[list(order)], y=labels[list(order)])
+        made = prepared(tmp_path / f"{i}.npz", tmp_path / "cache")
+        assert made.label_names == names
+        assert [names[label] for label in made.labels] == [str(labels[k]) for k in order]
+
+
 def test_a_half_written_store_is_never_taken_for_a_whole_one(photos, tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt

@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import linalg, ndimage
 
-from dcgan_jax.data.split import disjoint_halves
+from dcgan_jax.data.split import disjoint_halves, held_out
+from dcgan_jax.data.store import Store
 from dcgan_jax.metrics import distances, image_distances
 from dcgan_jax.metrics.distances import (
     c_t,
@@ -303,6 +304,20 @@ def test_a_few_classes_stay_on_both_sides(rng):
     assert set(labels[a]) == set(labels[b]) == set(range(10))
     labels = np.maximum(np.arange(500) - 400, 0)  # a hundred groups, but one of 401
     assert len(disjoint_halves(500, labels)[0]) == 250
+
+
+class Labelled(Store):
+    def __init__(self, labels):
+        self.shape, self.labels = (len(labels), 16, 16, 3), labels
+
+
+def test_a_split_does_not_depend_on_how_labels_are_numbered():
+    """The numbers are those of version 0.2.0, which numbered labels as they first appear."""
+    labels = np.random.RandomState(7).randint(0, 150, 1500)
+    for numbers in (np.arange(150), np.random.RandomState(9).permutation(150)):
+        assert disjoint_halves(1500, numbers[labels])[0][:6].tolist() == [804, 1000, 939, 44, 1364, 890]
+        assert held_out(Labelled(numbers[labels]), 70)[1][:6].tolist() == [14, 36, 39, 76, 103, 116]
+        assert held_out(Labelled(numbers[labels]), 70, conditional=True)[1][:6].tolist() == [12, 20, 44, 60, 98, 109]
 
 
 def test_too_few_images_are_named():
