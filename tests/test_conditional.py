@@ -1,16 +1,22 @@
 """Conditional runs through the public face: a small set of dark and of light pictures."""
 
+import contextlib
 import csv
+import io
 import json
+import shutil
+import tarfile
 
 import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import equal, on_devices, python
 from PIL import Image, ImageSequence
 
 from dcgan_jax import InputError, animate, batches, fit, open_store, project, recipe, restore, restore_state, sample
-from dcgan_jax.data.split import held_out
+from dcgan_jax.data.split import check_classes, held_out
 from dcgan_jax.data.store import Store
 from dcgan_jax.generate import Arguments as Generate
 from dcgan_jax.generate import run as generate_command
@@ -142,6 +148,30 @@ def test_pictures_without_classes_are_refused_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="class_sampling balanced does nothing without --conditional"):
         fit(settings(tmp_path / "one", conditional=False, class_sampling="balanced"), tmp_path / "run")
+
+
+def test_pictures_without_a_class_beside_those_with_one_are_counted_and_refused(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "some")
+    for i in range(3):
+        (tmp_path / "some" / "dark" / f"{i}.png").rename(tmp_path / "some" / f"{i}.png")
+    content = (pictures / "dark" / "0.png").read_bytes()
+    rows = {"image": [content] * 6, "label": [0, None, 1, -1, 1, 0]}
+    pq.write_table(pa.table(rows), tmp_path / "table.parquet")
+    with tarfile.open(tmp_path / "some.tar", "w") as archive:
+        for i, label in enumerate((b"a", b"b", None)):
+            for name, part in ((f"{i}.png", content), (f"{i}.cls", label)):
+                info = tarfile.TarInfo(name)
+                info.size = len(part or b"")
+                if part:
+                    archive.addfile(info, io.BytesIO(part))
+    for name, message in (("some", "3 of the 80"), ("table.parquet", "2 of the 6"), ("some.tar", "1 of the 3")):
+        config = settings(tmp_path / name)
+        with contextlib.closing(open_store(config)) as store, pytest.raises(InputError, match=message) as refused:
+            check_classes(config, store)
+        assert "have no label: put" in str(refused.value) and len(str(refused.value).splitlines()) == 1
+    with pytest.raises(InputError, match=r"3 of the 80 images of .*some have no label: put each into the folder"):
+        fit(settings(tmp_path / "some"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_labels_than_before_are_refused(run, pictures, tmp_path):

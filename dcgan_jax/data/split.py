@@ -21,9 +21,16 @@ def check_classes(config: Config, store: Store) -> Classes:
     """The classes of a conditional run.
 
     Raises:
-      InputError: the images have no labels, or all the same.
+      InputError: some images have no label, or all the same one.
     """
-    if len(store.classes) < 2:
+    counts = dict(zip(store.classes.names, store.classes.counts, strict=True))
+    if len(counts) > 1 and (without := counts.get("")):
+        raise InputError(
+            f"--conditional learns classes, but {without:,} of the {len(store):,} images of {printable(config.data)} "
+            "have no label: put each into the folder of its class, or give it one in its table or archive, or take "
+            "them out; or leave --conditional out"
+        )
+    if len(counts) < 2:
         raise InputError(
             f"--conditional learns classes, but the images of {printable(config.data)} have no labels, or one alone: "
             "put them into a folder for each class, or use a data set with labels; or leave --conditional out"
