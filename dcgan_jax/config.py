@@ -343,6 +343,11 @@ class Config:
                 f"background {self.background!r} is seen nowhere with channels {self.channels}, which keep pictures "
                 f"transparent: leave it out, or give --channels {int(self.channels) - 1}"
             )
+        if has_alpha(self.channels) and self.bits == "16":
+            raise InputError(
+                f"bits 16 cannot be had with channels {self.channels}, as pictures with transparency have 8: leave it "
+                f"out, or give --channels {int(self.channels) - 1}"
+            )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ from dcgan_jax.system.errors import InputError
         ({"image_size": True}, "image_size True must be a number of pixels"),
         ({"image_size": 64.0}, "image_size 64.0 must be a number of pixels"),
         ({"channels": 4, "background": "red"}, "background 'red' is seen nowhere with channels 4.*give --channels 3"),
+        ({"channels": 2, "bits": "16"}, "bits 16 cannot be had with channels 2, .*leave it out, or give --channels 1"),
         ({"channels": 0}, "channels 0 must be a number of channels, from 1 to 256"),
         ({"show": (4, 2, 1)}, r"show \(4, 2, 1\) must be one channel or three of the 3 that there are"),
         ({"channels": 5, "show": (0,)}, "must be one channel or three of the 5 that there are, counted from 1"),

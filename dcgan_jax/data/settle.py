@@ -77,7 +77,7 @@ def _channels(source: Source, config: Config) -> tuple[int, str]:
         channels = fewest_channels(source.planes.channels)
         spare = f", beside which one stays empty: the last of {source.planes.channels} would be alpha"
         return channels, f"as {source.name} has {source.planes.channels}{spare * (channels != source.planes.channels)}"
-    looked = _Looked(dataclasses.replace(config, channels=4, background="white"))
+    looked = _Looked(dataclasses.replace(config, channels=4, background="white", bits="8"))
     opaque = _has_no_alpha(source)
     with contextlib.closing(ordered_map(looked.at, source.items())) as seen:
         for _ in progress(seen, "looking for colours and transparency", total=source.count):

@@ -110,6 +110,8 @@ def test_colour_and_transparency_may_come_from_different_files_of_any_format(tmp
     assert colours(capsys, tmp_path)[1] == 3
     Image.new("LA", (20, 20), (7, 0)).save(tmp_path / "z.webp", lossless=True)
     assert colours(capsys, tmp_path)[1] == 4
+    with pytest.raises(InputError, match="bits 16 cannot be had with channels 4.*leave it out, or give --channels 3"):
+        colours(capsys, tmp_path, bits="16")
     with pytest.raises(InputError, match="background 'red' is seen nowhere with channels 4"):
         colours(capsys, tmp_path, background="red")
 
