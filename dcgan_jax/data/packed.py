@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dcgan_jax.data import remote, tables, tars
 from dcgan_jax.data.listing import folders, labels, pictures
-from dcgan_jax.data.sources import EXPANSION_LIMIT, Item, Source, digest, read_file
+from dcgan_jax.data.sources import EXPANSION_LIMIT, Item, Source, digest, hub_name, read_file
 from dcgan_jax.system.disk import mib, user_path
 from dcgan_jax.system.errors import InputError
 
@@ -78,10 +78,7 @@ def hugging_face(spec: str, column: str, cache: Path) -> Source:
     Raises:
       InputError: there is no such set, split or column, the package ``datasets`` is missing, or there is no network.
     """
-    match = re.fullmatch(r"(.+?)(?::([\w.+-]+))?", spec)
-    if match is None:
-        raise InputError(f"--data hf:{spec} is not of the form hf:NAME[:SPLIT]")
-    name, split = match[1], match[2] or ""
+    name, split = hub_name(spec)
     place = user_path(name)
     if place.is_dir():
         names = sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file())

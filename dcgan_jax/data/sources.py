@@ -78,6 +78,33 @@ class Source(NamedTuple):
     planes: Kind | None = None
 
 
+def hub_name(spec: str) -> tuple[str, str]:
+    """The name and the split of ``NAME[:SPLIT]``; an empty split if it has none.
+
+    Raises:
+      InputError: it is not of this form.
+    """
+    match = re.fullmatch(r"(.+?)(?::([\w.+-]+))?", spec)
+    if match is None:
+        raise InputError(f"--data hf:{spec} is not of the form hf:NAME[:SPLIT]")
+    return match[1], match[2] or ""
+
+
+def absolute(data: str) -> str:
+    """``Config.data`` such that it names the same from any folder: with the whole path of a file or a folder."""
+    if data in BY_NAME:
+        return data
+    hub, split = "", ""
+    name = data
+    if data.startswith("hf:"):
+        hub = "hf:"
+        name, split = hub_name(data.removeprefix(hub))
+    place = user_path(name)
+    if not (place.is_dir() if hub else place.exists()):
+        return data
+    return f"{hub}{place.resolve()}{':' * bool(split)}{split}"
+
+
 def open_source(config: Config, cache: Path) -> Source:
     """Open what ``config.data`` names. Nothing is decoded yet.
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dcgan_jax.config import BY_NAME, Config
+from dcgan_jax.data.sources import absolute
 from dcgan_jax.data.store import Store
 from dcgan_jax.recipes import check_meant
 from dcgan_jax.run.folder import RunFolder, described
@@ -57,9 +58,8 @@ class Held:
                 folder.skipped.unlink(missing_ok=True)
             write_text(folder.images, json.dumps(images) + "\n")
             steps = max(config.steps, self.before.steps if self.before else 0)
-            data = user_path(config.data)  # found again from any folder that the run is resumed in
-            data = str(data.resolve()) if config.data not in BY_NAME and data.exists() else config.data
-            write_text(folder.settings, dataclasses.replace(config, steps=steps, data=data).to_json())
+            settings = dataclasses.replace(config, steps=steps, data=absolute(config.data))
+            write_text(folder.settings, settings.to_json())
         return run
 
 

@@ -1,5 +1,7 @@
 """Pictures in tables and archives: Parquet, what Hugging Face's datasets saves, its Hub, and .tar of webdataset."""
 
+import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -12,6 +14,10 @@ import pytest
 from helpers import prepared
 from PIL import Image
 
+from dcgan_jax.data.sources import absolute
+from dcgan_jax.data.store import open_store
+from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.hold import held
 from dcgan_jax.system.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
@@ -46,6 +52,23 @@ def test_parquet_with_numbers_as_labels(tmp_path):
     store = prepared(tmp_path / "plain.parquet", tmp_path / "cache")
     np.testing.assert_array_equal(store.take(range(12)), PIXELS)
     assert store.label_names == ("",)
+
+
+def test_a_run_finds_a_folder_of_tables_again_from_another_folder(tmp_path, tiny, monkeypatch):
+    write_parquet(tmp_path / "sets" / "pets" / "test-00000-of-00001.parquet")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config, folder = dataclasses.replace(tiny, data="hf:sets/pets:test"), RunFolder(tmp_path / "run")
+    with held(folder, config) as taken, contextlib.closing(open_store(config)) as store:
+        taken.begin(store)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with contextlib.closing(open_store(folder.config())) as store:
+        assert len(store) == 12
+    assert [absolute(data) for data in ("hf:sets/pets", "hf:me/pets:test", "sprites")] == [
+        "hf:sets/pets",  # of the Hub, where there is no such folder
+        "hf:me/pets:test",
+        "sprites",
+    ]
 
 
 def test_a_folder_of_parquet_is_read_by_split(tmp_path):
