@@ -1,6 +1,7 @@
 """``python -m dcgan_jax.animate``: what the frames show, and which files come out."""
 
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from dcgan_jax import InputError, animate, decode, directions, fit, restore, to_
 from dcgan_jax.animate import Arguments
 from dcgan_jax.animate import run as command
 from dcgan_jax.gan.sampling import slerp
-from dcgan_jax.views.grid import grid
+from dcgan_jax.views.grid import grid, save_png
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,17 @@ def test_training_shows_each_grid_in_its_order(run, tmp_path, suffix):
     nearest = [min(range(4), key=lambda i: np.abs(frame.astype(int) - sheets[i]).sum()) for frame in shown]
     assert nearest == sorted(nearest) and set(nearest) == {0, 1, 2, 3}
     assert sum(d for d, i in zip(durations, nearest) if i == 3) >= 1000  # the last stays longer
+
+
+def test_a_training_shows_no_more_images_than_a_grid_of_portraits_has(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "image_size": "48x32"}))
+    for path in (other / "samples").glob("step*.png"):
+        save_png(path, grid(np.zeros((64, 48, 32, 3), np.uint8), columns=8))
+    animate(other, tmp_path / "training.webp", what="training", seconds=0.2)
+    with Image.open(tmp_path / "training.webp") as film:
+        assert film.size == (8 * 34 + 2, 4 * 50 + 2)
 
 
 def test_video(run, tmp_path):

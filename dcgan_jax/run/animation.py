@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcgan_jax.config import Config
 from dcgan_jax.gan.directions import directions
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import decode, slerp
@@ -118,15 +119,25 @@ def _check(seconds: float, fps: int, size: tuple[int, int] | None, scale: int | 
         raise InputError("size and scale must be at least 1")
 
 
-def _layout(shape: tuple[int, ...], size: tuple[int, int] | None, scale: int | None, count: int) -> _Layout:
+def _layout(
+    shape: tuple[int, ...],
+    size: tuple[int, int] | None,
+    scale: int | None,
+    count: int,
+    most: tuple[int, int] | None = None,
+) -> _Layout:
     """The layout of images of a shape (H, W, C), unless ``count`` frames of it would not fit into memory.
+
+    Args:
+      most: columns and rows, at most, where ``size`` does not say them.
 
     Raises:
       InputError: says how large they are, and what to make smaller.
     """
     high, wide, *_ = shape
     scale = scale or max(1, 64 // max(high, wide))
-    columns, rows = size or (max(1, _WIDTH // (wide * scale)), max(1, _HEIGHT // (high * scale)))
+    filling = max(1, _WIDTH // (wide * scale)), max(1, _HEIGHT // (high * scale))
+    columns, rows = size or map(min, filling, most or filling)
     width, height = (columns * (wide + 2) + 2) * scale, (rows * (high + 2) + 2) * scale
     if (pixels := count * width * height) > _LIMIT:
         raise InputError(
@@ -194,21 +205,24 @@ def _along(
 
 def _training(folder: RunFolder, size: tuple[int, int] | None, scale: int | None, count: int) -> list[np.ndarray]:
     """The sample grids in turn, which all come from the same noise; the last stays for a sixth of the time."""
-    layout = _layout(folder.config().image_shape, size, scale, count)
-    if size is None and (classes := folder.learned(folder.config())):  # each has a row
-        layout = layout._replace(rows=min(layout.rows, len(classes)))
-    grids = [layout.sheet(images) for images in _grids(folder, layout)]
+    config = folder.config()
+    if not (paths := list(folder.grids().values())):
+        raise InputError(f"{folder.samples} holds no sample grids: train the run first")
+    rows, columns, *_ = _read(paths[0], config).shape
+    layout = _layout(config.image_shape, size, scale, count, most=(columns, rows))
+    grids = [layout.sheet(images) for images in _grids(paths, config, layout)]
     return [grids[min(6 * i * len(grids) // (5 * count), len(grids) - 1)] for i in range(count)]
 
 
-def _grids(folder: RunFolder, layout: _Layout) -> Iterator[np.ndarray]:
-    """The images of each sample grid."""
-    if not (grids := folder.grids()):
-        raise InputError(f"{folder.samples} holds no sample grids: train the run first")
-    config = folder.config()
-    for path in grids.values():
-        with reading(path):
-            images = read_tiles(path, shown_shape(config))
+def _read(path: Path, config: Config) -> np.ndarray:
+    with reading(path):
+        return read_tiles(path, shown_shape(config))
+
+
+def _grids(paths: Sequence[Path], config: Config, layout: _Layout) -> Iterator[np.ndarray]:
+    """The images of each sample grid that are shown."""
+    for path in paths:
+        images = _read(path, config)
         if layout.rows > images.shape[0] or layout.columns > images.shape[1]:
             raise InputError(f"a sample grid has {images.shape[1]}x{images.shape[0]} images: give a smaller --size")
         yield images[: layout.rows, : layout.columns].reshape(-1, *images.shape[2:])

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from dcgan_jax.config import Config, check_shown, has_alpha
 from dcgan_jax.data.decode import MODES
 from dcgan_jax.data.listing import DRAWN
-from dcgan_jax.gan.pixels import to_uint8
+from dcgan_jax.gan.pixels import rounded_to_uint8, to_uint8
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import read_bytes, replacing
 
@@ -92,7 +92,7 @@ def show(images: ArrayLike, *, columns: int | None = None, channels: Sequence[in
     """Lay images out as one picture, which a notebook displays when it is the last line of a cell.
 
     Args:
-      images: (N, H, W, C), floats in [-1, 1] as ``sample`` draws them, or uint8 as files hold them.
+      images: (N, H, W, C), floats in [-1, 1] as ``sample`` draws them, or uint8 or uint16 as a ``Store`` holds them.
       columns: by default as many as make a square.
       channels: those to show as red, green and blue, or one as grey, counted from 1; by default all, or the first three
         of more than four.
@@ -104,7 +104,8 @@ def show(images: ArrayLike, *, columns: int | None = None, channels: Sequence[in
     if images.ndim != 4 or not images.shape[3]:
         raise InputError(f"images must be of the shape (N, H, W, C), not {images.shape}")
     check_shown("channels", channels, images.shape[3])
-    pixels = visible(images if images.dtype == np.uint8 else to_uint8(images), channels)
+    stored = images.dtype in (np.uint8, np.uint16)
+    pixels = visible(rounded_to_uint8(images) if stored else to_uint8(images), channels)
     return picture(grid(pixels, columns or math.isqrt(max(len(pixels) - 1, 0)) + 1))
 
 
@@ -116,6 +117,8 @@ def picture(pixels: np.ndarray) -> Image.Image:
 def read_tiles(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Read a PNG file that ``save_png`` made of a ``grid`` of images of ``shape`` (H, W, C), cut as by ``tiles``.
 
+    A grid of as many other channels as pictures have is converted: what a run shows may change.
+
     Returns:
       uint8 (rows, columns, H, W, C).
 
@@ -126,9 +129,9 @@ def read_tiles(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     content, (height, width, channels) = read_bytes(path), shape
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if image.mode != MODES[channels] or max(image.size) > _SIDE:
+            if image.mode not in MODES.values() or max(image.size) > _SIDE:
                 raise ValueError(f"{image.width}x{image.height} of mode {image.mode}")
-            sheet = np.asarray(image)
+            sheet = np.asarray(image.convert(MODES[channels]))
         sides = zip(sheet.shape[:2], (height, width), strict=True)
         if any(side < size + 4 or (side - 2) % (size + 2) for side, size in sides):
             raise ValueError(f"{sheet.shape[1]}x{sheet.shape[0]} is no grid of images of {width}x{height} pixels")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from dcgan_jax import InputError
-from dcgan_jax.views.grid import grid, read_tiles, save_png
+from dcgan_jax.views.grid import grid, read_tiles, save_png, show
 
 
 def test_grid_and_png_keep_every_pixel(tmp_path):
@@ -36,6 +36,24 @@ def test_a_sheet_is_cut_into_the_images_it_was_made_of(sheet, tmp_path):
     np.testing.assert_array_equal(images[1, 2], sheet[20:36, 38:54])
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_sheet_of_what_was_shown_before_becomes_what_is_shown_now(sheet, tmp_path, channels):
+    save_png(tmp_path / "sheet.png", sheet[..., :channels] if channels < 4 else np.dstack([sheet, sheet[..., :1]]))
+    modes = ("L", "LA", "RGB", "RGBA")
+    with Image.open(tmp_path / "sheet.png") as saved:
+        assert saved.mode == modes[channels - 1]
+        tile = saved.crop((38, 20, 54, 36))
+    for wanted, mode in enumerate(modes, 1):
+        images = read_tiles(tmp_path / "sheet.png", (16, 16, wanted))
+        assert images.shape == (2, 3, 16, 16, wanted)
+        np.testing.assert_array_equal(images[1, 2], np.asarray(tile.convert(mode)).reshape(16, 16, wanted))
+
+
+def test_images_of_16_bits_are_shown_as_those_of_8():
+    pixels = np.random.default_rng(2).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    np.testing.assert_array_equal(show(pixels.astype(np.uint16) * 257), show(pixels))
+
+
 def png(image, kind="PNG", **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -56,7 +74,7 @@ NO_SHEETS = {
     "too large": lambda whole: png(Image.new("RGB", (18 * 500 + 2, 20))),
     "a bomb": lambda whole: SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)),
     "no pixels": lambda whole: SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)),
-    **{mode: lambda whole, mode=mode: png(whole.convert(mode)) for mode in ("L", "LA", "RGBA", "P", "1", "I;16")},
+    **{mode: lambda whole, mode=mode: png(whole.convert(mode)) for mode in ("P", "1", "I;16")},
     "JPEG": lambda whole: png(whole, "JPEG"),
     "GIF": lambda whole: png(whole, "GIF"),
     "a bit": lambda whole: png(whole)[:200] + bytes([png(whole)[200] ^ 1]) + png(whole)[201:],
