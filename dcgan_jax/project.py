@@ -19,7 +19,10 @@ class Arguments:
     workdir: Path
     """Folder of the run."""
     image: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
-    """A picture. Give the flag twice to interpolate between two."""
+    (
+        "A picture, or a .npy of one image (H, W, C) or (H, W) with values as the run has learned from. Give the flag "
+        "twice to interpolate between two."
+    )
     out: Path
     """Folder for projection.png, z.npy and, of two pictures, interpolation.png; must be new or empty."""
     step: int | Literal["best", "newest"] = "best"

@@ -12,12 +12,15 @@ from PIL import Image
 from dcgan_jax import (
     Config,
     InputError,
+    animate,
+    decode,
     evaluate,
     export,
     fit,
     from_pixels,
     generate,
     open_store,
+    project,
     recipe,
     report,
     restore,
@@ -89,6 +92,26 @@ def test_generated_values_are_in_the_units_and_the_type_of_the_file(run, tmp_pat
         generate(run, tmp_path / "other", show=(6,))
 
 
+def test_an_array_is_projected_and_a_picture_is_refused(run, tmp_path):
+    def refused(message, array=None, name="one.npy"):
+        if array is not None:
+            np.save(tmp_path / name, array)
+        with pytest.raises(InputError, match=message) as error:
+            project(run, [tmp_path / name], tmp_path / "out", iterations=1)
+        assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
+    refused("this run has images of 5 channels: give --image a .npy of one of them", name="one.png")
+    refused("one.npy has 3 channels, but this run has images of 5: give --image", BANDS[0, ..., :3])
+    refused("holds values of float64, but this run has learned from float32: save it in", BANDS[0].astype(float))
+    refused(r"holds float32 \(40, 16, 16, 5\): give an array of one image, \(H, W, C\) or \(H, W\)", BANDS)
+    np.save(tmp_path / "one.npy", BANDS[0])
+    result = project(run, [tmp_path / "one.npy"], tmp_path / "out", iterations=1)
+    drawn = to_uint8(decode(restore(run), result.z)).astype(float)
+    pixels = np.rint((BANDS[0] + 10) / 20 * 255)
+    assert result.errors == [pytest.approx(np.sqrt(np.mean((drawn[0] - pixels) ** 2)), abs=0.5)]
+
+
 def test_pictures_show_the_channels_that_are_asked_for(run, tmp_path):
     pixels = np.rint((BANDS[:20] + 10) / 20 * 255)[..., [3, 1, 0]]
     reals = read_tiles(RunFolder(run).reals, (16, 16, 3)).reshape(20, 16, 16, 3)
@@ -98,5 +121,9 @@ def test_pictures_show_the_channels_that_are_asked_for(run, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "00001.png")), drawn[1][..., [3, 1, 0]])
     config = RunFolder(run).config()
     fit(dataclasses.replace(config, show=(2,)), run)  # may change
+    with Image.open(RunFolder(run).grid(0)) as before:
+        assert before.mode == "RGB"
+    assert report(run, out=tmp_path / "report.html").exists()
+    animate(run, tmp_path / "training.webp", what="training", seconds=1, fps=2)
     generate(run, tmp_path / "grey", num=2)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grey" / "00001.png")), drawn[1][..., 1])

@@ -15,16 +15,29 @@ import pytest
 from helpers import equal, on_devices, python
 from PIL import Image, ImageSequence
 
-from dcgan_jax import InputError, animate, batches, fit, open_store, project, recipe, restore, restore_state, sample
+from dcgan_jax import (
+    InputError,
+    animate,
+    batches,
+    export,
+    fit,
+    open_store,
+    project,
+    recipe,
+    restore,
+    restore_state,
+    sample,
+)
 from dcgan_jax.data.split import check_classes, held_out
 from dcgan_jax.data.store import Store
 from dcgan_jax.generate import Arguments as Generate
 from dcgan_jax.generate import run as generate_command
 
 KEY, EACH, STEPS = jax.random.key(0), 40, 120
+NAMES = ("dark", "light")
 
 
-def write(root, names=("dark", "light"), *, shuffled=False):
+def write(root, names=NAMES, *, shuffled=False):
     """Folders of pictures of about 55 and 200 of 255; with ``shuffled`` each has half of both."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(names):
@@ -221,6 +234,37 @@ def test_without_a_name_all_classes_are_drawn_and_a_file_says_which_picture_is_w
     assert 10 < light.sum() < 30 and levels[light].mean() > 150 and levels[~light].mean() < 100
     with Image.open(tmp_path / "all" / "grid.png") as sheet:
         assert sheet.size == (8 * 18 + 2, 2 * 18 + 2)
+
+
+def test_of_an_array_the_file_says_which_index_is_of_which_class(run, tmp_path):
+    generate_command(Generate(run, tmp_path / "all", num=40, format="npy"))
+    with open(tmp_path / "all" / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [list(row) for row in rows] == [["index", "class"]] * 40
+    images = np.load(tmp_path / "all" / "images.npy")
+    levels = {name: images[[int(row["index"]) for row in rows if row["class"] == name]].mean() for name in NAMES}
+    assert levels["light"] > 150 and levels["dark"] < 100 and [row["index"] for row in rows] == [*map(str, range(40))]
+
+
+def test_the_samples_of_a_pushed_run_show_what_it_shows(run, tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    pytest.importorskip("safetensors")
+    sent = {}
+
+    class Api:
+        def create_repo(self, repository, **_):
+            return f"hub/{repository}"
+
+        def create_commit(self, repository, operations, **_):
+            sent.update((one.path_in_repo, one.path_or_fileobj) for one in operations)
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    other = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "show": [2]}))
+    export(other, tmp_path / "out", formats=["safetensors"], push="me/things")
+    with Image.open(io.BytesIO(sent["samples.png"])) as picture:
+        assert picture.mode == "L" and picture.size == (8 * 18 + 2, 2 * 18 + 2)
 
 
 def test_a_walk_goes_from_class_to_class(run, tmp_path):

@@ -13,6 +13,7 @@ from dcgan_jax import Config, InputError, decode, fit, project_images, restore, 
 from dcgan_jax.data import sprites
 from dcgan_jax.project import Arguments
 from dcgan_jax.project import run as project
+from dcgan_jax.run.projection import project as projected
 
 KEY = jax.random.key(0)
 
@@ -100,6 +101,19 @@ def test_the_command_writes_pictures_and_z(run, tmp_path):
     np.testing.assert_array_equal(strip[10:256:16, 10:256:16], found[0])
     np.testing.assert_array_equal(strip[10:256:16, -248::16][:, :16], found[1])
     assert "nothing" not in done.stdout and str(tmp_path / "out") in done.stdout
+
+
+def test_pictures_of_8_and_16_bits_are_projected_together(run, tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 256, (16, 16), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "8.png")
+    Image.fromarray(pixels.astype(np.uint16) * 257 - 1).save(tmp_path / "16.png")
+    paths = [tmp_path / "8.png", tmp_path / "16.png"]
+    both = projected(run, paths, tmp_path / "both", iterations=2)
+    pair = np.asarray(Image.open(tmp_path / "both" / "projection.png"))[10:514:16, 10:256:16]
+    for rows in (pair[:16], pair[-16:]):
+        np.testing.assert_array_equal(rows, pixels[..., None].repeat(3, -1))
+    alone = projected(run, paths[:1], tmp_path / "alone", iterations=2)
+    np.testing.assert_allclose(both.z[0], alone.z[0], atol=1e-3)
 
 
 def test_what_cannot_be_projected_is_refused_with_a_sentence(run, tmp_path):

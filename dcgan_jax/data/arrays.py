@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from dcgan_jax.config import CHANNELS
 from dcgan_jax.data.decode import FILE_LIMIT
 from dcgan_jax.system.disk import mib, reading
 from dcgan_jax.system.errors import InputError, first_line
@@ -143,6 +144,19 @@ def of_file(path: Path) -> Images:
             "give an array (N, H, W, C), or a folder of such files"
         )
     return Images(chosen, _labels(chosen, arrays, images.count) or [""] * images.count)
+
+
+def of_image(path: Path) -> np.ndarray:
+    """The one image of a .npy file, (H, W, C) or (H, W), as (H, W, C) in its own type.
+
+    Raises:
+      InputError: it is no such file, or holds something else.
+    """
+    (one,) = members(path, str(path), CHANNELS)
+    if not _may_be_images(one) or len(one) != 1:
+        raise InputError(f"{path} holds {one.kind} {one.shape}: give an array of one image, (H, W, C) or (H, W)")
+    _check_alike(path, [one], same_size=True)
+    return next(read(Images([one], [])))
 
 
 def _may_be_images(one: Member) -> bool:

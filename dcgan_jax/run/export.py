@@ -244,9 +244,10 @@ def _push(
             files = {**files, folder.report.name: read_bytes(folder.report)}
     buffer = io.BytesIO()
     if params.classes:
-        show(sheet(params, random_key(0)), columns=COLUMNS).save(buffer, "PNG")  # a row for each class
+        picture = show(sheet(params, random_key(0)), columns=COLUMNS, channels=facts.config.show)  # a row for each
     else:
-        show(sample(params, random_key(0), 36), channels=facts.config.show).save(buffer, "PNG")
+        picture = show(sample(params, random_key(0), 36), channels=facts.config.show)
+    picture.save(buffer, "PNG")
     files = {**files, "samples.png": buffer.getvalue()}
     rows = [figure.row() for figure in facts.figures]
     own = "" if type(params.generator) is Generator else type(params.generator).__name__

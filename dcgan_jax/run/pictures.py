@@ -75,7 +75,8 @@ def generate(
       num: how many, at least 1.
       seed: of the noise, in [0, 2**32).
       label: of a conditional run, the class of all pictures, by its name or number. Without, each class is drawn as
-        often as it has images: labels.csv says which picture is which, and grid.png has a row for each class.
+        often as it has images: labels.csv says which picture, or which index of the array, is of which class, and
+        grid.png has a row for each class.
       format: npy is one array (num, H, W, C) in the type and the range of the values that the run has learned from; of
         a source that is no run float32 in [-1, 1].
       show: the channels that pictures show as red, green and blue, or one as grey, counted from 1; by default those
@@ -104,11 +105,12 @@ def generate(
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
         if format == "npy":
+            scale = scale_of(source, params.image_shape[2])
             files, done = [folder / "images.npy"], num  # what follows is the grid
-            write_values(files[0], params, key, num, scale_of(source, params), label)
+            write_values(files[0], params, key, num, scale, label)
         shown = _write(folder, params, key, num, origin, done, channels)
         if params.classes and label is None:
-            shown = _classes(folder, params, key, num, channels)
+            shown = _classes(folder, params, key, num, channels, format)
         (folder / _UNFINISHED).unlink()
     return Pictures(files, folder / "grid.png", shown, None if params.step is None else int(params.step))
 
@@ -149,13 +151,13 @@ def _write(
     return shown
 
 
-def _classes(folder: Path, params: GeneratorParams, key: jax.Array, num: int, shown_channels) -> int:
+def _classes(folder: Path, params: GeneratorParams, key: jax.Array, num: int, shown_channels, format: str) -> int:
     """Write which class each picture is of, and a grid with a row for each class. Returns how many of them it shows."""
     lines = io.StringIO()
     rows = csv.writer(lines, lineterminator="\n")
-    rows.writerow(["file", "class"])
+    rows.writerow(["file" if format == "png" else "index", "class"])
     for i, label in enumerate(np.asarray(sample_labels(params, key, num))):
-        rows.writerow([_picture(folder, i).name, printable(params.classes.names[label])])
+        rows.writerow([_picture(folder, i).name if format == "png" else i, printable(params.classes.names[label])])
     write_text(folder / "labels.csv", lines.getvalue())
     save_png(folder / "grid.png", grid(visible(to_uint8(sheet(params, key)), shown_channels), columns=COLUMNS))
     return 0

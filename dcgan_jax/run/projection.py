@@ -1,5 +1,6 @@
 """Pictures in files, and the latent vectors whose images are most like them."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_jax.config import Config, has_alpha
-from dcgan_jax.data.decode import FILE_LIMIT, read_square
+from dcgan_jax.data import arrays
+from dcgan_jax.data.decode import FILE_LIMIT, MODES, read_square
+from dcgan_jax.data.planes import Planes, Scale
 from dcgan_jax.gan.pixels import from_pixels, from_uint8, rounded_to_uint8, to_levels, to_uint8
 from dcgan_jax.gan.sampling import as_labels, decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.projection import project_images
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.restore import Step, restore
+from dcgan_jax.run.values import scale_of
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, user_path, writing
 from dcgan_jax.system.errors import InputError, first_line
@@ -61,7 +65,8 @@ def project(
 
     Args:
       workdir: the folder of the run.
-      pictures: one or two files, which are brought to the shape of the run's images as those were.
+      pictures: one or two files, which are brought to the shape of the run's images as those were; also a .npy of
+        one image, (H, W, C) or (H, W), with values as ``generate`` writes them.
       out: folder for projection.png, z.npy and, of two pictures, interpolation.png; must be new or empty.
       step: of the checkpoint, as for ``restore``.
       iterations: steps of the search, at least 1.
@@ -83,11 +88,13 @@ def project(
     place = RunFolder.output(out)
     check_new_folder(place)
     config = RunFolder(workdir).config()
-    pixels = np.stack([_square(user_path(path), config) for path in pictures])
+    scale = scale_of(workdir, config.image_shape[2])
+    squares = [_square(user_path(path), config, scale) for path in pictures]  # one may have 8 bits, and one 16
+    targets, pixels = (np.stack([read(one) for one in squares]) for read in (from_pixels, rounded_to_uint8))
     params = restore(workdir, step, generator=generator)
     classes = as_labels(params, list(labels) * (len(pixels) if len(labels) == 1 else 1) or None, len(pixels))
-    z = project_images(params, jnp.asarray(from_pixels(pixels)), key, steps=iterations, labels=classes)
-    pixels, images = rounded_to_uint8(pixels), to_uint8(decode(params, z, labels=classes))
+    z = project_images(params, jnp.asarray(targets), key, steps=iterations, labels=classes)
+    images = to_uint8(decode(params, z, labels=classes))
     with writing(place), new_folder(place) as new:
         _write(new, params, z, classes, pixels, images, config.show)
     errors = [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(*map(_levels, (pixels, images)), strict=True)]
@@ -123,19 +130,45 @@ def _write(
         save("interpolation.png", to_uint8(decode(params, slerp(z[0], z[1], t), labels=labels)), columns=_WAY)
 
 
-def _square(path: Path, config: Config) -> np.ndarray:
-    """The picture, brought to the shape of the run's images as they were: uint8 (H, W, C).
+def _square(path: Path, config: Config, scale: Scale) -> np.ndarray:
+    """The picture, brought to the shape of the run's images as they were: uint8 or uint16 (H, W, C).
 
     Raises:
-      InputError: it is not there, or not a picture.
+      InputError: it is not there, not a picture, or of other channels.
     """
     with reading(path):
         if not path.is_file():
             raise InputError(f"{path} is not a file: give --image a picture")
-        content = read_bytes(path, most=FILE_LIMIT)
+        if path.suffix.lower() == ".npy":
+            content: bytes | Planes = _array(path, config, scale)
+            config = dataclasses.replace(config, range=(scale.low, scale.high))
+        elif scale.channels in MODES and scale.channels == config.image_shape[2]:
+            content = read_bytes(path, most=FILE_LIMIT)
+        else:
+            raise InputError(f"this run has images of {scale.channels} channels: give --image a .npy of one of them")
         try:
             return read_square(content, config)
         except Exception as error:  # decoders raise anything on bad bytes
             if getattr(error, "errno", None):
                 raise
             raise InputError(f"{path} cannot be decoded ({first_line(error)}): give --image a picture") from error
+
+
+def _array(path: Path, config: Config, scale: Scale) -> Planes:
+    """The image of a .npy file, whose values mean what those that the run has learned from mean.
+
+    Raises:
+      InputError: they are of another type, or of other channels.
+    """
+    values = arrays.of_image(path)
+    channels, wanted = values.shape[2], scale.channels
+    if channels != wanted and (wanted != config.image_shape[2] or (channels != 1 and (channels, wanted) != (3, 1))):
+        raise InputError(
+            f"{path} has {channels} channels, but this run has images of {wanted}: give --image one of these"
+        )
+    if values.dtype.name != scale.type:
+        raise InputError(
+            f"{path} holds values of {values.dtype.name}, but this run has learned from {scale.type}: save it in that "
+            "type, and in the range of those"
+        )
+    return Planes(values)

@@ -20,12 +20,14 @@ from dcgan_jax.system.progress import progress
 _PIECE = 512  # images that are in memory at a time
 
 
-def scale_of(source: Source, params: GeneratorParams) -> Scale:
+def scale_of(source: Source, channels: int) -> Scale:
     """Which values the files held that a generator has learned from.
 
     A run of an earlier version had 8 bits. Where the source is no run, they are not known: floats from -1 to 1.
+
+    Args:
+      channels: of its images.
     """
-    channels = params.image_shape[2]
     if not isinstance(source, str | Path) or is_portable(source):
         return Scale("float32", -1.0, 1.0, channels)
     then = RunFolder(source).images_then() or {}
