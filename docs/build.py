@@ -51,6 +51,12 @@ def values(kind: typing.Any) -> str:
     return _NAMES[kind]
 
 
+def flag(field: dataclasses.Field) -> str:
+    """The name of a field's flag, which it may say for itself (``tyro.conf.arg``)."""
+    told = [name for extra in getattr(field.type, "__metadata__", ()) if (name := getattr(extra, "name", None))]
+    return f"--{told[0] if told else field.name.replace('_', '-')}"
+
+
 def flags(arguments: type) -> list[tuple[str, str, str, str]]:
     """Each flag of a dataclass: its name, what it takes, its default, and what it is for."""
     rows = []
@@ -62,7 +68,7 @@ def flags(arguments: type) -> list[tuple[str, str, str, str]]:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             rows += flags(kind)
             continue
-        name = "--" + field.name.replace("_", "-")
+        name = flag(field)
         default = field.default
         if kind is bool:
             rows.append((f"`{name}`, `--no-{name[2:]}`", "", "on" if default else "off", texts[field.name]))

@@ -268,15 +268,17 @@ def test_extras_that_are_named_exist():
     assert extras <= set(importlib.metadata.metadata("dcgan_jax").get_all("Provides-Extra") or ())
 
 
-def test_flags_that_are_named_exist():
+def test_flags_that_are_named_exist(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    flag = importlib.import_module("build").flag
     kinds = [importlib.import_module(f"dcgan_jax.{name}").Arguments for name in COMMANDS]
-    fields = {field.name.replace("_", "-") for kind in (*kinds, Settings) for field in dataclasses.fields(kind)}
+    fields = {flag(field)[2:] for kind in (*kinds, Settings) for field in dataclasses.fields(kind)}
     fields |= {"coordinator", "num-processes", "process-id", "distributed", "help", "version"}
     others = set(
         "upgrade require-hashes no-deps no-cache-dir system no-create-home read-only tmpfs stop-timeout logdir".split()
     )
     others |= set(
-        "fid samples-resize-and-crop samples-find-deep input1 input2 rounds loop-steps out stretches jobs flags seeds recipes batch-sizes".split()
+        "fid samples-resize-and-crop samples-find-deep input1 input2 rounds loop-steps out stretches jobs flags seeds recipes batch-sizes tiny".split()
     )
     for name, text in PAGES.items():
         named = {flag.removeprefix("no-") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", text)}
