@@ -17,6 +17,7 @@ from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.state import GANState
 from dcgan_jax.recipes import RECIPES
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.init_classes import ClassRows, class_rows
 from dcgan_jax.run.restore import filled, read_arrays
 from dcgan_jax.run.trees import named_leaves
 from dcgan_jax.share import portable
@@ -52,6 +53,7 @@ class Record:
       file: the file with this ``sha256``; of a run the manifest of its checkpoint, which has the checksums of the rest.
       taken: the networks that were taken.
       anew: the layers that start anew, as others do not fit, or the source does not have them.
+      classes_anew: the classes that start anew, as the source does not have them, in layers that are taken otherwise.
     """
 
     source: str
@@ -60,6 +62,7 @@ class Record:
     sha256: str
     taken: list[str]
     anew: list[str]
+    classes_anew: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self):
         """For a page that is passed on."""
@@ -69,10 +72,12 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """The model that a run starts from, and the arrays that are taken of it, by the names of a state."""
+    """The model that a run starts from, the arrays that are taken of it, by the names of a state, and where in them the
+    classes of the run are."""
 
     record: Record
     arrays: dict[str, np.ndarray]
+    rows: ClassRows
 
     @usual_numbers()
     def state(self, state: GANState) -> GANState:
@@ -83,7 +88,10 @@ class Start:
         """
         tree = serialization.to_state_dict(state)
         names = dict(named_leaves(tree)).keys()
-        leaves = [self.arrays.get(name, leaf) for name, leaf in named_leaves(tree)]
+        leaves = [
+            self.rows.moved(name, self.arrays[name], leaf) if name in self.arrays else leaf
+            for name, leaf in named_leaves(tree)
+        ]
         assert self.arrays.keys() <= names
         state = filled(state, jax.tree.unflatten(jax.tree.structure(tree), leaves))
         if "generator" not in self.record.taken:
@@ -121,7 +129,7 @@ def start_from(config: Config, shapes: GANState) -> Start:
     if (file := Path(config.init, portable.NAME)).exists() and not RunFolder(config.init).settings.exists():
         raise InputError(f"init {config.init} is no run, but what export wrote: give {file}")
     read = _of_file if portable.is_portable(config.init) else _of_run
-    return read(config, ours, shapes.discriminator.frozen)
+    return read(config, ours, shapes)
 
 
 def write_record(folder: RunFolder, record: Record) -> None:
@@ -154,14 +162,18 @@ def say_start(folder: RunFolder) -> Iterator[str]:
         yield f"starting from {record.source}{step}: {' and '.join(record.taken)}"
         if record.anew:
             yield f"starting anew: {', '.join(record.anew)}"
+        if record.classes_anew:
+            yield printable(f"classes that start anew: {', '.join(record.classes_anew)}")
 
 
-def _of_file(config, ours, frozen) -> Start:
+def _of_file(config, ours, shapes: GANState) -> Start:
     file = portable.contents(config.init)
     arrays = {_named(name): array for name, array in file.tensors.items() if _network(_named(name))}
-    names = _chosen(config, file.settings, ours, {name: x.shape for name, x in arrays.items()}, frozen)
-    record = _record(config, file.step, file.path.name, file.sha256, names, ours)
-    return Start(record, {name: arrays[name].astype(ours[name].dtype) for name in names})
+    rows = class_rows(config, shapes, file.classes, _networks(arrays))
+    theirs = rows.shapes({name: x.shape for name, x in arrays.items()})
+    names = _chosen(config, file.settings, ours, theirs, shapes.discriminator.frozen)
+    record = _record(config, file.step, file.path.name, file.sha256, names, ours, rows.lacking(shapes.classes.names))
+    return Start(record, {name: arrays[name].astype(ours[name].dtype) for name in names}, rows)
 
 
 def discriminators(workdir: str | Path, config: Config, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -176,7 +188,7 @@ def discriminators(workdir: str | Path, config: Config, step: int) -> tuple[dict
         return {name: jax.ShapeDtypeStruct(shapes[name], np.float32) for name in names}
 
     arrays, _ = read_arrays(workdir, step, wanted)
-    networks = {str(_network(name)) for name in arrays}
+    networks = _networks(arrays)
     names = ("recipe", *(name for network in _NETWORKS if network in networks for name in _NETWORKS[network]))
     return arrays, {name: getattr(config, name) for name in names}
 
@@ -186,19 +198,27 @@ def _named(name: str) -> str:
     return f"ema/{name.removeprefix('params/')}" if name.startswith("params/") else name
 
 
-def _of_run(config, ours, frozen) -> Start:
+def _of_run(config, ours, shapes: GANState) -> Start:
     folder = RunFolder(config.init)
+    settings = folder.config()
+    classes = folder.learned(settings).names if shapes.classes else ()
+    rows = class_rows(config, shapes, classes, set(shapes.networks))
 
-    def wanted(shapes: Shapes) -> dict[str, Any]:
-        theirs = {name: shape for name, shape in shapes.items() if _network(name)}
-        return {name: ours[name] for name in _chosen(config, dataclasses.asdict(folder.config()), ours, theirs, frozen)}
+    def wanted(every: Shapes) -> dict[str, Any]:
+        theirs = rows.shapes({name: shape for name, shape in every.items() if _network(name)})
+        names = _chosen(config, dataclasses.asdict(settings), ours, theirs, shapes.discriminator.frozen)
+        return {name: jax.ShapeDtypeStruct(every[name], ours[name].dtype) for name in names}
 
     arrays, manifest = read_arrays(config.init, "best", wanted)
     path = folder.manifest(manifest.step)
     with reading(path):
         sha256 = hashlib.sha256(read_bytes(path)).hexdigest()
-    file = path.relative_to(folder.path).as_posix()
-    return Start(_record(config, manifest.step, file, sha256, arrays, ours), arrays)
+    file, lacking = path.relative_to(folder.path).as_posix(), rows.lacking(shapes.classes.names)
+    return Start(_record(config, manifest.step, file, sha256, arrays, ours, lacking), arrays, rows)
+
+
+def _networks(names) -> set[str]:
+    return {str(_network(name)) for name in names}
 
 
 def _network(name: str) -> str | None:
@@ -292,7 +312,7 @@ def _flags(config, settings, differing) -> Iterator[str]:
             yield f"--{'no-' * (value is False)}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
 
 
-def _record(config: Config, step, file: str, sha256: str, names, ours) -> Record:
-    networks = {_network(name) for name in names}
+def _record(config: Config, step, file: str, sha256: str, names, ours, lacking: list[str]) -> Record:
+    networks = _networks(names)
     anew = sorted({_layer(name) for name in ours} - {_layer(name) for name in names})
-    return Record(config.init, step, file, sha256, [name for name in _NETWORKS if name in networks], anew)
+    return Record(config.init, step, file, sha256, [name for name in _NETWORKS if name in networks], anew, lacking)

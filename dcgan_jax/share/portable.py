@@ -263,6 +263,7 @@ class Contents(NamedTuple):
       sha256: its checksum, as ``sha256sum`` prints it.
       step: of the run.
       settings: those of the run that the networks are made of, by their names in ``Config``, as far as it says them.
+      classes: the names of a conditional run's, in the order of their labels.
       tensors: by name, such as ``params/GeneratorBlock_0/ConvTranspose_0/kernel``, those of a discriminator
         ``discriminator/params/...``; all finite, float32.
     """
@@ -271,6 +272,7 @@ class Contents(NamedTuple):
     sha256: str
     step: int | None
     settings: dict[str, Any]
+    classes: tuple[str, ...]
     tensors: dict[str, np.ndarray]
 
 
@@ -284,7 +286,8 @@ def contents(place: str | Path) -> Contents:
       InputError: there is no such file, or it is another kind of file, or damaged.
     """
     path, header, tensors, sha256 = _read(place)
-    return Contents(path, sha256, header.metadata.step, {**header.settings, **_settings(header.metadata)}, tensors)
+    metadata, settings = header.metadata, {**header.settings, **_settings(header.metadata)}
+    return Contents(path, sha256, metadata.step, settings, _classes(metadata).names, tensors)
 
 
 def _settings(metadata: _About | _OfOwn) -> dict[str, Any]:

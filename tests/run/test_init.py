@@ -8,6 +8,7 @@ import shutil
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
@@ -28,7 +29,10 @@ from dcgan_jax import (
     save,
 )
 from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.classes import Classes
 from dcgan_jax.run.init import start_from
+from dcgan_jax.run.init_classes import class_rows
+from dcgan_jax.share.portable import to_safetensors
 
 KEY = jax.random.key(0)
 FIGURES = ("kid", "fd", "precision", "recall", "coverage", "diversity")
@@ -304,6 +308,97 @@ def test_a_run_whose_own_blocks_are_frozen_is_read_without_them(config, tmp_path
     frozen = dataclasses.replace(plain, init=str(tmp_path / "own"), freeze_layers=3)
     state = fit(frozen, tmp_path / "run", **own)
     assert equal(restore(tmp_path / "run", "newest", generator=Even()).params, state.ema)
+
+
+@pytest.fixture(scope="module")
+def conditional(config, tmp_path_factory):
+    """A state of the classes even and odd, its settings, its run, and a file with its generator."""
+    sizes = {field: getattr(config, field) for field in ("data", "image_size", "width", "latent_dim", "batch_size")}
+    ours, folder = recipe("classic", **sizes, conditional=True), tmp_path_factory.mktemp("conditional")
+    with contextlib.closing(open_store(ours)) as store:
+        state = create_state(ours, classes=store.classes).replace(step=1)
+        save(state, folder / "run", config=ours, store=store, metrics={"loss_D": 0.5, "loss_G": 0.5})
+    file = folder / "generator.safetensors"
+    file.write_bytes(to_safetensors(generator_params(state, ema=False), {}))
+    return state, dataclasses.replace(ours, seed=1), (folder / "run", file)
+
+
+def started_with(names, config, source, **changes):
+    """What is read of a model for a run with these classes, and the run's first state before and after."""
+    new, classes = dataclasses.replace(config, init=str(source), **changes), Classes(names, (6,) * len(names))
+    start = start_from(new, jax.eval_shape(lambda: create_state(new, classes=classes)))
+    state = create_state(new, classes=classes)
+    return start.record, state, start.state(state)
+
+
+def of_class(state, name):
+    """The weights of a class: its row of the generator's first matrix, and those of its logit."""
+    label, kernel = state.classes.label(name), state.ema["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"]
+    return kernel[..., -len(state.classes) :][..., label], state.discriminator.params["kernel"][..., label]
+
+
+def test_classes_are_matched_by_their_names(conditional):
+    trained, config, (run, _) = conditional
+    _, _, state = started_with(("odd", "even"), config, run)
+    z, images = jax.random.normal(KEY, (2, 8)), jax.random.uniform(KEY, (2, 16, 16, 3))
+    drawn, logits = {}, {}
+    for one in (trained, state):
+        for name in one.classes.names:
+            labels = jnp.full(2, one.classes.label(name))
+            drawn[one is state, name] = one.generator(one.classes.beside(z, labels), params=one.ema)[0]
+            logits[one is state, name] = one.classes.chosen(one.discriminator(images, train=False)[0], labels)
+    for made in (drawn, logits):
+        for name in ("odd", "even"):
+            np.testing.assert_allclose(made[True, name], made[False, name], rtol=1e-4, atol=1e-5)
+        assert not np.allclose(made[True, "odd"], made[False, "even"], rtol=1e-3)
+
+
+def test_classes_that_the_model_lacks_start_anew_if_asked_for(conditional):
+    trained, config, sources = conditional
+    names = ("new", "odd", "other", "even")
+    for source in sources:
+        with pytest.raises(
+            InputError, match="has the classes even, odd, not new, other: call .* or give --init-partly"
+        ):
+            started_with(names, config, source)
+        record, before, state = started_with(names, config, source, init_partly=True)
+        assert (
+            record.classes_anew == ["new", "other"] and "generator/GeneratorBlock_0/ConvTranspose_0" not in record.anew
+        )
+        networks = slice(0, 1 + ("discriminator" in record.taken))
+        for name in names:
+            then = trained if name in ("odd", "even") else before
+            assert equal(of_class(state, name)[networks], of_class(then, name)[networks]), name
+    record, _, state = started_with(("odd", "even"), config, sources[1])  # the file
+    assert record.classes_anew == [] and equal(of_class(state, "odd")[0], of_class(trained, "odd")[0])
+
+
+def test_a_model_may_have_more_classes_than_a_run(conditional, tmp_path):
+    _, config, _ = conditional
+    source = create_state(config, classes=Classes(("c", "b", "a"), (1, 2, 3)))
+    (tmp_path / "generator.safetensors").write_bytes(to_safetensors(generator_params(source, ema=False), {}))
+    record, _, state = started_with(("a", "b"), config, tmp_path / "generator.safetensors")
+    assert "generator" in record.taken and record.classes_anew == []
+    for name in "ab":
+        assert equal(of_class(state, name)[0], of_class(source, name)[0])
+
+
+def test_all_arrays_of_all_networks_that_have_numbers_for_each_class_are_told(config):
+    changes = {"discriminator_norm": "spectral", "init": "other", "image_size": 16, "conditional": True}
+    ours, classes = recipe("projected", **changes), Classes(("a", "b"), (1, 1))
+    state = jax.eval_shape(lambda: create_state(ours, classes=classes))
+    rows = class_rows(ours, state, ("b", "a"), set(state.networks))
+    dense = {f"heads/params/Dense_{i}/{leaf}" for i in (1, 3, 5, 7) for leaf in ("kernel", "bias")}
+    own = {f"discriminator/{leaf}" for leaf in ("params/kernel", "params/bias", "batch_stats/u")}
+    assert rows.arrays == {"ema/GeneratorBlock_0/ConvTranspose_0/kernel"} | own | dense
+
+
+def test_classes_in_another_order_are_refused_where_networks_are_your_own(conditional):
+    _, config, (run, _) = conditional
+    shapes = jax.eval_shape(lambda: create_state(config, classes=Classes(("odd", "even"), (6, 6))))
+    shapes = shapes.replace(discriminator=shapes.discriminator.replace(module=Sum()))
+    with pytest.raises(InputError, match="which weights of a discriminator of your own belong to which is not known"):
+        start_from(dataclasses.replace(config, init=str(run)), shapes)
 
 
 @pytest.mark.slow
