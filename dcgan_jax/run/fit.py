@@ -80,7 +80,7 @@ def fit(
     check_kinds(config, **networks)
     config, networks = with_names(absolute(config), networks)
     objects = [kind for kind, given in networks.items() if given is not None]
-    _check(config, networks, epochs, on_log)
+    shapes = _check(config, networks, epochs, on_log)
     cache_compilations()
     folder = RunFolder(workdir)
     config = folder.settled(config)  # at an earlier start
@@ -90,7 +90,7 @@ def fit(
         taken = stack.enter_context(held(folder, config, objects)) if first else None
         source = open_source(config, writable_cache())
         config = settle(config, source)
-        shapes = None if config.conditional else _shapes(config, networks)
+        shapes = shapes or (None if config.conditional else _shapes(config, networks))
         begins = taken and config.init and not folder.complete_steps()
         start = start_from(config, shapes) if begins and shapes else None  # refused before images are decoded
         store, compiling = _opened(source, config, None if folder.begun() else shapes, stack)
@@ -108,10 +108,11 @@ def fit(
         return _with_retries(config, networks, store=store, writer=writer, signals=signals, compiling=compiling)
 
 
-def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -> None:
-    """Refuse before images are looked for what can be refused then."""
+def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -> GANState | None:
+    """Refuse before images are looked for what can be refused then; the shapes of the state, if they are known."""
+    shapes = None
     if not config.unsettled() and not config.conditional:  # how many classes there are is not known yet
-        _shapes(config, networks)
+        shapes = _shapes(config, networks)
     if epochs is not None:
         check_epochs(epochs)
     if on_log is not None and not callable(on_log):
@@ -119,6 +120,7 @@ def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -
     check_temporary()
     feeder(config)  # or none
     _check_devices(config)
+    return shapes
 
 
 def _with_retries(config, networks, *, store, writer, signals, compiling):
