@@ -13,7 +13,7 @@ def directions(params: GeneratorParams | GANState, num: int = 8) -> jax.Array:
     """The ``num`` directions of z that change the generator's first feature maps most.
 
     They are singular vectors of its first layer, as BatchNorm scales it. With a from -3 to 3
-    ``decode(params, z + a * directions(params)[0])`` is a clear change; from about 6 on pictures fall apart. What a
+    ``decode(params, z + a * directions(params)[:1])`` is a clear change; from about 6 on pictures fall apart. What a
     direction means is to be seen: on game figures the first is their size, the next their colours.
 
     Args:
