@@ -1,6 +1,8 @@
 """Images in .npy and .npz files, read one at a time: (N, H, W, C), (N, H, W), or one alone as (H, W, C) or (H, W)."""
 
 import contextlib
+import functools
+import itertools
 import math
 import zipfile
 from collections.abc import Callable, Iterator
@@ -84,13 +86,15 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, inside: str | None) -> Iterator[Any]:
+def _arrays(path: Path) -> Iterator[dict[str | None, Callable[[], Any]]]:
+    """What opens each array of a file, by its name inside: an archive, which may have thousands, is listed once."""
     with open_regular(path) as file:
-        if inside is None:
-            yield file
-        else:
-            with zipfile.ZipFile(file) as archive, archive.open(inside) as member:
-                yield member
+        if path.suffix.lower() == ".npy":
+            yield {None: lambda: contextlib.nullcontext(file)}
+            return
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            yield {name: functools.partial(archive.open, name) for name in names}
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -111,18 +115,13 @@ def members(path: Path, called: str, most: int) -> list[Member]:
     Raises:
       InputError: it is no such file.
     """
-    with _readable(path):
-        if path.suffix.lower() == ".npy":
-            names: list[str | None] = [None]
-        else:
-            with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-                names = [name for name in archive.namelist() if name.endswith(".npy")]
-        arrays = []
-        for name in names:
-            with _opened(path, name) as file:
+    arrays = []
+    with _readable(path), _arrays(path) as opened:
+        for name, array in opened.items():
+            with array() as file:
                 shape, fortran, kind = _header(file)
             arrays.append(Member(f"{called} {name or ''}".strip(), path, name, shape, kind, fortran, most))
-        return arrays
+    return arrays
 
 
 def of_file(path: Path) -> Images:
@@ -186,7 +185,7 @@ def _labels(chosen: list[Member], arrays: list[Member], count: int) -> list[str]
         fitting = training or named
     if len(fitting) != 1 or count > _LABELS:
         return None
-    with _readable(fitting[0].path), _opened(fitting[0].path, fitting[0].inside) as file:
+    with _readable(fitting[0].path), _arrays(fitting[0].path) as opened, opened[fitting[0].inside]() as file:
         values = npy.read_array(file).ravel()
     return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]
 
@@ -250,10 +249,12 @@ def read(images: Images) -> Iterator[np.ndarray]:
     Raises:
       InputError: a file ends too early or is damaged.
     """
-    for one in images.members:
-        with _readable(one.path), _opened(one.path, one.inside) as file:
-            _header(file)
-            yield from _whole(one, file) if one.fortran else _pieces(one, file)
+    for path, members_of_it in itertools.groupby(images.members, key=lambda one: one.path):
+        with _readable(path), _arrays(path) as opened:
+            for one in members_of_it:
+                with opened[one.inside]() as file:
+                    _header(file)
+                    yield from _whole(one, file) if one.fortran else _pieces(one, file)
 
 
 def _pieces(one: Member, file: BinaryIO) -> Iterator[np.ndarray]:

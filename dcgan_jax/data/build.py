@@ -80,9 +80,10 @@ def expected_type(source: Source, config: Config) -> Type:
         return source.planes.type(config)
     if bits(config) != "auto":
         return "uint8" if bits(config) == "8" else "uint16"
-    for item in source.items():
-        _, picture, _ = _reader(source, config)(item)
-        return "uint16" if picture and picture.square.dtype == np.uint16 else "uint8"
+    with contextlib.suppress(InputError):  # such as without a network, which a store in the cache does not need
+        for item in source.items():
+            _, picture, _ = _reader(source, config)(item)
+            return "uint16" if picture and picture.square.dtype == np.uint16 else "uint8"
     return "uint8"
 
 

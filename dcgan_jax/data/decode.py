@@ -1,4 +1,4 @@
-"""Decode any picture to a square of 8 or 16 bits, with bounded memory and time."""
+"""Decode any picture to an image of the run's shape, of 8 or 16 bits, with bounded memory and time."""
 
 import contextlib
 import ctypes
@@ -69,7 +69,7 @@ def read_square(content: bytes | np.ndarray | Planes, config: Config) -> np.ndar
 
 
 def read_picture(content: bytes | np.ndarray | Planes, config: Config) -> Picture:
-    """Turn a picture's file, or its pixels as (H, W) or (H, W, 3), with uint8 also (H, W, 4), or planes, into a square.
+    """Make ``square`` of a picture's file, of its pixels as (H, W) or (H, W, 3), uint8 also (H, W, 4), or of planes.
 
     Raises:
       ValueError: it is not a picture of a known format, needs too much memory or time, or has values whose range is
@@ -198,18 +198,10 @@ def _picture(image: Image.Image | np.ndarray, values: depth.Values | None, confi
         image = image.resize([max(1, round(longest * side / scale)) for side in image.size], filtering)
     clear = clear and image.getchannel("A").getextrema() != (255, 255)
     if image.size != size:
-        image = _padded(image, size, "#0000" if alpha else config.background)
+        image = planes.padded(image, size, "#0000" if alpha else config.background)
     if image.mode == "RGBA" and not alpha:
         image = Image.alpha_composite(Image.new("RGBA", size, config.background), image)
     pixels = np.array(image.convert(mode)).reshape(config.image_shape)
     if alpha:
         pixels[pixels[..., -1] == 0] = 0
     return Picture(pixels, clear, values, problem)
-
-
-def _padded(image: Image.Image, size: tuple[int, int], colour: str) -> Image.Image:
-    """The picture in the middle of a larger one of this colour, which has alpha if the picture or the colour has."""
-    padded = Image.new("RGBA" if colour == "#0000" else image.mode, size, colour)
-    left, top = ((outer - inner) // 2 for outer, inner in zip(size, image.size, strict=True))
-    padded.paste(image, (left, top))
-    return padded

@@ -123,10 +123,13 @@ def eight_bits(
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F" or image.mode.startswith("I"):
         full = (0.0, 4095.0) if raw == "I;12" else FULL
-        if stated and tile and tile.codec_name.startswith("ppm") and isinstance(tile.args, tuple):  # scaled by Pillow
-            stated = (stated[0] * 65535 / tile.args[1], stated[1] * 65535 / tile.args[1])
+        top = 65535  # to which Pillow scales PGM files
+        if tile and tile.codec_name.startswith("ppm") and isinstance(tile.args, tuple):
+            top = tile.args[1]
+        stated = stated and (stated[0] * 65535 / top, stated[1] * 65535 / top)
         full = full[::-1] if tiff.get(262) == 0 else full  # PhotometricInterpretation: WhiteIsZero
-        return _gray(image, key, full, stated, deep)
+        picture, values = _gray(image, key, full, stated, deep)
+        return picture, values._replace(**{name: getattr(values, name) * top / 65535 for name in Values._fields[:4]})
     if ";16" not in raw:
         return image, None
     tops = np.asarray(image.getextrema())[: 1 if raw.startswith("LA") else 3]

@@ -11,8 +11,6 @@ from dcgan_jax.data.sources import EXPANSION_LIMIT, Item, Source, digest, hub_na
 from dcgan_jax.system.disk import mib, user_path
 from dcgan_jax.system.errors import InputError
 
-_HEAD = 1 << 16  # bytes of a picture that mostly say its size and kind
-
 
 def table(place: Path, files: list[Path], column: str) -> Source:
     """The pictures in a column of Parquet files, or of what ``datasets`` saved.
@@ -32,7 +30,7 @@ def table(place: Path, files: list[Path], column: str) -> Source:
 def _items(rows) -> Iterator[Item]:
     for i, (content, label) in enumerate(rows):
         read = functools.partial(_read, content)
-        yield Item(f"row {i}", label, read, head=lambda read=read: read()[:_HEAD])
+        yield Item(f"row {i}", label, read, head=read)
 
 
 def _read(content: bytes | str | None) -> bytes:
@@ -60,7 +58,7 @@ def tar(place: Path, paths: list[Path]) -> Source:
             for name, content in tars.read(path, wanted):
                 label = files[name].label or of_folders[name]
                 read = functools.partial(_content, content)
-                yield Item(name, label, read, head=lambda read=read: read()[:_HEAD])
+                yield Item(name, label, read, head=read)
 
     facts = [f"{path.name}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in paths]
     return Source(str(place.resolve()), digest(facts), len(names), items, folders(names))

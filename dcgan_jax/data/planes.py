@@ -110,9 +110,17 @@ def _resized(plane: np.ndarray, config: Config, filling: int) -> np.ndarray:
     elif config.resize == "squash":
         image = image.resize(size, filtering)
     else:
-        image = ImageOps.pad(image, size, filtering, color=filling)
+        image = padded(ImageOps.contain(image, size, filtering), size, filling)
     values = np.asarray(image)
     return np.rint(values).clip(0, TOPS["uint16"]).astype(np.uint16) if deep else values
+
+
+def padded(image: Image.Image, size: tuple[int, int], colour: str | int) -> Image.Image:
+    """The picture in the middle of a larger one of this colour, which has alpha if the picture or the colour has."""
+    larger = Image.new("RGBA" if colour == "#0000" else image.mode, size, colour)
+    left, top = ((outer - inner) // 2 for outer, inner in zip(size, image.size, strict=True))
+    larger.paste(image, (left, top))
+    return larger
 
 
 def fewest_channels(channels: int) -> int:

@@ -166,11 +166,11 @@ def hub_rows(name: str, split: str, column: str, cache: Path) -> tuple[int, Call
         raise InputError(f"{spec} needs one more package: python -m pip install 'dcgan_jax[datasets]'")
     noted = cache / "hub" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', f'{name}-{split}-{column}')}.json"
     if not noted.exists():
-        _, columns, count = _hub(spec, name, split, column)
+        *_, count = _hub(spec, name, split, column)
         with writing(noted):
             noted.parent.mkdir(parents=True, exist_ok=True)
-            write_text(noted, json.dumps([*columns, count]))
-    count = parse_json(read_bytes(noted))[-1]
+            write_text(noted, json.dumps(count))
+    count = parse_json(read_bytes(noted))
 
     def rows():
         data, columns, _ = _hub(spec, name, split, column)

@@ -139,10 +139,11 @@ def open_source(config: Config, cache: Path) -> Source:
 def _of_folder(path: Path, config: Config) -> Source:
     """A folder of pictures; if it has none, of IDX files, tables, archives or arrays."""
     names = walk(path)
-    here = [name for name in names if "/" not in name or not any(map(is_picture, names))]
+    pictured = any(map(is_picture, names))
+    here = [name for name in names if "/" not in name or not pictured]
     if images := idx.choose(path, here):
         return _idx(images)
-    if any(map(is_picture, names)):
+    if pictured:
         return _folder(path, names)
     from dcgan_jax.data import packed, tables, tars  # which import this
 

@@ -73,8 +73,7 @@ def _groups(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _first_halves(labels: np.ndarray) -> np.ndarray:
     """Where, in a list of labels, the first half of each lies: bool (N,)."""
     counts, places = np.bincount(labels), np.empty(len(labels), int)
-    for label, count in enumerate(map(int, counts)):
-        places[labels == label] = np.arange(count)
+    places[np.argsort(labels, kind="stable")] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
     return places < counts[labels] // 2
 
 

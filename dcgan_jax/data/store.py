@@ -1,6 +1,6 @@
 """The decoded store: every image resized once, as uint8 or uint16, in one file of the cache.
 
-A store is a folder with ``images.u8`` or ``images.u16`` (N·S·S·C numbers), ``labels.npy`` (int32), ``manifest.json``
+A store is a folder with ``images.u8`` or ``images.u16`` (N·H·W·C numbers), ``labels.npy`` (int32), ``manifest.json``
 and ``SHA256SUMS`` of these. It is written under another name, synced, and renamed when it is complete.
 """
 
@@ -36,7 +36,7 @@ from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, open_regular, parse_json, read_bytes, write_text
 from dcgan_jax.system.schema import checked
 
-_FORMAT = 9
+_FORMAT = 10
 _CHECKED = "checked"
 
 
@@ -46,7 +46,7 @@ class Store:
     Attributes:
       path: its folder.
       manifest: all that is known of the images, as it was written; in part also as the attributes below.
-      shape: (N, S, S, C).
+      shape: (N, H, W, C).
       type: of the numbers: "uint8" or "uint16".
       scale: which values the files held, and those that 0 and the largest number stand for.
       labels: int32 (N,), indices into ``label_names``.
@@ -108,7 +108,7 @@ class Store:
         self._file.close()
 
     def take(self, indices: Iterable[int]) -> np.ndarray:
-        """Copy images out: uint8, or uint16 from 0 to 65535, (len(indices), S, S, C), as ``from_pixels`` takes them.
+        """Copy images out: uint8, or uint16 from 0 to 65535, (len(indices), H, W, C), as ``from_pixels`` takes them.
 
         The file is not memory-mapped: a map makes the process grow with the store, and a failing disk
         would kill it.

@@ -58,11 +58,10 @@ class Monitor:
         values = {**self._compared(features(to_uint8(images))), **self.floor}
         if len(self._held_out):
             fakes = np.asarray(images[: len(self._held_out)])
-            sets = [(from_pixels(self._trained),), (from_pixels(self._held_out),), (fakes,)]
+            sets, labels = (from_pixels(self._trained), from_pixels(self._held_out), fakes), (None, None, None)
             if state.classes:
                 labels = *self._labels, sample_labels(params, random_key(0), len(fakes))
-                sets = list(zip((images for (images,) in sets), labels))
-            values |= _memory(state, sets)
+            values |= _memory(state, list(zip(sets, labels)))
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _compared(self, fakes):

@@ -63,7 +63,7 @@ def test_each_channel_is_resized_as_pillow_resizes_floats(tmp_path):
 
 
 def test_colours_of_8_bits_become_what_pictures_of_them_become():
-    large = RNG.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    large = RNG.integers(0, 256, (39, 48, 3)).astype(np.uint8)  # padded by 3 pixels: 1 above, 2 below
     for settings in ({}, {"resize": "squash"}, {"resize": "pad", "background": "#204060"}, {"channels": 1}):
         config = Config(image_size=16, **settings)
         difference = read_square(Planes(large), config).astype(int) - read_square(large, config)
@@ -98,6 +98,11 @@ def test_labels_of_archives_and_folders(tmp_path):
     store = prepared(tmp_path / "set", tmp_path / "cache")
     assert store.label_names == ("a", "b") and (np.bincount(store.labels) == 6).all()
     np.testing.assert_array_equal(store.take(range(12)), np.concatenate([BYTES[::2], BYTES[1::2]]))
+    (tmp_path / "two").mkdir()
+    np.save(tmp_path / "two" / "x.npy", BYTES)
+    np.save(tmp_path / "two" / "y.npy", digits)
+    store = prepared(tmp_path / "two", tmp_path / "cache")
+    assert [store.label_names[i] for i in store.labels] == list(map(str, digits))
 
 
 def one_value(array, value):

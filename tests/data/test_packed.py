@@ -14,7 +14,9 @@ import pytest
 from helpers import prepared
 from PIL import Image
 
-from dcgan_jax.data.sources import absolute
+from dcgan_jax.config import Config
+from dcgan_jax.data.build import expected_type
+from dcgan_jax.data.sources import absolute, open_source
 from dcgan_jax.data.store import open_store
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.hold import held
@@ -117,6 +119,8 @@ def test_a_set_on_the_hub_is_streamed_and_needs_no_network_later(tmp_path, monke
         there.setattr(datasets, "load_dataset", lambda name, split, streaming: data.to_iterable_dataset())
         check(prepared("hf:someone/pets", tmp_path))
     check(prepared("hf:someone/pets", tmp_path))
+    config = Config(data="hf:someone/pets", image_size=16)  # of which a new run compiles its step meanwhile
+    assert expected_type(open_source(config, tmp_path), config) == "uint8"
 
 
 def test_without_a_network_the_hub_is_one_line(tmp_path, monkeypatch):

@@ -216,6 +216,20 @@ def test_no_notice_where_one_picture_uses_the_range(tmp_path, capsys):
     assert "--range" not in capsys.readouterr().err
 
 
+def test_of_a_pgm_file_all_values_are_in_its_own_units(tmp_path, capsys):
+    values = np.linspace(0, 4095, 256).astype(">u2").reshape(16, 16)
+    (tmp_path / "set").mkdir()
+    for i in range(4):
+        (tmp_path / "set" / f"{i}.pgm").write_bytes(b"P5 16 16 4095\n" + values.tobytes())
+    for settings, high in (({}, 4095), ({"range": (0, 4095)}, 4095), ({"range": (0, 8190)}, 8190)):
+        store = prepared(tmp_path / "set", tmp_path / "cache", **settings)
+        assert "--range" not in capsys.readouterr().err
+        assert (store.scale.low, store.scale.high) == (0, high)
+        assert store.take([0]).max() == pytest.approx(4095 / high * 65535, abs=16)  # Pillow rounds
+    prepared(tmp_path / "set", tmp_path / "cache", range=(0, 2000))
+    assert "go from 0 to 4095: what lies beyond --range 0 2000 is cut off" in capsys.readouterr().err
+
+
 def test_a_range_without_effect_is_said(photos, tmp_path, capsys):
     store = prepared(photos, tmp_path, range=(0, 4095))
     assert "has more than 8 bits a value: --range changes nothing" in capsys.readouterr().err

@@ -73,7 +73,7 @@ class Heart:
 def test_memory_is_how_far_held_out_images_are_on_the_way_to_generated_ones(store, tiny, monkeypatch):
     train, kept = held_out(store, 200)
     judge = Heart(store.take(train), store.take(range(len(store))))
-    monkeypatch.setattr("dcgan_jax.metrics.monitor.judge", lambda _, images: {"": judge(images).mean()})
+    monkeypatch.setattr("dcgan_jax.metrics.monitor.judge", lambda _, images, labels: {"": judge(images).mean()})
     monitor = Monitor(store, held_out_images=200)
     assert len(kept) == 35
     assert monitor(create_state(tiny))["memory"] == pytest.approx(0.75)  # 4, 1 and 0
