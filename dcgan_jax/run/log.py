@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+import dcgan_jax
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
 from dcgan_jax.gan.pixels import to_uint8
@@ -243,6 +244,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "versions": {
             "Python": platform.python_version(),
-            **{name: version(name) for name in ("dcgan_jax", "jax", "jaxlib", "flax", "optax")},
+            "dcgan_jax": dcgan_jax.__version__,  # also of a checkout that is not installed
+            **{name: version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         },
     }

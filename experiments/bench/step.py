@@ -26,7 +26,7 @@ import tempfile
 import time
 
 FLOP_PER_IMAGE = 2.29e9  # of a direct algorithm: 11 forward-pass equivalents of 104 million multiply-adds
-GPU = os.path.exists("/dev/nvidia0")
+GPU = os.path.exists("/dev/nvidiactl")  # there whichever card it is
 if GPU:  # all programs are there at once: none may take the whole memory
     os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 ENVIRONMENT = dict(os.environ)  # before dcgan_jax, which quiets TensorFlow by switching its oneDNN off, is imported
@@ -333,11 +333,25 @@ def matrix_rate():
     return 2 * 4096**3 / min(times)
 
 
+def _drop_if_failed(workers, name):
+    """Wait for a program. One that has no memory, or lacks a library, is said and left out."""
+    try:
+        workers[name].ready()
+    except SystemExit as error:
+        print(error, file=sys.stderr)
+        del workers[name]
+
+
 def measure(batch, rounds, steps, names):
     """A dictionary for each program with this batch size."""
-    workers, times = {name: Worker(name, batch) for name in names}, {name: [] for name in names}
-    for worker in workers.values():  # which compile at the same time
-        worker.ready()
+    workers = {}
+    for name in names:
+        workers[name] = Worker(name, batch)
+        if GPU:  # programs are tried out there: nothing else may use it
+            _drop_if_failed(workers, name)
+    for name in [] if GPU else names:  # which compile at the same time
+        _drop_if_failed(workers, name)
+    times = {name: [] for name in workers}
     for _ in range(rounds):
         for name, worker in workers.items():
             times[name].append(worker.seconds(steps))
@@ -365,11 +379,15 @@ def tell(rows):
     for name in dict.fromkeys(program for program, _ in found):
         cells = []
         for size in sizes:
+            if (name, size) not in found:
+                cells += ["", ""]
+                continue
             row, own = found[name, size], found.get((f"dcgan_jax, {'bf16' if 'bf16' in name else 'float32'}", size))
             slowest, fastest = size / max(row["seconds"]), size / min(row["seconds"])
             cells += [f"{row['images_per_second']:.1f} ({slowest:.0f}–{fastest:.0f})"]
             cells += [f"{own['images_per_second'] / row['images_per_second']:.2f}" if own else ""]
-        print(f"| {name} | {' | '.join(cells)} | {found[name, sizes[-1]]['peak_mib']:.0f} |")
+        peak = f"{found[name, sizes[-1]]['peak_mib']:.0f}" if (name, sizes[-1]) in found else ""
+        print(f"| {name} | {' | '.join(cells)} | {peak} |")
 
 
 LOOP = """
