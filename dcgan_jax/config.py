@@ -50,9 +50,9 @@ ADDED = (
     *("conditional", "class_sampling"),
     *("bits", "show", "column"),
 )
-"""Fields added since version 0.2.0. Without them in a ``config.json``, their defaults mean what was done before, or"""
+"""Fields added since version 0.2.0. A ``config.json`` without one means its value in ``BEFORE``, else its default."""
 BEFORE: dict[str, typing.Any] = {"bits": "8"}
-"""these values."""
+"""What was done before there was a field, where its default is something else."""
 _AT_LEAST_0, _AT_LEAST_1 = Range(least=0), Range(least=1)
 _BELOW_1 = Range(least=0, below=1, words="must lie in [0, 1)")
 
@@ -169,7 +169,7 @@ class Config:
     penalty: Literal["none", "r1", "r2", "both"] = "none"
     """Penalty on the discriminator's squared gradient at the real (r1) or the generated images (r2), or both."""
     gamma: Annotated[float, _AT_LEAST_0] = 0.0
-    """Weight of the penalty, γ in γ/2 times the squared gradient; 0 for the images' side / batch_size."""
+    """Weight of the penalty, γ in γ/2 times the squared gradient; 0 for √(height · width) / batch_size."""
     gamma_final: Annotated[float, _AT_LEAST_0] = 1.0
     """The weight at the end of annealing, as a multiple of that at the start."""
     gamma_schedule: Literal["cosine", "hyperbolic"] = "cosine"
@@ -223,8 +223,8 @@ class Config:
     """Weight of its penalty, whose gradient is that with respect to the features; it changes as gamma does."""
     features_size: Annotated[int, _features_size] = 0
     (
-        "Shorter side to which images are enlarged or reduced for it: 32, 64, 128 or 256; 0 for 32 for images of up to "
-        "32 pixels, else 64."
+        "Shorter side to which images are enlarged or reduced for it: 32, 64, 128 or 256. 0 chooses: 32 if it has at "
+        "most 32 pixels, else 64."
     )
     conditional: bool = False
     (

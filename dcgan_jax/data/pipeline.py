@@ -92,7 +92,7 @@ def feeder(config: Config) -> Literal["tf", "numpy"]:
 
 
 def tf_batches(store: Store, config: Config, *, start: int = 0, part: int = 0, parts: int = 1) -> "tf.data.Dataset":
-    """The endless data set of batches from step ``start`` on: uint8 or uint16 (batch_size / parts, S, S, C), of a
+    """The endless data set of batches from step ``start`` on: uint8 or uint16 (batch_size / parts, H, W, C), of a
     conditional run pairs of these and labels, int32.
 
     Each batch is cut into ``parts``, and only number ``part`` of them is read. Those held out are never read.

@@ -43,8 +43,8 @@ class ProjectedFeatures:
     it takes no more time than without alpha.
 
     Attributes:
-      features_size: the shorter side of ``size``, a power of two of at least 32; 0 for 32 for images of up to 32
-        pixels, else 64.
+      features_size: the shorter side of ``size``, a power of two of at least 32; 0 chooses: 32 for images
+        whose shorter side has at most 32 pixels, else 64.
       image_size: that of the images.
       dtype: of the matrix products.
       activations: of the maps.

@@ -66,7 +66,7 @@ def generate(
     """Draw images and write them as PNG files, or as one array, as ``python -m dcgan_jax.generate`` does.
 
     Picture ``i`` depends only on the weights, ``seed``, its class and ``i``. 512 are in memory at a time. A start that
-    was interrupted is continued by the next with the same weights and seed.
+    was interrupted is continued by the next with the same weights and seed; an array begins anew.
 
     Args:
       source: the folder of a run; what ``export`` made of it, a .safetensors file or hf:USER/NAME; or what ``sample``

@@ -57,8 +57,8 @@ def to_safetensors(
 
     Its metadata has one key, ``dcgan_jax`` (the library writes several in random order): a JSON object with
     ``generator`` (the fields of the built-in network, or ``own``: what another one is called), ``latent`` (the prior
-    over z), ``step``, ``metrics``, ``settings`` and ``facts``; of a conditional run also ``classes``: their ``names``,
-    the ``counts`` of their images, and whether training was ``balanced``.
+    over z), ``step``, ``metrics``, ``settings``, and each of ``facts``, such as ``init``; of a conditional run also
+    ``classes``: their ``names``, the ``counts`` of their images, and whether training was ``balanced``.
 
     Args:
       metrics: what is known of this step, by name.
@@ -167,7 +167,8 @@ def _header(path: Path) -> _Header:
     """The header of a file.
 
     Raises:
-      ValueError: it is another kind of file, or a tensor is not of float32; or what it says is not of the right type.
+      ValueError: it is another kind of file; a tensor is neither of float32 nor of float16; or what it says is not of
+        the right type.
     """
     size = int.from_bytes(read_bytes(path, start=8), "little")
     if not 0 < size <= _HEADER:
@@ -294,7 +295,6 @@ def _settings(metadata: _About | _OfOwn) -> dict[str, Any]:
     network, names = metadata.generator, ("image_size", "channels", "width")
     own = isinstance(network, _Own)
     prior = {"latent_dim": metadata.latent.dim, "latent": metadata.latent.distribution}
-    prior |= {"conditional": metadata.classes is not None}
     prior["conditional"] = metadata.classes is not None
     return prior if own else {**{name: getattr(network, name) for name in names}, **prior}
 

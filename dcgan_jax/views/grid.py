@@ -44,8 +44,8 @@ def shown_shape(config: Config) -> tuple[int, int, int]:
 
 
 def square_columns(count: int, shape: tuple[int, ...], padding: int = 2) -> int:
-    """How many columns lay ``count`` images of a shape (H, W, C) out in as many rows, or a part of them, so that no
-    side of the sheet has more than ``SIDE`` pixels."""
+    """How many columns give as many rows, of ``count`` images (H, W, C), or of so many of them that no side of the
+    sheet has more than ``SIDE`` pixels."""
     return min(math.isqrt(max(count - 1, 0)) + 1, max(1, (SIDE - padding) // (max(shape[:2]) + padding)))
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import some_generator
+from helpers import Even, some_generator
 
 from dcgan_jax import InputError, decode, directions
 
@@ -43,3 +43,5 @@ def test_what_has_no_such_directions_is_refused():
             directions(params, num)
     with pytest.raises(InputError, match="params must be"):
         directions({})
+    with pytest.raises(InputError, match="built-in Generator, not of Even"):
+        directions(params.replace(generator=Even()))
