@@ -210,7 +210,7 @@ BUGS = [
     Bug("sizes.py", "gan/test_networks.py::test_other_sizes_start_from_another_map", "return min(layouts, key", "return max(layouts, key"),
     Bug("gan/conv.py", "gan/test_conv.py::test_forward_and_both_gradients", "(0, -side % unit)", "(-side % unit, 0)"),
     Bug("data/settle.py", "data/test_settle.py::test_a_picture_has_the_shape_in_which_it_is_shown", "_TURNED = (5, 6, 7, 8)", "_TURNED = ()"),
-    Bug("data/decode.py", "data/test_decode.py", "(outer - inner) // 2 for outer, inner", "(outer - inner) for outer, inner"),
+    Bug("data/planes.py", "data/test_decode.py", "(outer - inner) // 2 for outer, inner", "(outer - inner) for outer, inner"),
     Bug("data/depth.py", "data/test_values.py", "* (top / (white - black))", "* ((top + 1) / (white - black))"),
     Bug("data/depth.py", "data/test_values.py", "full = full[::-1] if tiff.get(262) == 0 else full", "full = full[::-1] if tiff.get(262) == 1 else full"),
     Bug("data/depth.py", "data/test_values.py", "if low < high < (top + 1) / _DARK:", "if low < high < (top + 1) / (2 * _DARK):"),
