@@ -137,7 +137,8 @@ class Config:
     data: Annotated[str, _not_empty] = "sprites"
     (
         "The images: sprites (built in), pokemon (the d2l chapter's set), tfds:NAME[:SPLIT], hf:NAME[:SPLIT] of the "
-        "Hub of Hugging Face, or the path of a folder, .zip or .tar of images, of .parquet, .npy, .npz or IDX files."
+        "Hub of Hugging Face, or the path of a folder, .zip or .tar of images, of .parquet, .npy, .npz, HDF5 or IDX "
+        "files."
     )
     column: str = ""
     """The column of the images in a table, where it is not clear which."""

@@ -6,6 +6,7 @@ coverage .86. More: docs/results/recipes.md.
 """
 
 import dataclasses
+import re
 from typing import Any
 
 from dcgan_jax.config import BY_NAME, MAY_CHANGE, Config
@@ -124,8 +125,9 @@ def suited(data: str) -> str:
 
 
 def suited_channels(data: str) -> int | str:
-    """``Config.channels`` for these images: arrays of NumPy have any number, others three unless that is changed."""
-    return "auto" if data.lower().endswith((".npy", ".npz")) else RECIPES["classic"].config.channels
+    """``Config.channels`` for these images: arrays have any number, others three unless that is changed."""
+    has_arrays = re.search(r"\.(npy|npz)$|\.(h5|hdf5)(:|$)", data.lower())
+    return "auto" if has_arrays else RECIPES["classic"].config.channels
 
 
 def recipe(name: str | None = None, **changes: Any) -> Config:
@@ -134,8 +136,8 @@ def recipe(name: str | None = None, **changes: Any) -> Config:
     Args:
       name: classic, robust, projected, sn, paper, chapter or chapter-tf; None for what suits the data, as the command
         does without the flag: classic for sprites and pokemon, else projected.
-      changes: other settings than the recipe's, by the names of ``Config``'s fields. Without ``channels`` a .npy or
-        .npz has those of its arrays.
+      changes: other settings than the recipe's, by the names of ``Config``'s fields. Without ``channels`` a .npy,
+        .npz or HDF5 file has those of its arrays.
 
     Raises:
       InputError: the name, a setting or a value is unknown.

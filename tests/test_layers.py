@@ -30,6 +30,7 @@ HOMES = {
     "huggingface_hub": {"share/hub.py"},
     "datasets": {"data/remote.py"},
     "pyarrow": {"data/tables.py"},
+    "h5py": {"data/hdf5.py"},
 }
 MATHEMATICS = {"jax", "flax", "optax", "numpy", "math", "functools", "dataclasses", "typing", "collections"}
 BELOW_GAN = (

@@ -1,4 +1,5 @@
-"""Images in .npy and .npz files, read one at a time: (N, H, W, C), (N, H, W), or one alone as (H, W, C) or (H, W)."""
+"""Images in .npy, .npz and HDF5 files, read few at a time: (N, H, W, C), (N, H, W), or one alone as (H, W, C) or
+(H, W)."""
 
 import contextlib
 import functools
@@ -13,22 +14,24 @@ import numpy as np
 from numpy.lib import format as npy
 
 from dcgan_jax.config import CHANNELS
+from dcgan_jax.data import hdf5
 from dcgan_jax.data.decode import FILE_LIMIT
 from dcgan_jax.system.disk import mib, reading
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import open_regular
 
-ENDINGS = (".npy", ".npz")
+ENDINGS = (".npy", ".npz", *hdf5.ENDINGS)
 _PLANES = 16
 """A third axis of at most this length is that of the channels of one image, in a folder of files of one each."""
 _PLANES_ALONE = 7
 """The same in a file that is the whole set: a longer one is the width of images that make a stack."""
 _FORTRAN_LIMIT = 512 << 20  # bytes of an array in which an image is not in one piece, so that all is read at once
 _LABELS = 1 << 26  # labels at most
+_ALONE = "save the one to learn from alone"
 
 
 class Member(NamedTuple):
-    """An array in a file: what it is called, the file, its name in an archive, and what its header says.
+    """An array: what it is called, its file, its name in it where there may be several, and what its header says.
 
     A third axis that is longer than ``most`` is not one of channels.
     """
@@ -115,6 +118,12 @@ def members(path: Path, called: str, most: int) -> list[Member]:
     Raises:
       InputError: it is no such file.
     """
+    if hdf5.is_hdf5(path):
+        with _readable(path):
+            inside = hdf5.listed(path)
+        return [
+            Member(f"{called} {name}".strip(), path, name, shape, kind, False, most) for name, shape, kind in inside
+        ]
     arrays = []
     with _readable(path), _arrays(path) as opened:
         for name, array in opened.items():
@@ -124,14 +133,21 @@ def members(path: Path, called: str, most: int) -> list[Member]:
     return arrays
 
 
-def of_file(path: Path) -> Images:
-    """The images of one .npy, or of an .npz, in which an array of one axis and their number holds their labels.
+def of_file(path: Path, dataset: str = "") -> Images:
+    """The images of one .npy, or of an .npz or HDF5 file, in which an array of one axis and their number holds their
+    labels.
+
+    Args:
+      dataset: which of the arrays in an HDF5 file holds the images, if not the only one that may.
 
     Raises:
       InputError: it holds no images, several sets, or images of different shapes.
     """
     arrays = members(path, str(path) if path.suffix.lower() == ".npy" else "", _PLANES_ALONE)
-    chosen = _one_set(path, [one for one in arrays if _may_be_images(one)])
+    named = [one for one in arrays if not dataset or str(one.inside).strip("/") == dataset.strip("/")]
+    if dataset and not named:
+        raise InputError(f"{path} has no data set {dataset}, only {_names(arrays)}: give one of them after the colon")
+    chosen = _one_set(path, [one for one in named if _may_be_images(one)])
     if not chosen:
         shapes = ", ".join(f"{one.kind} {one.shape}" for one in arrays[:4]) or "nothing"
         raise InputError(f"{path} holds {shapes}: give arrays of numbers (N, H, W, C), (N, H, W) or (H, W, C)")
@@ -169,25 +185,43 @@ def _one_set(path: Path, arrays: list[Member]) -> list[Member]:
         stacks = [one for one in some if one.stacked]
         training = [one for one in stacks if one.inside and "train" in one.inside] or stacks
         if len(training) > 1:
-            names = ", ".join(str(one.inside).removesuffix(".npy") for one in training)
-            raise InputError(f"{path} holds several sets of images ({names}): save the one to learn from alone")
+            remedy = f"name one, as --data {path}:{training[0].inside}" if hdf5.is_hdf5(path) else _ALONE
+            raise InputError(f"{path} holds several sets of images ({_names(training)}): {remedy}")
         if training or some:
             return training or some
     return []
 
 
+def _names(arrays: list[Member]) -> str:
+    return ", ".join(str(one.inside).removesuffix(".npy") for one in arrays) or "nothing"
+
+
+def _group(one: Member) -> str:
+    """The folder in its file in which an array lies; mostly "" for none."""
+    return (one.inside or "").rpartition("/")[0]
+
+
 def _labels(chosen: list[Member], arrays: list[Member], count: int) -> list[str] | None:
     """What the array of so many whole numbers or words says; of several that which is called like labels."""
     fitting = [one for one in arrays if one.shape in ((count,), (count, 1)) and one.kind.kind in "iubUS"]
+    fitting = [one for one in fitting if _group(one) == _group(chosen[0])]
     if len(fitting) > 1:
         training = [one for one in fitting if "train" in str(one.inside) and "train" in str(chosen[0].inside)]
-        named = [one for one in fitting if str(one.inside).removesuffix(".npy").lower() in ("y", "label", "labels")]
+        named = [one for one in fitting if _names([one]).lower().rpartition("/")[2] in ("y", "label", "labels")]
         fitting = training or named
     if len(fitting) != 1 or count > _LABELS:
         return None
-    with _readable(fitting[0].path), _arrays(fitting[0].path) as opened, opened[fitting[0].inside]() as file:
-        values = npy.read_array(file).ravel()
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    values = _values(fitting[0]).ravel().tolist()
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
+
+
+def _values(one: Member) -> np.ndarray:
+    """All that an array holds."""
+    with _readable(one.path):
+        if hdf5.is_hdf5(one.path):
+            return np.concatenate(list(hdf5.blocks(one.path, str(one.inside))))
+        with _arrays(one.path) as opened, opened[one.inside]() as file:
+            return npy.read_array(file)
 
 
 def of_folder(root: Path, names: list[str], labels: list[str]) -> Images:
@@ -244,17 +278,28 @@ def _channels_first(one: Member) -> bool:
 
 
 def read(images: Images) -> Iterator[np.ndarray]:
-    """Each image in turn, (H, W, C) in its own type and the machine's byte order. One is in memory at a time.
+    """Each image in turn, (H, W, C) in its own type and the machine's byte order. One is in memory at a time, of HDF5
+    files some.
 
     Raises:
       InputError: a file ends too early or is damaged.
     """
     for path, members_of_it in itertools.groupby(images.members, key=lambda one: one.path):
+        if hdf5.is_hdf5(path):
+            yield from (image for one in members_of_it for image in _of_hdf5(one))
+            continue
         with _readable(path), _arrays(path) as opened:
             for one in members_of_it:
                 with opened[one.inside]() as file:
                     _header(file)
                     yield from _whole(one, file) if one.fortran else _pieces(one, file)
+
+
+def _of_hdf5(one: Member) -> Iterator[np.ndarray]:
+    blocks = hdf5.blocks(one.path, str(one.inside))
+    with _readable(one.path):
+        for images in blocks if one.stacked else [np.concatenate(list(blocks))[None]]:
+            yield from (_native(image.reshape(one.image)) for image in images)
 
 
 def _pieces(one: Member, file: BinaryIO) -> Iterator[np.ndarray]:

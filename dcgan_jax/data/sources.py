@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcgan_jax.config import BY_NAME, Config, has_alpha
-from dcgan_jax.data import arrays, bodies, idx, sprites
+from dcgan_jax.data import arrays, bodies, hdf5, idx, sprites
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import folders, is_picture, labels, pictures, slashed, walk
 from dcgan_jax.data.planes import Planes, Type, check_channels, defined_range, store_type
@@ -94,8 +94,8 @@ def absolute(data: str) -> str:
     """``Config.data`` such that it names the same from any folder: with the whole path of a file or a folder."""
     if data in BY_NAME:
         return data
-    hub, split = "", ""
-    name = data
+    hub = ""
+    name, split = hdf5.place(data)
     if data.startswith("hf:"):
         hub = "hf:"
         name, split = hub_name(data.removeprefix(hub))
@@ -124,11 +124,12 @@ def open_source(config: Config, cache: Path) -> Source:
         from dcgan_jax.data import packed
 
         return packed.hugging_face(data.removeprefix("hf:"), config.column, cache)
-    path = user_path(data)
+    name, dataset = hdf5.place(data)
+    path = user_path(name)
     if path.is_dir():
         return _of_folder(path, config)
     if path.is_file():
-        return _of_file(path, config)
+        return _of_file(path, config, dataset)
     meant = f"did you mean --data {near}? " if (near := _near(data)) else ""
     raise InputError(
         f"--data {data}: no such folder or file, and not sprites, pokemon, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]. "
@@ -156,11 +157,11 @@ def _of_folder(path: Path, config: Config) -> Source:
     return _folder(path, names)
 
 
-def _of_file(path: Path, config: Config) -> Source:
+def _of_file(path: Path, config: Config, dataset: str) -> Source:
     from dcgan_jax.data import packed, tars  # which import this
 
     if arrays.is_arrays(path.name):
-        return _planes(path, arrays.of_file(path), config)
+        return _planes(path, arrays.of_file(path, dataset), config, dataset=dataset)
     if tars.is_tar(path.name):
         return packed.tar(path, [path])
     if path.suffix.lower() == ".parquet":
@@ -211,8 +212,8 @@ def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iter
     return Source(name, digest(facts), count, items)
 
 
-def _planes(path: Path, images: arrays.Images, config: Config, folders: int = 0) -> Source:
-    """Arrays of any number of channels.
+def _planes(path: Path, images: arrays.Images, config: Config, folders: int = 0, dataset: str = "") -> Source:
+    """Arrays of any number of channels, of a file or a folder, or of what ``dataset`` names in the file.
 
     Raises:
       InputError: the run has another number, or the range of the values has to be stated.
@@ -229,7 +230,8 @@ def _planes(path: Path, images: arrays.Images, config: Config, folders: int = 0)
 
     files = {one.path: one.path.stat() for one in images.members}
     facts = (f"{name}\0{file.st_size}\0{file.st_mtime_ns}" for name, file in files.items())
-    return Source(str(path.resolve()), digest(facts), images.count, items, folders, Kind(first.image[2], kind))
+    name = f"{path.resolve()}{':' * bool(dataset)}{dataset}"
+    return Source(name, digest(facts), images.count, items, folders, Kind(first.image[2], kind))
 
 
 def _ask_for_range(path: Path, kind: np.dtype, images: arrays.Images):
