@@ -302,7 +302,8 @@ def test_a_signal_before_anything_is_trained_ends_at_once(photos, tmp_path, numb
     patch = """
 def prepare(*_, **__):
     open(sys.argv[sys.argv.index("--workdir") + 1] + "/../preparing", "w").close()
-    time.sleep(600)
+    while True:  # a signal that comes just before a sleep is taken after it
+        time.sleep(0.1)
 from dcgan_jax.data import store
 store.prepare = prepare
 """
