@@ -54,17 +54,23 @@ def precise_batch_norm(params: GeneratorParams, batches: jax.Array | int, batch_
         return apply(params.generator, params.params, old, z, train=True)[1]
 
     zeros, ones = (jax.tree.map(fill, params.batch_stats) for fill in (jnp.zeros_like, jnp.ones_like))
-    # new = momentum * old + (1 - momentum) * batch, whatever the momentum of the network is
-    share = jax.tree.map(lambda one, zero: 1 - (one - zero), updated(ones, 0), updated(zeros, 0))
 
-    def moments(i) -> dict[tuple, Any]:
-        batch: dict[tuple, Any] = flatten_dict(jax.tree.map(jnp.divide, updated(zeros, i), share))
-        return {path: x + batch[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in batch.items()}
+    def moments(batch) -> dict[tuple, Any]:
+        paths: dict[tuple, Any] = flatten_dict(batch)
+        return {path: x + paths[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in paths.items()}
 
-    def add(i, total):
-        return jax.tree.map(jnp.add, total, moments(i))
+    def add(i, carry):
+        # new = momentum * old + (1 - momentum) * batch, whatever the momentum of the network is. Its effect on ones is
+        # found first, in the same loop: XLA compiles the network once then, not three times.
+        share, total = carry
+        old = jax.tree.map(lambda one, zero: jnp.where(i == 0, one, zero), ones, zeros)
+        new = updated(old, jnp.maximum(i - 1, 0))
+        share = jax.tree.map(lambda share, new: jnp.where(i == 1, 1 - (share - new), share), share, new)
+        added = moments(jax.tree.map(jnp.divide, new, share))
+        total = jax.tree.map(lambda total, x: jnp.where(i == 0, total, total + x), total, added)
+        return jax.tree.map(lambda share, new: jnp.where(i == 0, new, share), share, new), total
 
-    total = jax.lax.fori_loop(1, batches, add, moments(0))
+    _, total = jax.lax.fori_loop(0, batches + 1, add, (ones, flatten_dict(zeros)))
     means = {path: x / batches for path, x in total.items()}
     stats = {path: x - means[*path[:-1], "mean"] ** 2 if path[-1] == "var" else x for path, x in means.items()}
     return params.replace(batch_stats=unflatten_dict(stats))
