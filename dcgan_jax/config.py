@@ -484,7 +484,7 @@ def _checked_range(value):
     if value is None:
         return None
     fits = isinstance(value, list | tuple) and len(value) == 2 and all(type(end) in (int, float) for end in value)
-    if not fits or not all(abs(end) < 2**64 for end in value) or value[0] == value[1]:
+    if not fits or not all(abs(end) <= 1e300 for end in value) or not abs(value[1] - value[0]) > 1e-300:
         raise InputError(
             f"range {_short(value)} must be two different numbers, both finite: the lowest and the highest value, such "
             "as 0 4095"

@@ -233,7 +233,8 @@ def in_order(names: Iterable[str]) -> list[str]:
 def of_skipped(lines: Sequence[str], good: int, source: Source) -> str:
     """How many files are no images, in words, and the first of them."""
     total = good + len(lines)
-    return printable(f"{len(lines)} of {total} files in {source.name} could not be decoded: {first_lines(lines)}")
+    what = "images" if source.planes else "files"
+    return printable(f"{len(lines)} of {total} {what} in {source.name} could not be decoded: {first_lines(lines)}")
 
 
 def first_lines(lines: Sequence[str]) -> str:

@@ -41,6 +41,9 @@ _HINTS = {
     ".zip": "a .zip is read if it is given as --data itself",
     ".tar .tgz": "a .tar is read if it is given as --data itself",
     ".gz .rar .7z": "other archives are read when they are unpacked",
+    ".npy .npz .parquet .arrow .h5 .hdf5": (
+        "arrays and tables are read if one, or a folder of nothing else, is given as --data itself"
+    ),
 }
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 _SHOWN = 8  # kinds of ignored files

@@ -40,7 +40,7 @@ def _read(content: bytes | str | None) -> bytes:
 
 
 def tar(place: Path, paths: list[Path]) -> Source:
-    """The pictures in .tar archives, with the labels of .cls files beside them, or else of their folders.
+    """The pictures in .tar archives, with the labels of .cls files beside them; if there are none, of their folders.
 
     Raises:
       InputError: one cannot be read, claims to expand too far, or there are no pictures in them.
@@ -50,13 +50,15 @@ def tar(place: Path, paths: list[Path]) -> Source:
         declared = sum(entry.size for entry in files.values())
         if declared > EXPANSION_LIMIT * path.stat().st_size:
             raise InputError(f"{path} claims to expand to {mib(declared)}, more than images do")
-    names = pictures([name for files in listed.values() for name in files], place)
+    labelled = any(entry.label for files in listed.values() for entry in files.values())
+    others = [name for files in listed.values() for name in files if not (labelled and tars.is_label(name))]
+    names = pictures(others, place)
     wanted, of_folders = set(names), dict(zip(names, labels(names), strict=True))
 
     def items():
         for path, files in listed.items():
             for name, content in tars.read(path, wanted):
-                label = files[name].label or of_folders[name]
+                label = files[name].label if labelled else of_folders[name]
                 read = functools.partial(_content, content)
                 yield Item(name, label, read, head=read)
 
@@ -83,6 +85,8 @@ def hugging_face(spec: str, column: str, cache: Path) -> Source:
         if files := tables.tables_of(place, names, split):
             return table(place, files, column)
         raise InputError(f"{place} holds no tables: give a folder that datasets saved, or one of .parquet files")
+    if place.is_file():
+        raise InputError(f"--data hf:{spec}: {place} is a file: give it without hf:, as --data {place}")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise InputError(f"--data hf:{spec}: no such folder, and not NAME or USER/NAME of a set on the Hub")
     count, rows = remote.hub_rows(name, split or "train", column, cache)

@@ -123,6 +123,19 @@ def padded(image: Image.Image, size: tuple[int, int], colour: str | int) -> Imag
     return larger
 
 
+def check_picture_channels(name: str, config: Config) -> None:
+    """Refuse more channels than pictures have.
+
+    Raises:
+      InputError: says how many there are.
+    """
+    if config.channels not in (1, 2, 3, 4):
+        raise InputError(
+            f"{name} holds pictures, which have at most 4 channels, not {config.channels}: give --channels auto; only "
+            "arrays, such as .npy files, have more"
+        )
+
+
 def fewest_channels(channels: int) -> int:
     """How many channels a run needs for arrays of so many without transparency: one more than 2 or 4."""
     return channels + 1 if has_alpha(channels) else channels

@@ -86,7 +86,7 @@ def _channels(source: Source, config: Config) -> tuple[int, str]:
             if looked.colour and opaque:
                 return 3, "as there are colours, and such arrays have no alpha"
     if not looked.pictures:
-        raise InputError(f"no picture in {source.name} could be decoded: give --channels 3")
+        return 3, f"as no picture in {source.name} could be decoded"  # the store is refused, and says why
     nothing = f"no pixel of {looked.pictures:,} pictures"
     if looked.colour:
         return 3, f"as there are colours, and {nothing} is transparent"

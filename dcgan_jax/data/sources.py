@@ -304,7 +304,10 @@ def _zip(path: Path) -> Source:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{path} is neither a folder nor a readable .zip of images: {error}") from None
+        raise InputError(
+            f"{path} is neither a folder nor a readable .zip of images ({error}): get it again, or give a folder of "
+            "pictures, or another of what --data takes"
+        ) from None
     read_as = slashed(archive.namelist())
     members = {info.filename: info for info in archive.infolist() if not read_as(info.filename).endswith("/")}
     names = pictures(members, path, read_as=read_as)

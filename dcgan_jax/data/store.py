@@ -24,7 +24,7 @@ from PIL import Image
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.build import IMAGES, SUMS, Manifest, build, files, sums
-from dcgan_jax.data.planes import bits
+from dcgan_jax.data.planes import bits, check_picture_channels
 from dcgan_jax.data.remarks import remarks
 from dcgan_jax.data.settle import settle
 from dcgan_jax.data.sources import Source, open_source
@@ -157,6 +157,8 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
     except ValueError:
         colour = f"background {config.background!r} is not a colour"
         raise InputError(f"{colour}: use a name such as white, or #rrggbb") from None
+    if not source.planes:
+        check_picture_channels(source.name, config)
     height, width, channels = config.image_shape
     settings = [_FORMAT, source.name, config.image_size, channels, config.resize, config.background]
     settings += [config.range, bits(config)]

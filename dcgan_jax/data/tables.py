@@ -87,13 +87,17 @@ def table(files: list[Path], column: str) -> Table:
     """What a table holds.
 
     Raises:
-      InputError: a file cannot be read, or no column, or not just one, holds pictures.
+      InputError: a file cannot be read, or no column, or not just one, holds pictures, or a file has other columns.
     """
     with _readable(files[0]):
         columns = _columns(files[0], _schema(files[0]), column)
     count = 0
     for path in files:
         with _readable(path):
+            if missing := {columns.image, columns.label} - {"", *_schema(path).names}:
+                raise InputError(
+                    f"{path} has no column {min(missing)}, but {files[0]} has one: keep the files of one table"
+                )
             count += _count(path)
     return Table(files, columns, count)
 
@@ -133,7 +137,11 @@ def _columns(path: Path, schema: Any, wanted: str) -> Columns:
     images = [field.name for field in schema if kinds.get(field.name) == "Image" or _may_hold_pictures(field.type)]
     label = next((name for name in LABELS if name in schema.names), "")
     label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), label)
-    return Columns(chosen(str(path), images, schema.names, wanted), label, features.get(label, {}).get("names", []))
+    image = chosen(str(path), images, schema.names, wanted)
+    kind = str(schema.field(image).type)
+    if not kind.startswith(("struct", "binary", "large_binary", "string", "large_string")):
+        raise InputError(f"{path} holds {kind} in its column {image}, not files of pictures: give another --column")
+    return Columns(image, label, features.get(label, {}).get("names", []))
 
 
 def _may_hold_pictures(kind: Any) -> bool:

@@ -31,6 +31,11 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(ENDINGS)
 
 
+def is_label(name: str) -> bool:
+    """Whether a file in an archive is called like one that holds the label of a picture."""
+    return name.endswith(".cls")
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     """
@@ -41,7 +46,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         with reading(path), open_regular(path) as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             yield archive
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, UnicodeError) as error:
-        raise InputError(f"{path} cannot be read as a .tar ({first_line(error)}): get it again") from None
+        raise InputError(f"{path} cannot be read as a .tar ({first_line(error).rstrip(':')}): get it again") from None
 
 
 def entries(path: Path) -> list[Entry]:
@@ -56,7 +61,7 @@ def entries(path: Path) -> list[Entry]:
             if not member.isfile():
                 continue
             names[member.name] = member.size
-            if member.name.endswith(".cls") and member.size <= _LABEL and (content := archive.extractfile(member)):
+            if is_label(member.name) and member.size <= _LABEL and (content := archive.extractfile(member)):
                 labels[_key(member.name)] = content.read(_LABEL).decode("utf-8", "replace").strip()
     return [Entry(name, size, labels.get(_key(name), "")) for name, size in names.items()]
 

@@ -33,6 +33,17 @@ def test_floats_come_back_in_their_own_units_to_a_65535th_of_their_range(tmp_pat
     assert np.abs(back.astype(float) - BANDS).max() < step
 
 
+@pytest.mark.parametrize("size", [1e-250, 1e-30, 1e30, 1e290])
+def test_floats_of_any_size_are_learned_from(tmp_path, size):
+    array = BANDS[..., :1].astype(float) * size
+    with pytest.raises(InputError, match="such as --range") as error:
+        stored(tmp_path, array, channels=1)
+    ends = tuple(map(float, str(error.value).split("--range ")[1].split()))
+    store = stored(tmp_path, array, channels=1, range=ends)
+    back = store.scale.values(from_pixels(store.take(range(12))))
+    np.testing.assert_allclose(back / size, array / size, atol=20 / 65535)
+
+
 @pytest.mark.parametrize(
     ("array", "settings", "type_"),
     [
@@ -119,6 +130,7 @@ def one_value(array, value):
         (one_value(BANDS, np.nan), {"channels": 5}, "; 1 of 12 images hold values that are infinite or not a number:"),
         (BYTES.astype(np.int64), {}, "values of int64 from 0 to 255: say"),
         (np.full((4, 8, 8, 3), np.nan), {}, "holds no finite value"),
+        (np.full((4, 8, 8, 3), np.nan), {"range": (0, 1)}, r"4 of 4 images in .*image 0 \(a pixel is infinite or not"),
         (np.zeros((4, 8, 8, 3)), {}, "holds the one value 0: there is nothing to learn"),
         (np.zeros((4, 3, 20, 20)), {}, r"channels before the rows: save numpy.moveaxis\(array, 1, -1\)"),
         (BYTES[0], {}, "holds one image of the shape"),

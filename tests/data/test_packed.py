@@ -82,6 +82,9 @@ def test_a_folder_of_parquet_is_read_by_split(tmp_path):
     assert len(prepared(f"hf:{tmp_path / 'set'}:test", tmp_path / "cache")) == 3
     with pytest.raises(InputError, match=r"has the splits test, train: give one of them as --data hf:.*:SPLIT"):
         prepared(f"hf:{tmp_path / 'set'}:dev", tmp_path / "cache")
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "set" / "train-2.parquet")
+    with pytest.raises(InputError, match=r"train-2.parquet has no column image, but .* has one: keep the files of one"):
+        prepared(tmp_path / "set", tmp_path / "cache")
 
 
 def test_a_folder_of_arrow_files_is_read_without_datasets(tmp_path):
@@ -149,19 +152,48 @@ def test_tar_with_labels_in_cls_files_or_folders(tmp_path, ending):
     assert sorted(store.label_names) == NAMES and len(store) == 12
 
 
+def test_a_picture_without_a_cls_where_others_have_one_has_no_label(tmp_path, capsys):
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for i, content in enumerate(FILES):
+            files = {f"{NAMES[LABELS[i]]}/{i:03d}.png": content, f"{NAMES[LABELS[i]]}/{i:03d}.cls": b"%d" % LABELS[i]}
+            for name, part in list(files.items())[: 1 if i == 7 else 2]:
+                info = tarfile.TarInfo(name)
+                info.size = len(part)
+                archive.addfile(info, io.BytesIO(part))
+    store = prepared(tmp_path / "set.tar", tmp_path / "cache")
+    assert [store.label_names[i] for i in store.labels] == [*"0120120", "", *"2012"]
+    assert "ignored" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([1, 2], "holds int64 in its column cells, not files of pictures: give another --column"),
+        ([[1, 2], [3, 4]], "holds list<.*> in its column cells, not files of pictures"),
+    ],
+)
+def test_a_column_that_holds_no_files_is_refused(tmp_path, cells, message):
+    pq.write_table(pa.table({"image": FILES[:2], "cells": cells}), tmp_path / "set.parquet")
+    with pytest.raises(InputError, match=message):
+        prepared(tmp_path / "set.parquet", tmp_path / "cache", column="cells")
+
+
 def test_bad_tables_and_archives_are_a_sentence(tmp_path):
     write_parquet(tmp_path / "whole.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-9])
     pq.write_table(pa.table({"text": ["a"], "number": [1]}), tmp_path / "none.parquet")
     pq.write_table(pa.table({"left": FILES, "right": FILES}), tmp_path / "two.parquet")
     (tmp_path / "no.tar").write_bytes(b"no archive")
+    (tmp_path / "empty.tar").write_bytes(b"")
     (tmp_path / "empty").mkdir()
     for data, message in {
         "cut.parquet": r"cut.parquet cannot be read as a table \(.*\): get it again",
         "none.parquet": "has no column of pictures, only text, number: give --column",
         "two.parquet": r"several columns of pictures \(left, right\): name one with --column",
         "no.tar": r"no.tar cannot be read as a .tar \(.*\): get it again",
+        "empty.tar": r"empty.tar cannot be read as a .tar \(file could not be opened successfully\): get it again",
         "hf:empty": "holds no tables",
+        "hf:whole.parquet": "is a file: give it without hf:, as --data .*whole.parquet",
     }.items():
         data = re.sub("^(hf:|)", rf"\1{tmp_path}/", data)
         with pytest.raises(InputError, match=message) as error:

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -125,8 +126,14 @@ def test_arrays_have_what_they_are(capsys, tmp_path):
     line = "channels auto: 3, as there are colours, and such arrays have no alpha"
     assert colours(capsys, "sprites") == (line, 3)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    with pytest.raises(InputError, match="no picture in .* could be decoded: give --channels 3"):
-        colours(capsys, tmp_path)
+    assert colours(capsys, tmp_path) == (f"channels auto: 3, as no picture in {tmp_path} could be decoded", 3)
+
+
+def test_what_cannot_be_decoded_is_refused_with_its_own_remedy(tmp_path):
+    for i in range(3):
+        Image.fromarray(np.full((20, 20), i / 2, np.float32)).save(tmp_path / f"{i}.tif")
+    with pytest.raises(InputError, match="3 of 3 files in .* no defined range: state it with --range LOW HIGH"):
+        open_store(Config(data=str(tmp_path), image_size=16, channels="auto"))
 
 
 def test_a_run_stores_its_channels(tiny, tmp_path, capsys):

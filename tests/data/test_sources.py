@@ -92,6 +92,21 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path, files, message):
     assert not (tmp_path / "cache").exists()
 
 
+def test_arrays_in_an_archive_are_refused_with_the_way_to_give_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("a.npy", b"")
+        archive.writestr("b.h5", b"")
+    with pytest.raises(InputError, match=r"found 1 .h5, 1 .npy; .*; arrays and tables are read if one, or a folder"):
+        prepared(tmp_path / "set.zip", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("data", ["sprites", "folder"])
+def test_pictures_have_at_most_four_channels(photos, tmp_path, data):
+    with pytest.raises(InputError, match="holds pictures, which have at most 4 channels, not 5: give --channels auto"):
+        prepared(data.replace("folder", str(photos)), tmp_path / "cache", channels=5)
+    assert not list(tmp_path.glob("cache/stores/*"))
+
+
 def test_what_does_not_exist_is_refused_with_the_choices(tmp_path):
     with pytest.raises(InputError, match="no such folder or file, and not sprites, pokemon, tfds:NAME"):
         prepared("sprite", tmp_path)
