@@ -97,6 +97,13 @@ def _channels(name: str, value: int | str) -> None:
         raise InputError(f"{name} {_short(value)} must be a number of channels, from 1 to {CHANNELS}, or auto")
 
 
+def _width(name: str, value: int | str) -> None:
+    if isinstance(value, int):
+        _AT_LEAST_1(name, value)
+    elif value != "auto":
+        raise InputError(f"{name} {_short(value)} must be a number of channels, such as 64, or auto")
+
+
 def _not_empty(name: str, value: str) -> None:
     if not value:
         raise InputError(f"{name} is empty: give sprites, pokemon, tfds:NAME, hf:NAME, or a folder or .zip of images")
@@ -156,8 +163,11 @@ class Config:
         "3 for RGB, 4 for RGB and alpha, which is transparency; 1 for grayscale, 2 for grayscale and alpha; or auto, "
         "as few of these as lose nothing. Arrays may have any number."
     )
-    width: Annotated[int, _AT_LEAST_1] = 64
-    """Channels of the largest feature maps (those next to the image); each halving of the side doubles them."""
+    width: Annotated[int | str, _width] = 64
+    (
+        "Channels of the largest feature maps (those next to the image); each halving of the side doubles them. auto "
+        "is 64 for up to 64x64 pixels, and less for more: 32 at 128x128, 16 at 256x256."
+    )
     latent_dim: Annotated[int, _AT_LEAST_1] = 100
     """Length of the latent vector z."""
     latent: Literal["normal", "uniform"] = "normal"
@@ -361,13 +371,27 @@ class Config:
             raise InputError(f"{name} auto is settled by the images: take settle(config), as fit does")
         return *sizes.sides(self.image_size), int(self.channels)
 
+    @property
+    def outer_width(self) -> int:
+        """``width``, or the number that ``auto`` means: as many at 64x64, and inversely as the side of larger images.
+
+        So the small maps have the same channels at all sizes, and a step at 256x256 takes the time of few at 64x64.
+
+        Raises:
+          InputError: both ``width`` and ``image_size`` are ``auto``.
+        """
+        if isinstance(self.width, int):
+            return self.width
+        height, width, _ = dataclasses.replace(self, channels=1, show=None).image_shape
+        return min(64, 8 * round(64 * 64 / math.sqrt(height * width) / 8))
+
     def unsettled(self) -> list[str]:
         """The fields of ``BY_IMAGES`` that are ``auto``."""
         return [name for name in BY_IMAGES if getattr(self, name) == "auto"]
 
     def as_settled(self, before: "Config") -> "Config":
         """The same, with the values of ``before`` for the fields that are ``auto`` here."""
-        names = [*self.unsettled(), *(["bits"] if self.bits == "auto" else [])]
+        names = [*self.unsettled(), *(name for name in ("bits", "width") if getattr(self, name) == "auto")]
         return dataclasses.replace(self, **{name: getattr(before, name) for name in names})
 
     def evaluates(self, step: int) -> bool:

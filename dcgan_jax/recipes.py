@@ -43,6 +43,7 @@ _ROBUST = dataclasses.replace(
     penalty="both",
     gamma_final=0.4,
     augment="off",
+    width="auto",
     discriminator_norm="none",
     learning_rate=2e-3,
     discriminator_rate=0.5,
@@ -159,7 +160,7 @@ def check_meant(config: Config) -> None:
       InputError: says what to give instead.
     """
     named, plain = RECIPES[config.recipe].config, RECIPES["classic"].config
-    own = [f.name for f in dataclasses.fields(config) if f.name not in ("recipe", *MAY_CHANGE)]
+    own = [f.name for f in dataclasses.fields(config) if f.name not in ("recipe", "width", *MAY_CHANGE)]
     own = [name for name in own if getattr(named, name) != getattr(plain, name)]
     if own and all(getattr(config, name) != getattr(named, name) for name in own):
         raise InputError(
@@ -192,13 +193,6 @@ def _refuse_changed(config, names, needed):
     for name in names:
         if (value := getattr(config, name)) != (usual := getattr(RECIPES["classic"].config, name)):
             raise InputError(f"{name} {value:g} does nothing without {needed}: give that, or leave it at {usual:g}")
-
-
-def changes(config: Config) -> list[str]:
-    """In what a run differs from its recipe, each as ``name (here, there in the recipe)``."""
-    recipe = RECIPES[config.recipe].config
-    pairs = [(f.name, getattr(config, f.name), getattr(recipe, f.name)) for f in dataclasses.fields(config)]
-    return [f"{name} ({a!r}, {b!r} in the recipe)" for name, a, b in pairs if a != b and name not in MAY_CHANGE]
 
 
 def described() -> str:

@@ -96,7 +96,7 @@ def test_json_round_trip(tmp_path):
             'add "precision": "float32", "retries": 3$',
         ),
         (Config().to_json().replace('"image_size": 64', '"image_size": 50'), "48 and 56"),
-        (Config().to_json().replace('"width": 64', '"width": "64"'), "of type int"),
+        (Config().to_json().replace('"width": 64', '"width": "64"'), "width '64' must be a number of channels"),
     ],
 )
 def test_a_configuration_file_is_validated_like_the_command_line(tmp_path, text, message):

@@ -10,7 +10,7 @@ import pytest
 from helpers import equal, metrics_of
 
 from dcgan_jax import Config, InputError, cli, fit, recipe, restore_state, train
-from dcgan_jax.recipes import RECIPES, changes, described
+from dcgan_jax.recipes import RECIPES, described
 
 SLIGHT = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4, "log_every": 2, "checkpoint_every": 3}
 
@@ -88,8 +88,6 @@ def test_a_recipe_sets_what_no_flag_does(parsed):
     # On its own a penalty is refused with BatchNorm, which the recipe has not.
     config = parsed("--penalty", "r1", "--recipe", "robust", "--width", "8")
     assert config == dataclasses.replace(RECIPES["robust"].config, penalty="r1", width=8)
-    assert changes(config) == ["width (8, 64 in the recipe)", "penalty ('r1', 'both' in the recipe)"]
-    assert changes(dataclasses.replace(config, steps=7, width=64, penalty="both")) == []
     assert parsed(recipe="paper").latent == "uniform"
 
 
@@ -111,7 +109,7 @@ def test_a_script_gets_a_recipe_and_never_its_name_alone(tiny, photos, tmp_path)
     assert recipe("robust") == RECIPES["robust"].config and recipe("classic", width=8) == Config(width=8)
     changed = recipe("robust", gamma=2.0)
     assert (changed.recipe, changed.loss, changed.gamma) == ("robust", "relativistic", 2.0)
-    assert changes(changed) == ["gamma (2.0, 0.0 in the recipe)"]
+
     for bad in (
         lambda: Config(recipe="robust"),
         lambda: Config("sn"),

@@ -57,7 +57,8 @@ def build(network: type[Any], config: Config, *, classes: int = 0) -> Any:
     others = {"dtype": dtype, "activations": activations, **({"classes": classes} if classes else {})}
     others = {name: value for name, value in others.items() if name in fields}
     try:
-        return network(**others, **{name: getattr(config, name) for name in names})
+        values = {name: getattr(config, "outer_width" if name == "width" else name) for name in names}
+        return network(**others, **values)
     except TypeError as error:
         raise InputError(
             f"{network.__name__} cannot be made from the settings of a run ({first_line(error)}): give its other "

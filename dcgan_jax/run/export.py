@@ -127,7 +127,7 @@ class _Facts(NamedTuple):
         lines = [
             f"DCGAN, step {self.step:,}",
             f"{height}×{width} {_COLOURS.get(channels, f'{channels} channels')}",
-            f"width {config.width}",
+            f"width {config.outer_width}",
             f"{config.latent_dim} latent numbers, {prior}",
         ]
         shown = [figure for figure in self.figures if figure.metric in ("kid", "fd")]

@@ -149,7 +149,7 @@ class RunFolder:
         Raises:
           InputError: the path cannot be the folder of a run, or its settings are damaged.
         """
-        if not config.unsettled() and config.bits != "auto":
+        if not config.unsettled() and "auto" not in (config.bits, config.width):
             return config
         self.check()
         return config.as_settled(self.config()) if self.settings.exists() else config

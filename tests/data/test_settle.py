@@ -6,11 +6,12 @@ import io
 import json
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from dcgan_jax import Config, create_state, fit, open_store, settle
+from dcgan_jax import Config, create_state, fit, open_store, recipe, settle
 from dcgan_jax.system.errors import InputError
 
 
@@ -73,6 +74,30 @@ def test_without_a_size_one_is_asked_for(tmp_path):
 def test_a_state_wants_settled_values():
     with pytest.raises(InputError, match=r"image_size auto is settled by the images: take settle\(config\)"):
         create_state(Config(image_size="auto"))
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [(16, 64), (64, 64), ("96x64", 56), (96, 40), (128, 32), ("128x64", 48), (256, 16)]
+)
+def test_large_images_have_fewer_channels_where_there_are_many_maps(size, width):
+    config = recipe("robust", image_size=size, width="auto")
+    shapes = jax.eval_shape(lambda: create_state(config, images=1000))
+    kernels = jax.tree.leaves_with_path(shapes.discriminator.params["DiscriminatorBlock_0"])
+    assert [leaf.shape for path, leaf in kernels if path[-1].key == "kernel"] == [(4, 4, 3, width)]
+    assert shapes.generator.module.width == width
+
+
+def test_the_width_is_settled_once(photos, tmp_path, capsys):
+    small = {"data": str(photos), "image_size": 16, "steps": 1, "batch_size": 4, "evaluate_every": 0, "latent_dim": 4}
+    config = recipe("robust", **small, width=4)
+    fit(config, tmp_path)  # by an earlier version, which had 64 at any size
+    fit(dataclasses.replace(config, width="auto", steps=2), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["width"] == 4
+    capsys.readouterr()
+    assert settle(dataclasses.replace(config, image_size=128, width="auto")).width == 32
+    assert capsys.readouterr().err == "width auto: 32 for images of 128 (64 up to 64x64)\n"
+    with pytest.raises(InputError, match="width 'wide' must be a number of channels, such as 64, or auto"):
+        dataclasses.replace(config, width="wide")
 
 
 def test_a_store_settles_by_itself(photos, tmp_path):
