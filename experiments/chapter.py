@@ -510,7 +510,8 @@ params = restore(WORKDIR / RECIPE)
 show(sample(params, jax.random.key(1), 21), columns=7)
 
 # %% [markdown]
-# The generator did not learn the images by heart. Between two latent vectors lies a path of more such images:
+# Between two latent vectors lies a path of more such images. A generator that knew its images by heart would jump from
+# one to another:
 
 # %%
 ends = jax.random.normal(jax.random.key(2), (3, 2, params.latent.dim))
@@ -589,8 +590,8 @@ for name, slope in SLOPES.items():
 #
 # ## Exercise 2: Fashion-MNIST. Which category works well, which does not?
 #
-# One DCGAN learns all ten categories from 32×32 grey images. It is not told which is which. (What this exercise prints
-# below is from an earlier run of its cells, with the same settings.)
+# One DCGAN learns all ten categories from 32×32 grey images. It is not told which is which. (The cells of this exercise
+# were run by themselves, with the settings above and `FASHION = "fashion-mnist"`, a folder with the four files.)
 
 # %%
 NAMES = "T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot".split(", ")
