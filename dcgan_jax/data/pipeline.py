@@ -207,8 +207,9 @@ def _read(batches, store):
     """
     import tensorflow as tf
 
+    refused = tf.errors.OpError  # looked up now: the end of a script empties the module before it closes this
     try:
         yield from batches
-    except tf.errors.OpError as error:
+    except refused as error:
         problem = f"{store.path} cannot be read any more ({first_line(error)})"
         raise InputError(f"{problem}: run the same command again") from error

@@ -52,6 +52,23 @@ def test_the_pipeline_yields_batches_from_any_step(photos, tmp_path, device_data
 
 @with_tensorflow
 @pytest.mark.slow
+def test_a_script_ends_in_silence_with_its_batches_still_open(photos):
+    code = """
+import itertools, sys, tensorflow
+from dcgan_jax import Config, batches, open_store
+
+config = Config(data=sys.argv[1], image_size=16, batch_size=4, input="tf")
+store = open_store(config)
+images = batches(store, config)
+for _ in range(6):
+    next(images)
+"""
+    done = python("-c", code, photos)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+
+
+@with_tensorflow
+@pytest.mark.slow
 def test_batches_come_while_tensorflow_is_being_imported_and_are_the_same(photos):
     code = """
 import sys, time
