@@ -163,7 +163,7 @@ def describe(
     return Run(
         name=printable(folder.path.resolve().name),
         summary=sections.summary(config, count, last),
-        verdict=[*sections.verdict(folder, config, lines, count, measured), *notes],
+        verdict=[*sections.verdict(config, lines, count, measured), *notes],
         numbers=sections.numbers(measured),
         source=sections.source(measured, lines),
         lines=lines,

@@ -9,10 +9,9 @@ from dcgan_jax.metrics.evaluate import labels
 from dcgan_jax.run.classes import Classes
 from dcgan_jax.run.doctor import findings
 from dcgan_jax.run.evaluation import Evaluation
-from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.init import name_of
 from dcgan_jax.run.verdict import Measured, advice, judge, unusual
-from dcgan_jax.system.errors import printable, shell_word
+from dcgan_jax.system.errors import printable
 
 Lines = list[dict[str, Any]]
 
@@ -32,17 +31,15 @@ def settings(config: Config) -> dict[str, Any]:
     return {**dataclasses.asdict(config), "data": data, "init": name_of(config.init)}
 
 
-def verdict(
-    folder: RunFolder, config: Config, lines: Lines, images: int, measured: list[Measured]
-) -> list[tuple[str, str, str]]:
+def verdict(config: Config, lines: Lines, images: int, measured: list[Measured]) -> list[tuple[str, str, str]]:
     """How far the samples are, what is wrong, and what to do next: kinds, labels and sentences."""
     said: list[tuple[str, str, str]] = []
     if measured:
         said.append(judge(measured[0]))
         said += [("note", "Unusual", f"{text}.") for text in unusual(measured[0])]
     else:
-        where = f"python -m dcgan_jax.evaluate --workdir {shell_word(folder.path.name)}"
-        said.append(("note", "Not measured", f"How good the images are has not been measured yet: {where} does."))
+        how = "python -m dcgan_jax.evaluate --workdir, with the folder of this run, does"  # no path: it is passed on
+        said.append(("note", "Not measured", f"How good the images are has not been measured yet: {how}."))
     for finding in findings(lines, images=images):
         said.append(("alarm" if finding.alarm else "note", f"Step {finding.step:,}", f"{finding.text}."))
     if text := advice(lines, config, images=images, measured=measured):
