@@ -82,9 +82,8 @@ def check_shown(name: str, shown: Any, channels: int) -> None:
         return
     fits = isinstance(shown, list | tuple) and len(shown) in (1, 3) and all(type(one) is int for one in shown)
     if not fits or not 1 <= min(shown) <= max(shown) <= channels:
-        raise InputError(
-            f"{name} {_short(shown)} must be one channel or three of the {channels} that there are, counted from 1"
-        )
+        all_ = f" of the {channels} that there are" if channels < CHANNELS else ""  # auto: it is not known yet
+        raise InputError(f"{name} {_short(shown)} must be one channel or three{all_}, counted from 1")
 
 
 def _features_size(name: str, size: int) -> None:

@@ -63,7 +63,7 @@ def build(source: Source, config: Config, folder: Path) -> None:
         (folder / IMAGES[type_]).unlink()
         type_ = "uint16"
         census = _decoded(source, config, folder, type_)
-    census.check(source)
+    census.check(source, config)
     np.save(folder / "labels.npy", census.numbers())
     manifest = census.manifest(source, config)
     values = {"source": source.name, **dataclasses.asdict(manifest), "scale": manifest.scale._asdict()}
@@ -169,13 +169,21 @@ class _Census:
             self._values[values[2:4]] = values.merged(self._values.get(values[2:4]))
         return content
 
-    def check(self, source: Source) -> None:
-        """Refuse a source of which most files are not images, or none is one to learn from."""
+    def check(self, source: Source, config: Config) -> None:
+        """Refuse a source of which most files are not images, none is one to learn from, or all beyond the range."""
         if len(self.skipped) > len(self.labels):
             raise InputError(of_skipped(self.skipped, len(self.labels), source))
         if not self.labels:
             only = "only pictures that dcgan_jax has drawn: to learn from them, save them in another format, such as "
             raise InputError(f"{source.name} holds {f'{only}.webp' if self.drawn else 'no images'}")
+        values = list(self._values.values())
+        if config.range and sum(one.count for one in values) == len(self.labels):
+            low, high = min(one.low for one in values), max(one.high for one in values)
+            if high <= min(config.range) or low >= max(config.range):
+                raise InputError(
+                    f"values in {source.name} go from {low:g} to {high:g}, all beyond --range "
+                    f"{config.range[0]:g} {config.range[1]:g}: give one in which they lie"
+                )
 
     def names(self) -> list[str]:
         """The labels that there are. Their order, which numbers them, depends on nothing but them."""

@@ -16,7 +16,7 @@ from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import open_regular
 
 ENDINGS = (".h5", ".hdf5")
-BLOCK = 16 << 20
+BLOCK = 4 << 20
 """Bytes that are read at a time."""
 CHUNK_LIMIT = 512 << 20
 """Most bytes of the pieces in which a file holds an array: one is in memory as a whole."""

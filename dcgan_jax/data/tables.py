@@ -12,7 +12,8 @@ from dcgan_jax.system.disk import reading
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import open_regular, parse_json, read_text
 
-_ROWS = 64  # that are in memory at a time, where a file does not have fewer or more together
+_ROWS = 16  # that are in memory at a time, where a file does not have fewer or more together
+_BUFFER = 1 << 20  # bytes
 _USUAL = ("image", "img", "picture", "jpg", "png")
 LABELS = ("label", "labels", "class", "fine_label")
 """Usual names of columns of labels."""
@@ -190,7 +191,8 @@ def content(value: Any) -> bytes | str | None:
 
 def _batches(path: Path, file: Any, columns: list[str]) -> Iterator[Any]:
     if _is_parquet(path):
-        parquet = importlib.import_module("pyarrow.parquet").ParquetFile(file)
+        reader = importlib.import_module("pyarrow.parquet").ParquetFile
+        parquet = reader(file, buffer_size=_BUFFER, pre_buffer=False)  # else a whole group of rows, often all, is read
         yield from parquet.iter_batches(batch_size=_ROWS, columns=columns)
     else:
         for batch in importlib.import_module("pyarrow.ipc").open_stream(file):

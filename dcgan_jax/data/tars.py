@@ -6,7 +6,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dcgan_jax.data.decode import check_size
 from dcgan_jax.data.listing import is_picture
@@ -49,6 +49,21 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
         raise InputError(f"{path} cannot be read as a .tar ({first_line(error).rstrip(':')}): get it again") from None
 
 
+def _files(archive: Any) -> Iterator[tarfile.TarInfo]:
+    """The files of an archive in their order there. It forgets each: it would hold all, a KB for each.
+
+    Raises:
+      TarError: it is damaged, where ``tarfile`` just ends.
+    """
+    while member := archive.next():
+        archive.members.clear()
+        if member.isfile():
+            yield member
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError(f"damaged from byte {archive.offset} on")
+
+
 def entries(path: Path) -> list[Entry]:
     """All files of an archive.
 
@@ -57,9 +72,7 @@ def entries(path: Path) -> list[Entry]:
     """
     names, labels = {}, {}
     with _opened(path) as archive:
-        for member in archive:
-            if not member.isfile():
-                continue
+        for member in _files(archive):
             names[member.name] = member.size
             if is_label(member.name) and member.size <= _LABEL and (content := archive.extractfile(member)):
                 labels[_key(member.name)] = content.read(_LABEL).decode("utf-8", "replace").strip()
@@ -79,8 +92,8 @@ def read(path: Path, names: set[str]) -> Iterator[tuple[str, bytes | None]]:
       InputError: it cannot be read any more.
     """
     with _opened(path) as archive:
-        for member in archive:
-            if not (member.name in names and member.isfile() and is_picture(member.name)):
+        for member in _files(archive):
+            if not (member.name in names and is_picture(member.name)):
                 continue
             try:
                 check_size(member.size)

@@ -133,6 +133,11 @@ def one_value(array, value):
         (np.full((4, 8, 8, 3), np.nan), {"range": (0, 1)}, r"4 of 4 images in .*image 0 \(a pixel is infinite or not"),
         (np.zeros((4, 8, 8, 3)), {}, "holds the one value 0: there is nothing to learn"),
         (np.zeros((4, 3, 20, 20)), {}, r"channels before the rows: save numpy.moveaxis\(array, 1, -1\)"),
+        (
+            BANDS,
+            {"channels": 5, "range": (100, 200)},
+            "go from -.* to .*, all beyond --range 100 200: give one in which",
+        ),
         (BYTES[0], {}, "holds one image of the shape"),
         (BYTES.astype(complex), {}, "holds complex128 .*: give arrays of numbers"),
         (np.arange(7), {}, r"holds int64 \(7,\): give arrays of numbers \(N, H, W, C\)"),

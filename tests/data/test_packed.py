@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import gc
 import io
 import json
 import re
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -207,3 +209,39 @@ def test_an_empty_cell_is_skipped_and_named(tmp_path):
     write_parquet(tmp_path / "set.parquet", [None, *FILES[1:]])
     store = prepared(tmp_path / "set.parquet", tmp_path / "cache")
     assert len(store) == 11 and store.skipped == ("row 0 (an empty cell)",)
+
+
+def tar_of(path, count=12):
+    with tarfile.open(path, "w") as archive:
+        for i in range(count):
+            info = tarfile.TarInfo(f"{i:04d}.png")
+            info.size = len(FILES[i % 12])
+            archive.addfile(info, io.BytesIO(FILES[i % 12]))
+    return path
+
+
+@pytest.mark.parametrize("where", ["in a header", "a header is cut"])
+def test_a_tar_that_is_damaged_in_the_middle_is_not_taken_for_a_shorter_one(tmp_path, where):
+    whole = bytearray(tar_of(tmp_path / "set.tar").read_bytes())
+    at = whole.index(b"0007.png")
+    broken = whole[: at + 300] if where == "a header is cut" else whole[: at + 148] + b"12345678" + whole[at + 156 :]
+    (tmp_path / "set.tar").write_bytes(broken)
+    with pytest.raises(
+        InputError, match=rf"set.tar cannot be read as a .tar \(damaged from byte {at} on\): get it again"
+    ):
+        prepared(tmp_path / "set.tar", tmp_path / "cache")
+
+
+def test_few_members_and_rows_are_in_memory_at_a_time(tmp_path):
+    items = open_source(Config(data=str(tar_of(tmp_path / "set.tar", 300))), tmp_path).items()
+    assert len(list(zip(range(250), items))) == 250
+    assert sum(isinstance(one, tarfile.TarInfo) for one in gc.get_objects()) < 5
+    cells = [{"bytes": FILES[i % 12], "path": None} for i in range(12_000)]  # 10 MB
+    pq.write_table(pa.table({"image": cells}), tmp_path / "set.parquet", use_dictionary=False)
+    items = open_source(Config(data=str(tmp_path / "set.parquet")), tmp_path).items()
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()  # what is read is Python's bytes, what is decoded Arrow's
+    assert len(list(zip(range(250), items))) == 250
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak + pa.total_allocated_bytes() - before < 4 << 20
