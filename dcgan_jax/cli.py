@@ -52,11 +52,11 @@ def versions() -> str:
 def _filled(description: str | None) -> str | None:
     """A description in lines of the terminal's width, which tyro would leave to the terminal to break, within words.
 
-    Each line starts with a space, as tyro joins lines that start with a letter.
+    Each line starts with a space, as tyro joins lines that start with a letter. Its code is not marked.
     """
     width = shutil.get_terminal_size().columns
     lines = []
-    for line in re.sub(r"(?<=\S)\n(?=\S)", " ", description or "").splitlines():
+    for line in re.sub(r"(?<=\S)\n(?=\S)", " ", (description or "").replace("``", "")).splitlines():
         indent = " " * (1 + len(line) - len(line.lstrip()))
         wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False, initial_indent=indent)
         wrap.subsequent_indent = indent if indent == " " else f"{indent}  "

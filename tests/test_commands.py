@@ -228,6 +228,7 @@ def test_help_breaks_no_word_no_number_and_no_line_too_early(width):
     for command in ("train", "export"):
         text = dcgan_jax(command, "--help", variables={"COLUMNS": str(width)}).stdout
         seen = " ".join(words(text))
+        assert "``" not in text.split("options")[0]  # as docstrings mark code
         documents = [str(doc) for name, doc in docs_of(command).items()]
         assert len(documents) > 4
         for doc in documents:
