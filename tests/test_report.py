@@ -83,6 +83,14 @@ def test_training_ends_with_a_report(trained):
     assert len(re.findall("<img", page)) == len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) >= 7
 
 
+def test_a_run_that_was_stopped_between_two_lines_of_its_log_says_how_far_it_is(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:5]))
+    (run / "samples" / "step_000006.png").unlink()
+    report(run)
+    assert "6 of 6 steps" in text_of((run / "report.html").read_text())
+
+
 def test_pictures_come_before_numbers(run):
     report(run)
     heads = re.findall("<h2>(.*?)</h2>", page := (run / "report.html").read_text())

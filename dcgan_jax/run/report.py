@@ -152,7 +152,7 @@ def describe(
     classes = extra(lambda: load_classes(folder.classes), None)
     pictures = _pictures(folder, config, extra)
     machine = extra(lambda: sections.machine(folder.timings()), {})
-    last = max([*(line["step"] for line in lines), *folder.grids()], default=0)
+    last = max([*(line["step"] for line in lines), *folder.grids(), *folder.complete_steps()], default=0)
     measured = at_best(lines, evaluations)
     notes = [("note", "Note", classes.finding)] if classes else []
     if record := extra(lambda: read_record(folder), None):
