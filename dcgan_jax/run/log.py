@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import re
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -39,8 +40,9 @@ GRIDS = 200  # how many sample grids a run may have
 
 
 def say(message: str) -> None:
-    """Print a line above the progress bar."""
+    """Print a line above the progress bar, at once, where a file or a container takes it too."""
     tqdm.write(printable(message))
+    sys.stdout.flush()
 
 
 def save_reals(folder: RunFolder, config: Config, store: Store) -> None:

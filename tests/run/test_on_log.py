@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers import python
 from PIL import Image
 
 from dcgan_jax import Config, InputError, fit
@@ -37,6 +38,19 @@ def test_what_on_log_raises_ends_the_run_which_resumes(photos, tmp_path):
     steps = []
     assert int(fit(config, tmp_path, on_log=lambda step, *_: steps.append(step)).step) == 6
     assert steps[-1] == 6 and steps[0] >= 4
+
+
+@pytest.mark.slow
+def test_what_a_run_says_reaches_a_file_at_once(photos, tmp_path):
+    code = """
+import os, sys
+from dcgan_jax import Config, fit
+
+config = Config(data=sys.argv[1], image_size=16, width=4, latent_dim=8, batch_size=4, steps=2, log_every=1, input="numpy")
+fit(config, sys.argv[2], on_log=lambda *_: os._exit(0))  # which loses what is still to be written
+"""
+    done = python("-c", code, photos, tmp_path, variables={"PYTHONUNBUFFERED": ""})
+    assert done.stdout.startswith("12 images of 16x16x3")
 
 
 def test_on_log_must_be_a_function(photos, tmp_path):
