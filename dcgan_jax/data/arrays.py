@@ -60,14 +60,22 @@ class Member(NamedTuple):
 
 
 class Images(NamedTuple):
-    """A set of images of one type and number of channels: its arrays, and a label for each image."""
+    """A set of images of one type and number of channels: its arrays, a label for each of these, and one for each
+    image, if there are any."""
 
     members: list[Member]
-    labels: list[str]
+    of_members: list[str]
+    of_images: list[str] | None
 
     @property
     def count(self) -> int:
         return sum(map(len, self.members))
+
+    def labels(self) -> Iterator[str]:
+        """The label of each image. They are made one by one: a header may claim any number of images."""
+        if self.of_images is not None:
+            return iter(self.of_images)
+        return (label for one, label in zip(self.members, self.of_members, strict=True) for _ in range(len(one)))
 
 
 def is_arrays(name: str) -> bool:
@@ -151,14 +159,14 @@ def of_file(path: Path, dataset: str = "") -> Images:
     if not chosen:
         shapes = ", ".join(f"{one.kind} {one.shape}" for one in arrays[:4]) or "nothing"
         raise InputError(f"{path} holds {shapes}: give arrays of numbers (N, H, W, C), (N, H, W) or (H, W, C)")
-    images = Images(chosen, [])
+    count = sum(map(len, chosen))
     _check_alike(path, chosen, same_size=True)
-    if images.count == 1 and len(chosen) == 1:
+    if count == 1:
         raise InputError(
             f"{path} holds one image of the shape {chosen[0].shape}, but a network learns what many have in common: "
             "give an array (N, H, W, C), or a folder of such files"
         )
-    return Images(chosen, _labels(chosen, arrays, images.count) or [""] * images.count)
+    return Images(chosen, [""] * len(chosen), _labels(chosen, arrays, count))
 
 
 def of_image(path: Path) -> np.ndarray:
@@ -171,11 +179,11 @@ def of_image(path: Path) -> np.ndarray:
     if not _may_be_images(one) or len(one) != 1:
         raise InputError(f"{path} holds {one.kind} {one.shape}: give an array of one image, (H, W, C) or (H, W)")
     _check_alike(path, [one], same_size=True)
-    return next(read(Images([one], [])))
+    return next(read(Images([one], [""], None)))
 
 
 def _may_be_images(one: Member) -> bool:
-    return one.kind.kind in "biuf" and 2 <= len(one.shape) <= 4 and min(one.shape) > 0
+    return one.kind.kind in "biuf" and 2 <= len(one.shape) <= 4 and 0 < min(one.shape) <= max(one.shape) < 1 << 48
 
 
 def _one_set(path: Path, arrays: list[Member]) -> list[Member]:
@@ -242,7 +250,7 @@ def of_folder(root: Path, names: list[str], labels: list[str]) -> Images:
     _check_alike(root, images, same_size=False)
     count = sum(map(len, images))
     beside = _labels(images, [one for one, _ in arrays], count) if len(images) == 1 else None
-    return Images(images, beside or [label for one, label in chosen for _ in range(len(one))])
+    return Images(images, [label for _, label in chosen], beside)
 
 
 def _check_alike(place: Path, arrays: list[Member], *, same_size: bool) -> None:

@@ -225,7 +225,7 @@ def _planes(path: Path, images: arrays.Images, config: Config, folders: int = 0,
         _ask_for_range(path, kind, images)
 
     def items():
-        for i, (values, label) in enumerate(zip(arrays.read(images), images.labels, strict=True)):
+        for i, (values, label) in enumerate(zip(arrays.read(images), images.labels(), strict=True)):
             yield Item(f"image {i}", label, lambda values=values: Planes(values))
 
     files = {one.path: one.path.stat() for one in images.members}

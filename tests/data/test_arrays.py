@@ -174,6 +174,24 @@ def test_sets_of_several_kinds_are_refused(tmp_path):
         prepared(tmp_path / "folder", tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        (10**14, "free, but the decoded copy of .* needs .*: make room or choose another"),
+        (10**20, "give arrays|no images"),
+    ],
+)
+def test_a_header_that_claims_more_than_fits_anywhere_is_refused(tmp_path, count, message):
+    (tmp_path / "folder").mkdir()
+    with open(tmp_path / "folder" / "lies.npy", "wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 16, 16, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(5000))
+    for data in ("folder", "folder/lies.npy"):
+        with pytest.raises(InputError, match=message):
+            prepared(tmp_path / data, tmp_path / "cache")
+
+
 def test_damaged_files_are_named(tmp_path):
     np.save(tmp_path / "whole.npy", BYTES)
     whole = (tmp_path / "whole.npy").read_bytes()
