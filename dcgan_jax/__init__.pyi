@@ -24,6 +24,7 @@ from .gan.step import train_step as train_step
 from .metrics.projection import project_images as project_images
 from .recipes import recipe as recipe
 from .run.animation import animate as animate
+from .run.best import best as best
 from .run.classes import Classes as Classes
 from .run.classes import evaluate_classes as evaluate_classes
 from .run.evaluation import Evaluation as Evaluation

@@ -24,6 +24,11 @@ class Arguments:
     """Number of pictures."""
     seed: int = 0
     """Seed of the noise. Picture i does not depend on --num."""
+    best: str | None = None
+    (
+        "Draw more, and keep this share of it, such as 10%: those that are most like the images of the run. Needs its "
+        "folder and its images."
+    )
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
     (
         "Of a conditional run, the class of all pictures. Without, each class is drawn as often as it has images, "
@@ -51,12 +56,15 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.pictures import generate
 
     a = arguments
-    options = {"label": a.label, "format": a.format, "show": a.show, "step": a.step, "ema": a.ema}
+    options = {"label": a.label, "format": a.format, "show": a.show, "step": a.step, "ema": a.ema, "best": a.best}
     pictures = generate(a.workdir, a.out, num=a.num, seed=a.seed, **options)
-    rest = f", which shows the first {pictures.shown}," if pictures.shown else ", a row for each class, and labels.csv"
-    rest = "" if pictures.shown == a.num else rest
+    rest = "" if pictures.shown == a.num else f", which shows the first {pictures.shown},"
+    rest = rest if pictures.shown else ", a row for each class,"
+    if (pictures.grid.parent / "labels.csv").exists():
+        rest = f"{rest} and labels.csv"
     what = "images" if a.format == "png" else "images in images.npy,"
-    print(f"{a.num} {what} and grid.png{rest} in {pictures.grid.parent} (step {pictures.step})")
+    chosen = "" if a.best is None else f" (the best {a.best})"
+    print(f"{a.num} {what}{chosen} and grid.png{rest} in {pictures.grid.parent} (step {pictures.step})")
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ def sample(
       InputError: an argument has the wrong type or value.
     """
     params = as_params(params)
-    z, drawn = _numbered(params, key, num, start)
+    z, drawn = numbered(params, key, num, start)
     return decode(params, z, labels=drawn if labels is None else labels)
 
 
@@ -137,7 +137,7 @@ def sample_labels(params: GeneratorParams | GANState, key: jax.Array, num: int =
       InputError: the run is not conditional, or an argument has the wrong type or value.
     """
     params = as_params(params)
-    labels = _numbered(params, key, num, start)[1]
+    labels = numbered(params, key, num, start)[1]
     if labels is None:
         raise InputError("the run is not conditional: it has no classes")
     return labels
@@ -153,12 +153,27 @@ def sheet(params: GeneratorParams | GANState, key: jax.Array) -> jax.Array:
     params = as_params(params)
     if not params.classes:
         return sample(params, key)
-    z, rows = _numbered(params, key, COLUMNS, 0)[0], min(len(params.classes), _ROWS)
+    z, rows = numbered(params, key, COLUMNS, 0)[0], min(len(params.classes), _ROWS)
     return decode(params, jnp.tile(z, (rows, 1)), labels=np.repeat(np.arange(rows), COLUMNS))
 
 
-def _numbered(params: GeneratorParams, key: jax.Array, num: int, start: int):
-    """The z and, of a conditional run, the labels of images ``start``, ``start`` + 1 and so on."""
+def numbered(params: GeneratorParams, key: jax.Array, num: int, start: int) -> tuple[jax.Array, jax.Array | None]:
+    """What images ``start``, ``start`` + 1 and so on are drawn of: z (num, latent_dim), and their labels, int32 (num,),
+    in a conditional run, else None.
+
+    Raises:
+      InputError: an argument has the wrong type or value.
+    """
+    num, start = check_numbers(key, num, start)
+    return _latents(params, key, start, num)
+
+
+def check_numbers(key: jax.Array, num: int, start: int) -> tuple[int, int]:
+    """``num`` and ``start`` as plain numbers, if images ``start`` to ``start + num`` of a key can be drawn.
+
+    Raises:
+      InputError: an argument has the wrong type or value.
+    """
     check_key(key)
     for name, value in (("num", num), ("start", start)):
         if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -168,7 +183,7 @@ def _numbered(params: GeneratorParams, key: jax.Array, num: int, start: int):
         raise InputError(f"num {num} must be at least 1")
     if not 0 <= start <= 2**31 - num:
         raise InputError(f"start {start} must lie in [0, 2**31 - num]")
-    return _latents(params, key, start, num)
+    return num, start
 
 
 @usual_numbers()

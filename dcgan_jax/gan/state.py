@@ -382,12 +382,18 @@ def _second(config: Config, classes: int) -> dict[str, Any]:
     if config.features == "none":
         return {}
     efficientnet.load(efficientnet.LITE0)  # or say at once what is missing
+    heads, features = second_networks(config, classes)
     return {
-        "heads": build(Heads, config, classes=classes),
-        "features": build(ProjectedFeatures, config),
+        "heads": heads,
+        "features": features,
         "heads_weight": np.float32(config.features_weight),
         "heads_gamma": np.float32(config.features_gamma / _gamma(config)),
     }
+
+
+def second_networks(config: Config, classes: int) -> tuple[Heads, ProjectedFeatures]:
+    """The second discriminator of a run with ``classes`` classes, or 0, and the features that it sees."""
+    return build(Heads, config, classes=classes), build(ProjectedFeatures, config)
 
 
 # The seed, what is annealed and the weights of losses are arrays here and in the state: new values need no new

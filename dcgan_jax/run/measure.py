@@ -182,15 +182,15 @@ def restored(
     return dict(sorted(generators.items()))
 
 
-def images_of(folder: RunFolder) -> Store:
-    """The images that the run was trained on.
+def images_of(folder: RunFolder, purpose: str = "evaluate the run") -> Store:
+    """The images that the run was trained on; ``purpose``, what they are for, completes a message.
 
     Raises:
       InputError: they cannot be read, or are others now.
     """
     config = folder.config()
     store = open_store(config)
-    folder.check_images(store, config.data, remedy="restore those to evaluate the run")
+    folder.check_images(store, config.data, remedy=f"restore those to {purpose}")
     return store
 
 

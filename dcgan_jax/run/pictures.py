@@ -1,11 +1,13 @@
 """Any number of images of a generator as PNG files, or as one array, in pieces."""
 
+import contextlib
 import csv
+import functools
 import hashlib
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,10 +19,11 @@ from dcgan_jax.config import check_shown
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import COLUMNS, sample, sample_labels, sheet
 from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.run.best import best_of, share_of
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source, generator_of, shown_of
 from dcgan_jax.run.restore import Step
-from dcgan_jax.run.values import scale_of, write_values
+from dcgan_jax.run.values import Draw, scale_of, write_values
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, printable
@@ -62,6 +65,7 @@ def generate(
     step: Step = "best",
     ema: bool = True,
     generator: nn.Module | str | None = None,
+    best: str | float | None = None,
 ) -> Pictures:
     """Draw images and write them as PNG files, or as one array, as ``python -m dcgan_jax.generate`` does.
 
@@ -82,45 +86,67 @@ def generate(
       show: the channels that pictures show as red, green and blue, or one as grey, counted from 1; by default those
         that the run shows.
       step: of a run, as for ``restore``, like ``ema`` and ``generator``.
+      best: the share that is kept of what is drawn, "10%" or 0.1: pictures are those of ``dcgan_jax.best``, and
+        grid.png shows the first ones in any case. Needs the folder of a run, and the images that it was trained on.
 
     Raises:
       InputError: an argument is out of its range, the run cannot be restored, or ``out`` is in use: then nothing is
         written; or it cannot be written.
     """
-    if num < 1:
-        raise InputError(f"num {num} must be at least 1")
-    SEED("seed", seed)
+    _check_asked(num, seed, format)
     key = random_key(seed)
     cache_compilations()
-    if format not in ("png", "npy"):
-        raise InputError(f"format {format!r} must be png or npy")
     folder = RunFolder.output(out)
     _check_free(folder)
     params = generator_of(source, step, ema=ema, generator=generator)
     check_shown("show", show, params.image_shape[2])
     channels = shown_of(source) if show is None else show
-    origin, files = _origin(params, seed, label, format), [_picture(folder, i) for i in range(num)]
+    share = None if best is None else share_of("best", best)
+    origin, files = _origin(params, seed, label, format, share), [_picture(folder, i) for i in range(num)]
     done = _done(folder, origin)
-    with writing(folder):
+    with _drawing(source, params, key, share) as draw, writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _UNFINISHED, json.dumps({**origin, "done": done}))
         if format == "npy":
             scale = scale_of(source, params.image_shape[2])
             files, done = [folder / "images.npy"], num  # what follows is the grid
-            write_values(files[0], params, key, num, scale, label)
-        shown = _write(folder, params, key, num, origin, done, channels)
+            write_values(files[0], draw, num, scale, label)
+        shown = _write(folder, params, draw, num, origin, done, channels)
         if params.classes and label is None:
-            shown = _classes(folder, params, key, num, channels, format)
+            _write_labels(folder, params, key, num, format)
+            shown = shown if share else _write_rows(folder, params, key, channels)
         (folder / _UNFINISHED).unlink()
     return Pictures(files, folder / "grid.png", shown, None if params.step is None else int(params.step))
 
 
-def _origin(params: GeneratorParams, seed: int, label: str | int | None, format: str) -> dict:
+def _check_asked(num: int, seed: int, format: str) -> None:
+    if num < 1:
+        raise InputError(f"num {num} must be at least 1")
+    SEED("seed", seed)
+    if format not in ("png", "npy"):
+        raise InputError(f"format {format!r} must be png or npy")
+
+
+@contextlib.contextmanager
+def _drawing(source: Source, params: GeneratorParams, key: jax.Array, share: float | None) -> Iterator[Draw]:
+    """What draws the pictures: ``sample``, or the best of more."""
+    if share is None:
+        yield functools.partial(sample, params, key)
+        return
+    with best_of(source, params, share=share) as best:
+        yield functools.partial(best, key)
+
+
+def _origin(
+    params: GeneratorParams, seed: int, label: str | int | None, format: str, share: float | None = None
+) -> dict:
     """What two starts must have in common, so that the second continues the first."""
     origin: dict = {"weights": _digest(jax.tree.leaves(params)), "seed": int(seed)}
     if label is not None:
         params.classes.labels(label, 1)  # or there is no such class
         origin["label"] = label
+    if share is not None:
+        origin["best"] = share
     return origin if format == "png" else {**origin, "format": format}
 
 
@@ -128,16 +154,14 @@ def _picture(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.png"
 
 
-def _write(
-    folder: Path, params: GeneratorParams, key: jax.Array, num: int, origin: dict, done: int, shown_channels
-) -> int:
+def _write(folder: Path, params: GeneratorParams, draw: Draw, num: int, origin: dict, done: int, shown_channels) -> int:
     """Write the pictures from number ``done`` on, and the grid. Returns how many the grid shows."""
     columns = square_columns(num, params.image_shape)
     shown, first = min(num, columns**2), []
     for start in progress(range(0, num, PIECE), "pictures", total=num, size=PIECE):
         end = min(start + PIECE, num)
         if start < shown or end > done:
-            images = sample(params, key, end - start, start=start, labels=origin.get("label"))
+            images = draw(end - start, start=start, labels=origin.get("label"))
             images = visible(to_uint8(images), shown_channels)
             first += list(images[: max(0, shown - start)])
             new = range(max(start, done), end)
@@ -151,14 +175,18 @@ def _write(
     return shown
 
 
-def _classes(folder: Path, params: GeneratorParams, key: jax.Array, num: int, shown_channels, format: str) -> int:
-    """Write which class each picture is of, and a grid with a row for each class. Returns how many of them it shows."""
+def _write_labels(folder: Path, params: GeneratorParams, key: jax.Array, num: int, format: str) -> None:
+    """Write which class each picture is of."""
     lines = io.StringIO()
     rows = csv.writer(lines, lineterminator="\n")
     rows.writerow(["file" if format == "png" else "index", "class"])
     for i, label in enumerate(np.asarray(sample_labels(params, key, num))):
         rows.writerow([_picture(folder, i).name if format == "png" else i, printable(params.classes.names[label])])
     write_text(folder / "labels.csv", lines.getvalue())
+
+
+def _write_rows(folder: Path, params: GeneratorParams, key: jax.Array, shown_channels) -> int:
+    """Write a grid with a row for each class in place of that of the first pictures: it shows none of them."""
     save_png(folder / "grid.png", grid(visible(to_uint8(sheet(params, key)), shown_channels), columns=COLUMNS))
     return 0
 
@@ -198,8 +226,8 @@ def _done(out: Path, origin: dict) -> int:
     except (KeyError, TypeError, ValueError):
         pass
     raise InputError(
-        f"{out} holds the pictures of an unfinished start with other weights or another --seed: give --out another "
-        "folder"
+        f"{out} holds the pictures of an unfinished start with other weights or another --seed or --best: give --out "
+        "another folder"
     )
 
 

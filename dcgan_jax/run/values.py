@@ -1,5 +1,6 @@
 """Images of a generator as one .npy file, in the values and the type that the files of its run held."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -9,8 +10,6 @@ from numpy.lib import format as npy
 from dcgan_jax.config import has_alpha
 from dcgan_jax.data.planes import Scale
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.gan.sampling import sample
-from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source
 from dcgan_jax.share.portable import is_portable
@@ -43,13 +42,15 @@ def file_values(images: np.ndarray, scale: Scale) -> np.ndarray:
     return pixels if eight else scale.values(pixels / 127.5 - 1)
 
 
-def write_values(
-    path: Path, params: GeneratorParams, key: jax.Array, num: int, scale: Scale, label: str | int | None
-) -> None:
-    """Write ``num`` images of ``sample`` as an array (N, H, W, C), 512 at a time."""
+Draw = Callable[..., jax.Array]
+"""``sample`` with a generator and a key: ``draw(num, start=0, labels=None)``."""
+
+
+def write_values(path: Path, draw: Draw, num: int, scale: Scale, label: str | int | None) -> None:
+    """Write ``num`` images of ``draw`` as an array (N, H, W, C), 512 at a time."""
     with replacing(path) as file:
         for start in progress(range(0, num, _PIECE), "images", total=num, size=_PIECE):
-            images = sample(params, key, min(_PIECE, num - start), start=start, labels=label)
+            images = draw(min(_PIECE, num - start), start=start, labels=label)
             values = np.ascontiguousarray(file_values(np.asarray(images), scale))
             if not start:
                 header = {"descr": npy.dtype_to_descr(values.dtype), "fortran_order": False}
