@@ -72,7 +72,7 @@ def test_training_ends_with_a_report(trained):
     workdir, page = trained
     text = text_of(page)
     assert "12 images of 16×16×3 from photos" in text and "6 of 6 steps" in text
-    assert "has not been measured yet" in text and "python -m dcgan_jax.evaluate" in text
+    assert "has not been measured yet" in text and "<code>python -m dcgan_jax.evaluate</code>" in page
     assert str(workdir.parent) not in page  # it may be passed on
     assert f"--workdir {workdir.name}" not in text  # which would be right in one folder only
     assert "width 4 64" in text and "learning_rate" not in text  # only what differs, beside its default

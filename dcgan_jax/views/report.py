@@ -4,6 +4,7 @@ import base64
 import importlib.resources
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -119,9 +120,14 @@ def _section(head, names, parts) -> str:
     return f'<div class="card"><section><h2>{escape(head)}</h2><div class="runs">{cells}</div></section></div>'
 
 
+def _with_code(text: str) -> str:
+    """A sentence with its commands and flags as code, within which no line is broken."""
+    return re.sub(r"python -m dcgan_jax\.\w+|--[a-z][a-z-]*", r"<code>\g<0></code>", escape(text))
+
+
 def _verdict(run) -> str:
     items = "".join(
-        f'<li class="{kind.replace(" ", "-")}"><b>{escape(label)}:</b> {escape(text)}</li>'
+        f'<li class="{kind.replace(" ", "-")}"><b>{escape(label)}:</b> {_with_code(text)}</li>'
         for kind, label, text in run.verdict
     )
     tiles = "".join(
@@ -222,7 +228,7 @@ def _walk(run) -> str:
 
 
 def _missing(run, what) -> str:
-    return f'<p class="soft">{escape(run.missing[what])}</p>' if what in run.missing else ""
+    return f'<p class="soft">{_with_code(run.missing[what])}</p>' if what in run.missing else ""
 
 
 def _tables(tables: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> str:
