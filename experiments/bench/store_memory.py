@@ -7,7 +7,7 @@
 Writes a set of pictures of noise, 32x32 RGB, and opens it as a run does: its pictures are decoded into a store of a new
 cache folder. ``batches`` writes such a store itself, of 64x64 RGB images, and reads it through the tf.data pipeline for
 one epoch. Prints the peak resident memory of the process that did that alone, and images per second. Figures in
-docs/results/start-and-data.md: 7 minutes on two cores.
+docs/results/start-and-data.md: 20 minutes at nice 5 on two cores that some ten other processes wanted.
 """
 
 import functools
