@@ -27,6 +27,7 @@ from dcgan_jax import (
     to_uint8,
 )
 from dcgan_jax.gan.opinion import opinion_of
+from dcgan_jax.gan.pixels import on_ground
 from dcgan_jax.metrics.choose import Best
 from dcgan_jax.metrics.features import features
 from dcgan_jax.run import pictures as room
@@ -128,15 +129,36 @@ def test_the_heads_of_a_run_say_what_training_hears_from_them(run, params):
         assert_array_equal(draw.opinion(images, labels), of_state(images, labels))
 
 
-def test_of_a_conditional_run_each_is_compared_with_its_class(run, tmp_path):
+def test_pictures_with_alpha_are_judged_on_black_and_on_white(tmp_path):
+    for i in range(3):
+        Image.new("RGBA", (16, 16), (90 * i, 40, 90, 80 * i + 60)).save(tmp_path / f"{i}.png")
+    config = settings(tmp_path, channels=4)
+    with contextlib.closing(open_store(config)) as store:
+        state = create_state(config, images=3)
+        images = best(state, KEY, 5, share=0.5, images=store)
+    assert images.shape == (5, 16, 16, 4)
+    heads = jax.jit(lambda x: state.heads(state.features(x), train=False)[0].mean((1, 2, 3)))
+    wanted = (heads(on_ground(images, -1.0)) + heads(on_ground(images, 1.0))) / 2
+    opinion = opinion_of(state)
+    assert opinion is not None
+    np.testing.assert_allclose(opinion(images), wanted, atol=1e-5)
+
+
+def test_of_a_conditional_run_each_is_compared_with_its_class(run, store, tmp_path):
     folder, params = run[0], restore(run[0])
-    images = np.asarray(best(folder, KEY, 40, share=0.5))
-    labels = np.asarray(sample_labels(params, KEY, 40))
+    images = np.asarray(best(params, KEY, 64, share=0.5, images=store))
+    labels = np.asarray(sample_labels(params, KEY, 64))
     assert set(labels) == {0, 1}
+    order = np.random.default_rng(0).permutation(80)
     for label in (0, 1):
-        alone = np.asarray(sample(params, KEY, 128, labels=label))
-        for image in images[labels == label]:
-            assert (alone == image).all((1, 2, 3)).any()
+        drawn, places = np.asarray(sample(params, KEY, 128, labels=label)), np.flatnonzero(labels == label)
+        for image in images[places]:
+            (number,) = np.flatnonzero((drawn == image).all((1, 2, 3)))
+            assert labels[number // 2] == label  # it was drawn for this class
+        members = order[store.labels[order] == label]
+        apart = distances(to_uint8(images[places]), store.take_uint8(members[places % len(members)]))
+        own = apart.diagonal()
+        assert (apart + apart.T >= own[:, None] + own[None] - 1e-4).all()
     of_class = best(folder, KEY, 9, share=0.5, labels="light")
     assert_array_equal(of_class, best(folder, KEY, 9, share=0.5, labels=1))
     generate(folder, tmp_path / "light", num=9, seed=2, label="light", best="50%")
