@@ -27,7 +27,7 @@ class Arguments:
     best: str | None = None
     (
         "Draw more, and keep this share of it, such as 10%: those that are most like the images of the run. Needs its "
-        "folder and its images."
+        "folder and its images. random.png shows as many at random."
     )
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
     (
@@ -65,6 +65,8 @@ def run(arguments: Arguments) -> None:
     what = "images" if a.format == "png" else "images in images.npy,"
     chosen = "" if a.best is None else f" (the best {a.best})"
     print(f"{a.num} {what}{chosen} and grid.png{rest} in {pictures.grid.parent} (step {pictures.step})")
+    if chosen:
+        print(f"random.png shows {pictures.shown} that are not chosen")
 
 
 def main() -> None:

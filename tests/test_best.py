@@ -33,6 +33,7 @@ from dcgan_jax.metrics.features import features
 from dcgan_jax.run import pictures as room
 from dcgan_jax.run.best import best_of
 from dcgan_jax.share.portable import to_safetensors
+from dcgan_jax.views.grid import grid
 
 KEY = jax.random.key(2)
 
@@ -172,8 +173,10 @@ def test_the_command_writes_them_with_their_classes(run, tmp_path):
     flags = ("-m", "dcgan_jax.generate", "--workdir", folder, "--out")
     done = python(*flags, out, "--num", 20, "--best", "25%")
     assert done.returncode == 0, done.stderr
-    said = f"20 images (the best 25%) and grid.png, which shows the first 16, and labels.csv in {out} (step 1)\n"
-    assert done.stdout == said.replace(", which shows the first 16,", "")
+    said = f"20 images (the best 25%) and grid.png and labels.csv in {out} (step 1)\n"
+    assert done.stdout == said + "random.png shows 20 that are not chosen\n"
+    at_random = grid(to_uint8(sample(restore(folder), jax.random.key(0), 20)), columns=5)
+    assert_array_equal(np.asarray(Image.open(out / "random.png")), at_random)
     images = to_uint8(best(folder, jax.random.key(0), 20, share=0.25))
     for i, image in enumerate(images):
         assert_array_equal(np.asarray(Image.open(out / f"{i:05d}.png")), image)

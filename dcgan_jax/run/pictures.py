@@ -86,8 +86,9 @@ def generate(
       show: the channels that pictures show as red, green and blue, or one as grey, counted from 1; by default those
         that the run shows.
       step: of a run, as for ``restore``, like ``ema`` and ``generator``.
-      best: the share that is kept of what is drawn, "10%" or 0.1: pictures are those of ``dcgan_jax.best``, and
-        grid.png shows the first ones in any case. Needs the folder of a run, and the images that it was trained on.
+      best: the share that is kept of what is drawn, "10%" or 0.1: pictures are those of ``dcgan_jax.best``, grid.png
+        shows the first ones in any case, and random.png as many that are not chosen. Needs the folder of a run, and the
+        images that it was trained on.
 
     Raises:
       InputError: an argument is out of its range, the run cannot be restored, or ``out`` is in use: then nothing is
@@ -115,6 +116,8 @@ def generate(
         if params.classes and label is None:
             _write_labels(folder, params, key, num, format)
             shown = shown if share else _write_rows(folder, params, key, channels)
+        if share:
+            _write_random(folder, params, key, shown, label, channels)
         (folder / _UNFINISHED).unlink()
     return Pictures(files, folder / "grid.png", shown, None if params.step is None else int(params.step))
 
@@ -189,6 +192,12 @@ def _write_rows(folder: Path, params: GeneratorParams, key: jax.Array, shown_cha
     """Write a grid with a row for each class in place of that of the first pictures: it shows none of them."""
     save_png(folder / "grid.png", grid(visible(to_uint8(sheet(params, key)), shown_channels), columns=COLUMNS))
     return 0
+
+
+def _write_random(folder: Path, params: GeneratorParams, key: jax.Array, num: int, label, shown_channels) -> None:
+    """Write a grid of as many pictures that are not chosen, beside that of the best."""
+    images = visible(to_uint8(sample(params, key, num, labels=label)), shown_channels)
+    save_png(folder / "random.png", grid(images, columns=square_columns(num, params.image_shape)))
 
 
 def _check_free(out: Path) -> None:
