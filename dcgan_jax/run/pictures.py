@@ -95,6 +95,7 @@ def generate(
         written; or it cannot be written.
     """
     _check_asked(num, seed, format)
+    share = None if best is None else share_of("best", best)
     key = random_key(seed)
     cache_compilations()
     folder = RunFolder.output(out)
@@ -102,7 +103,6 @@ def generate(
     params = generator_of(source, step, ema=ema, generator=generator)
     check_shown("show", show, params.image_shape[2])
     channels = shown_of(source) if show is None else show
-    share = None if best is None else share_of("best", best)
     origin, files = _origin(params, seed, label, format, share), [_picture(folder, i) for i in range(num)]
     done = _done(folder, origin)
     with _drawing(source, params, key, share) as draw, writing(folder):
