@@ -153,7 +153,7 @@ def choices(drawn, args, choosing):
             yield f"the best 1/{n} by the {name}", best(values[: n * num], num), cost * n / factor
         accepted = rejected(values, num, np.random.default_rng(0))
         share = (accepted[-1] + 1) / len(values)
-        yield f"rejection by the {name} ({num / len(values) / share:.0%})", accepted, cost * share
+        yield f"rejection by the {name} ({len(accepted) / len(values) / share:.0%})", accepted, cost * share
     cost = seconds["drawn"] + seconds["CIFAR"]
     yield f"the 1/{factor} nearest to a real one", best(-drawn.near, num), cost
     yield f"matched, of {factor} times as many", of_groups(choosing, vectors, num), cost
@@ -161,9 +161,9 @@ def choices(drawn, args, choosing):
         yield f"the same, and the {name}", of_groups(choosing, vectors, num, values), cost + seconds[name]
     last = drawn.logits.get("heads")
     cost += 0 if last is None else seconds["heads"]
-    for n in (2, 4):
+    for n in [n for n in (2, 4) if n < factor]:
         part = of_groups(choosing, vectors[: n * num], num, None if last is None else last[: n * num])
-        yield f"the package's way, of {n} times as many", part, cost * n / factor
+        yield f"generate --best, of {n} times as many", part, cost * n / factor
 
 
 def others(state, params, z, args):
