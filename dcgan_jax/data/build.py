@@ -107,7 +107,7 @@ def _decoded(source: Source, config: Config, folder: Path, type_: Type) -> "_Cen
     with (
         open(folder / IMAGES[type_], "wb") as out,
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-        contextlib.closing(ordered_map(_reader(source, config), source.items())) as pictures,
+        contextlib.closing(ordered_map(_reader(source, config), source.items(), threads=source.threads)) as pictures,
     ):
         for item, picture, problem in progress(pictures, "preparing images", total=source.count):
             if problem:
@@ -259,12 +259,15 @@ def sums(folder: Path) -> bytes:
     return "".join(lines).encode()
 
 
-def ordered_map(function: Callable, items: Iterable) -> Generator:
-    """``map`` over threads, in order, with a bounded number of results waiting.
+def ordered_map(function: Callable, items: Iterable, *, threads: bool = True) -> Generator:
+    """``map`` over ``threads``, in order, with a bounded number of results waiting.
 
     Closing it does not wait for what is being computed, nor does the end of the process: a large
     picture takes longer than a user waits after Ctrl-C.
     """
+    if not threads:
+        yield from map(function, items)
+        return
     workers = os.cpu_count() or 1
     todo, waiting = queue.SimpleQueue(), deque()
 
