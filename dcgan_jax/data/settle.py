@@ -70,7 +70,7 @@ def _image_size(source: Source, config: Config) -> tuple[sizes.ImageSize, str]:
         shape = (sorted(heights)[len(shapes) // 2], sorted(widths)[len(shapes) // 2])
         whose = f"the median of {len(shapes):,} pictures of several shapes"
     size = sizes.nearest(*shape)
-    much = (size[0] * size[1] / (64 * 64)) ** (0.8 if config.width == "auto" else 1)
+    much = (size[0] * size[1] / (64 * 64)) ** (0.45 if config.width == "auto" else 1)
     slow = f"; a step takes about {much:.0f} times as long as at 64x64" if much >= 3 else ""
     return sizes.written(*size), f"as {'x'.join(map(str, shape))} (height x width) is {whose}{slow}"
 
