@@ -374,14 +374,14 @@ class Config:
     def outer_width(self) -> int:
         """``width``, or the number that ``auto`` means: as many at 64x64, and inversely as the side of larger images.
 
-        So the small maps have the same channels at all sizes, and a step at 256x256 takes the time of few at 64x64.
+        So the small maps have the same channels at all sizes.
 
         Raises:
-          InputError: both ``width`` and ``image_size`` are ``auto``.
+          InputError: it is ``auto``, and the shape of the images is, too.
         """
         if isinstance(self.width, int):
             return self.width
-        height, width, _ = dataclasses.replace(self, channels=1, show=None).image_shape
+        height, width, _ = self.image_shape
         return min(64, 8 * round(64 * 64 / math.sqrt(height * width) / 8))
 
     def unsettled(self) -> list[str]:

@@ -160,6 +160,7 @@ def check_meant(config: Config) -> None:
       InputError: says what to give instead.
     """
     named, plain = RECIPES[config.recipe].config, RECIPES["classic"].config
+    # Not the width, which has been settled.
     own = [f.name for f in dataclasses.fields(config) if f.name not in ("recipe", "width", *MAY_CHANGE)]
     own = [name for name in own if getattr(named, name) != getattr(plain, name)]
     if own and all(getattr(config, name) != getattr(named, name) for name in own):

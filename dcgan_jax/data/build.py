@@ -8,9 +8,10 @@ import os
 import queue
 import re
 import threading
+import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from dcgan_jax.system.progress import progress
 IMAGES = {"uint8": "images.u8", "uint16": "images.u16"}
 """The file of the images, by the type of its numbers; those of two bytes begin with the lower one."""
 SUMS = "SHA256SUMS"
+_SLOW, _MANY = 0.01, 5  # seconds for a picture, and so many of the last 20: threads are faster from there on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _decoded(source: Source, config: Config, folder: Path, type_: Type) -> "_Cen
     with (
         open(folder / IMAGES[type_], "wb") as out,
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-        contextlib.closing(ordered_map(_reader(source, config), source.items(), threads=source.threads)) as pictures,
+        contextlib.closing(ordered_map(_reader(source, config), source.items())) as pictures,
     ):
         for item, picture, problem in progress(pictures, "preparing images", total=source.count):
             if problem:
@@ -259,15 +261,29 @@ def sums(folder: Path) -> bytes:
     return "".join(lines).encode()
 
 
-def ordered_map(function: Callable, items: Iterable, *, threads: bool = True) -> Generator:
-    """``map`` over ``threads``, in order, with a bounded number of results waiting.
+def ordered_map(function: Callable, items: Iterable) -> Generator:
+    """``map`` in order: over threads once some results have taken long, with a bounded number of them waiting.
 
-    Closing it does not wait for what is being computed, nor does the end of the process: a large
-    picture takes longer than a user waits after Ctrl-C.
+    Until then they are computed here. For small pictures Python itself does most of the work, and two threads that wait
+    for each other take twice as long as one.
+
+    Closing it does not wait for what threads compute, nor does the end of the process: a large picture takes longer
+    than a user waits after Ctrl-C.
     """
-    if not threads:
-        yield from map(function, items)
+    items, slow = iter(items), deque(maxlen=20)
+    for item in items:
+        start = time.perf_counter()
+        result = function(item)
+        slow.append(time.perf_counter() - start > _SLOW)
+        yield result
+        if sum(slow) >= _MANY:
+            break
+    else:
         return
+    yield from _threaded(function, items)
+
+
+def _threaded(function: Callable, items: Iterator) -> Generator:
     workers = os.cpu_count() or 1
     todo, waiting = queue.SimpleQueue(), deque()
 

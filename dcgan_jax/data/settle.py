@@ -33,8 +33,8 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations in which a picture is stored on its 
 
 
 def settle(config: Config, source: Source | None = None) -> Config:
-    """The configuration with the value that the images settle in place of each ``auto`` of ``image_size`` and
-    ``channels``.
+    """The configuration with the value that the images settle in place of each ``auto`` of ``image_size``, ``channels``
+    and ``width``.
 
     Always the same for the same images. A line on stderr says what was settled. ``fit`` and ``open_store`` do it
     themselves, and a run stores the values. A loop of your own does it before ``create_state``.

@@ -67,9 +67,8 @@ class Kind(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A set of pictures: its name, a fingerprint of its content, the pictures, in how many folders they lie, what
-    they are if they are arrays without colours, and whether several threads read them faster than one. Not where Python
-    itself does the work: they would wait for each other."""
+    """A set of pictures: its name, a fingerprint of its content, the pictures, in how many folders they lie, and what
+    they are if they are arrays without colours."""
 
     name: str
     fingerprint: str
@@ -77,7 +76,6 @@ class Source(NamedTuple):
     items: Callable[[], Iterator[Item]]
     folders: int = 0
     planes: Kind | None = None
-    threads: bool = True
 
 
 def hub_name(spec: str) -> tuple[str, str]:
@@ -201,7 +199,7 @@ def _sprites(seed: int, *, alpha: bool) -> Source:
             yield Item(f"sprite {i}", label, lambda i=i: sprites.draw(seed, i, alpha=alpha)[0])
 
     code = [Path(sprites.__file__).read_bytes(), Path(bodies.__file__).read_bytes()]
-    return Source(f"sprites-{seed}", digest([*code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items, threads=False)
+    return Source(f"sprites-{seed}", digest([*code, str(seed), str(SPRITE_COUNT)]), SPRITE_COUNT, items)
 
 
 def _arrays(name: str, facts: list[str], count: int, examples: Callable[[], Iterator]) -> Source:
@@ -348,4 +346,4 @@ def _idx(path: Path) -> Source:
 
     files = [file.stat() for file in (path, idx.labels_of(path)) if file.exists()]
     facts = [f"{file.st_size}\0{file.st_mtime_ns}" for file in files]
-    return _arrays(str(path.resolve()), facts, count, examples)._replace(threads=False)  # they are small
+    return _arrays(str(path.resolve()), facts, count, examples)

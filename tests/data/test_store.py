@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from helpers import prepared
 from PIL import Image
 
-from dcgan_jax.data import sources, store
+from dcgan_jax.data import build, sources, store
 from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import locked
 
@@ -227,17 +228,20 @@ def test_each_way_to_a_square_has_its_own_store(photos, tmp_path):
 
 
 STUCK = """
-import signal, sys, time
+import signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from pathlib import Path
 from dcgan_jax.config import Config
 from dcgan_jax.data import build, store
 
 def stuck(content, config):
+    if threading.current_thread() is threading.main_thread():  # the first ones
+        time.sleep(0.02)
+        return real(content, config)
     print("decoding", flush=True)
     time.sleep(600)
 
-build.read_picture = stuck
+real, build.read_picture = build.read_picture, stuck
 config = Config(data=sys.argv[1], image_size=16)
 cache = Path(sys.argv[2])
 try:
@@ -245,6 +249,17 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
+
+
+@pytest.mark.parametrize(("seconds", "threaded"), [(0, False), (0.012, True)])
+def test_slow_pictures_are_decoded_by_threads_and_all_stay_in_order(seconds, threaded):
+    def decode(number):
+        time.sleep(seconds)
+        return number, threading.current_thread().name
+
+    numbers, names = zip(*build.ordered_map(decode, range(50)), strict=True)
+    assert numbers == tuple(range(50))
+    assert (set(names[5:]) == {"decoder"}) is threaded and set(names[:5]) == {threading.current_thread().name}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
