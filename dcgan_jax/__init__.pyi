@@ -22,6 +22,7 @@ from .gan.sampling import slerp as slerp
 from .gan.state import create_state as create_state
 from .gan.step import train_step as train_step
 from .metrics.projection import project_images as project_images
+from .metrics.steering import direction_towards as direction_towards
 from .recipes import recipe as recipe
 from .run.animation import animate as animate
 from .run.best import best as best

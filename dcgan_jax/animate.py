@@ -38,6 +38,13 @@ class Arguments:
     )
     direction: int | None = None
     """Go along one of the directions of z that change pictures most, and back; 1 is the strongest."""
+    towards: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    (
+        "In place of --direction: a picture that images become like, or a folder of pictures. Give the flag again for "
+        "more: three or more that share what you mean."
+    )
+    away_from: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Pictures, given in the same way, that images become less like; by default what the run draws."""
     step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint for the walk; as for ``generate`` by default."""
 
@@ -52,7 +59,8 @@ def run(arguments: Arguments) -> None:
 
     a = arguments
     options = {"what": a.what, "seconds": a.seconds, "fps": a.fps, "size": a.size, "scale": a.scale}
-    out = animate(a.workdir, a.out, **options, seed=a.seed, labels=a.labels, direction=a.direction, step=a.step)
+    options |= {"seed": a.seed, "labels": a.labels, "step": a.step}
+    out = animate(a.workdir, a.out, **options, direction=a.direction, towards=a.towards, away_from=a.away_from)
     print(f"{out}: {round(a.seconds * a.fps)} frames, {out.stat().st_size / 1e6:.1f} MB")
 
 

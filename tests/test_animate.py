@@ -12,7 +12,7 @@ import pytest
 from helpers import python
 from PIL import Image, ImageSequence
 
-from dcgan_jax import InputError, animate, decode, directions, fit, restore, to_uint8
+from dcgan_jax import InputError, animate, decode, direction_towards, directions, fit, from_uint8, restore, to_uint8
 from dcgan_jax.animate import Arguments
 from dcgan_jax.animate import run as command
 from dcgan_jax.gan.sampling import slerp
@@ -67,6 +67,36 @@ def test_along_a_direction_pictures_go_both_ways_and_come_back(run, tmp_path):
     assert all(row[i] == min(row) for i, row in enumerate(apart))
     with pytest.raises(InputError, match=r"direction 9 must lie in \[1, 8\]"):
         animate(run, tmp_path / "wrong.gif", direction=9)
+
+
+def test_towards_pictures_images_go_as_along_the_direction_of_these_pictures(run, photos, tmp_path):
+    """``photos`` are plain, and redder from one to the next."""
+    few = {"seconds": 1, "fps": 4, "size": (1, 1)}
+    red, dark = [photos / "odd" / f"{i:02d}.png" for i in (9, 11)], [photos / "even" / "00.png"]
+    command(Arguments(run, tmp_path / "red.webp", towards=tuple(red), away_from=tuple(dark), **few))
+    params = restore(run)
+    colours = [np.full((16, 16, 3), (20 * i, 40, 90), np.uint8) for i in (9, 11, 0)]
+    way = direction_towards(params, from_uint8(np.stack(colours[:2])), from_uint8(np.stack(colours[2:])))
+    animate(params, tmp_path / "vector.webp", direction=way, **few)
+    assert (tmp_path / "red.webp").read_bytes() == (tmp_path / "vector.webp").read_bytes()
+    z = params.latent.draw(jax.random.key(1), 32)
+    less, more = (decode(params, z + a * way[None])[..., 0].mean() for a in (-3, 3))
+    assert more > less
+    animate(run, tmp_path / "folder.webp", towards=[photos / "odd"], away_from=[photos / "even"], **few)
+    for wrong, message in (
+        ({"towards": [photos / "none"]}, "none is not a file: give --towards a picture"),
+        ({"towards": [run / "samples" / ".."], "away_from": [run / "tensorboard"]}, "give --away-from a picture, or a"),
+        ({"away_from": dark}, "give --towards too"),
+        ({"towards": red, "direction": 1}, "give one of them"),
+        ({"towards": red, "what": "training"}, "leave them out"),
+        ({"direction": np.ones(7)}, "a vector of 8, not"),
+        ({"direction": "red"}, "must be an array of numbers"),
+    ):
+        with pytest.raises(InputError, match=message):
+            animate(run, tmp_path / "wrong.gif", **wrong)
+    with pytest.raises(InputError, match="needs the folder of the run"):
+        animate(params, tmp_path / "wrong.gif", towards=red)
+    assert not (tmp_path / "wrong.gif").exists()
 
 
 def test_arcs_have_the_length_of_their_ends():

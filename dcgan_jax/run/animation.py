@@ -1,9 +1,9 @@
 """What a run draws, as an animation: a walk through the latent space, or the sample grids of its training."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,11 +13,14 @@ import numpy as np
 from dcgan_jax.config import Config
 from dcgan_jax.gan.directions import directions
 from dcgan_jax.gan.pixels import to_uint8
-from dcgan_jax.gan.sampling import decode, slerp
+from dcgan_jax.gan.sampling import decode, floats, slerp
 from dcgan_jax.gan.state import GeneratorParams
+from dcgan_jax.metrics.steering import direction_towards
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source, generator_of, shown_of
+from dcgan_jax.run.given import read_pictures
 from dcgan_jax.run.restore import Step
+from dcgan_jax.share.portable import is_portable
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError
@@ -26,6 +29,7 @@ from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import grid, read_tiles, shown_shape, visible
 from dcgan_jax.views.video import check_suffix, save_animation
 
+_OF_WALKS = "--step, --seed, --class, --direction, --towards and --away-from"
 _SECONDS_PER_STOP = 1.5
 _REACH = 3.0  # along a direction: pictures change clearly, and stay whole
 _WIDTH, _HEIGHT = 340, 200  # pixels that are about filled, unless the size is given
@@ -56,7 +60,9 @@ def animate(
     scale: int | None = None,
     seed: int = 0,
     labels: Sequence[str | int] = (),
-    direction: int | None = None,
+    direction: Any = None,
+    towards: Sequence[str | Path] = (),
+    away_from: Sequence[str | Path] = (),
     step: Step = "best",
     generator: nn.Module | str | None = None,
 ) -> Path:
@@ -73,8 +79,11 @@ def animate(
       seed: of the walk, in [0, 2**32).
       labels: of a conditional run, the classes through which the walk goes in turn, by their names or numbers; one for
         a walk within it. By default each image goes from one to another at random.
-      direction: number of one of the ``directions``, 1 for the strongest: each image goes along it and back, in place
-        of a walk.
+      direction: number of one of the ``directions``, 1 for the strongest, or a vector (latent_dim,), such as of
+        ``direction_towards``: each image goes along it and back, in place of a walk.
+      towards: in place of a number: pictures, or folders of which each gives 256 at most, that images become like;
+        ``source`` must be the folder of a run.
+      away_from: and others, in the same way, that they become less like; by default the samples.
       step: of the checkpoint for the walk, as for ``restore``, like ``generator``.
 
     Returns:
@@ -90,21 +99,16 @@ def animate(
     SEED("seed", seed)
     count = round(seconds * fps)
     if what == "walk":
-        key = random_key(seed)
         cache_compilations()
         params = generator_of(source, step, generator=generator)
         layout = _layout(params.image_shape, size, scale, count)
-        along = _walk if direction is None else functools.partial(_along, number=direction)
-        frames, shown = along(params, key, layout, seconds, fps, labels), shown_of(source)
+        along = _course(source, params, direction, towards, away_from)
+        shown = shown_of(source)
+        frames = along(params, random_key(seed), layout, seconds, fps, labels)
         sheets = [layout.sheet(visible(images, shown)) for images in frames]
-    elif what != "training":
-        raise InputError(f"what {what!r} must be walk or training")
-    elif not isinstance(source, str | Path):
-        raise InputError("a training is that of the folder of a run: give the folder, not parameters")
-    elif (step, seed, generator, direction, *labels) != ("best", 0, None, None):
-        raise InputError("--step, --seed, --class and --direction are of a walk: leave them out with --what training")
     else:
-        sheets = _training(RunFolder(source), size, scale, count)
+        others = (step, seed, generator, *labels, *towards, *away_from) != ("best", 0, None) or direction is not None
+        sheets = _training(_trained(source, what, others), size, scale, count)
     with writing(path):
         save_animation(path, sheets, fps=fps)
     return path
@@ -182,6 +186,41 @@ def _walk(
         yield from images.reshape(*latents.shape[:2], *images.shape[1:])
 
 
+def _course(source: Source, params: GeneratorParams, *where: Any) -> Callable[..., Iterator[np.ndarray]]:
+    """What makes the frames: ``_walk``, or ``_along`` the direction that the arguments of ``_way`` say."""
+    way = _way(source, params, *where)
+    return _walk if way is None else functools.partial(_along, way=way)
+
+
+def _way(
+    source: Source,
+    params: GeneratorParams,
+    direction: Any,
+    towards: Sequence[str | Path],
+    away_from: Sequence[str | Path],
+) -> jax.Array | None:
+    """The direction that ``animate`` is to go along, if any."""
+    if towards:
+        if direction is not None:
+            raise InputError("--direction and --towards each say where to go: give one of them")
+        if not isinstance(source, str | Path) or is_portable(source):
+            raise InputError("--towards needs the folder of the run, which says how its pictures were read")
+        start = read_pictures(source, away_from, "--away-from") if away_from else None
+        return direction_towards(params, jnp.asarray(read_pictures(source, towards, "--towards")), start)
+    if away_from:
+        raise InputError("--away-from says what images become less like: give --towards too")
+    if direction is None:
+        return None
+    dim = params.latent.dim
+    if type(direction) is int:
+        if not 1 <= direction <= dim:
+            raise InputError(f"direction {direction} must lie in [1, {dim}]: 1 is the strongest")
+        return directions(params, direction)[-1]
+    if (way := floats("direction", direction)).shape != (dim,):
+        raise InputError(f"direction must be a number from 1 to {dim}, or a vector of {dim}, not {way.shape}")
+    return way
+
+
 def _along(
     params: GeneratorParams,
     key: jax.Array,
@@ -190,17 +229,25 @@ def _along(
     fps: int,
     labels: Sequence[str | int],
     *,
-    number: int,
+    way: jax.Array,
 ) -> Iterator[np.ndarray]:
     """The images of each frame: each goes along a direction as far as pictures stay whole, back, and the other way."""
-    if not 1 <= number <= params.latent.dim:
-        raise InputError(f"direction {number} must lie in [1, {params.latent.dim}]: 1 is the strongest")
-    way, count = directions(params, number)[-1], round(seconds * fps)
-    tiles = layout.columns * layout.rows
+    count, tiles = round(seconds * fps), layout.columns * layout.rows
     z = params.latent.draw(key, tiles)
     classes = _stops(params, key, 1, tiles, labels)
     for place in np.sin(2 * np.pi * np.arange(count) / count):
         yield to_uint8(decode(params, z + _REACH * place * way[None], labels=None if classes is None else classes[0]))
+
+
+def _trained(source: Source, what: str, others: bool) -> RunFolder:
+    """The run whose training is to be shown, unless ``others`` says that arguments of a walk are given."""
+    if what != "training":
+        raise InputError(f"what {what!r} must be walk or training")
+    if not isinstance(source, str | Path):
+        raise InputError("a training is that of the folder of a run: give the folder, not parameters")
+    if others:
+        raise InputError(f"{_OF_WALKS} are of a walk: leave them out with --what training")
+    return RunFolder(source)
 
 
 def _training(folder: RunFolder, size: tuple[int, int] | None, scale: int | None, count: int) -> list[np.ndarray]:

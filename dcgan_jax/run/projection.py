@@ -1,6 +1,5 @@
 """Pictures in files, and the latent vectors whose images are most like them."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,21 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.config import Config, has_alpha
-from dcgan_jax.data import arrays
-from dcgan_jax.data.decode import FILE_LIMIT, MODES, read_square
-from dcgan_jax.data.planes import Planes, Scale
+from dcgan_jax.config import has_alpha
 from dcgan_jax.gan.pixels import from_pixels, from_uint8, rounded_to_uint8, to_levels, to_uint8
 from dcgan_jax.gan.sampling import as_labels, decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.projection import project_images
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.given import read_picture
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.run.values import scale_of
 from dcgan_jax.system.cache import cache_compilations
-from dcgan_jax.system.disk import reading, user_path, writing
-from dcgan_jax.system.errors import InputError, first_line
-from dcgan_jax.system.files import check_new_folder, new_folder, read_bytes, replacing
+from dcgan_jax.system.disk import user_path, writing
+from dcgan_jax.system.errors import InputError
+from dcgan_jax.system.files import check_new_folder, new_folder, replacing
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import grid, save_png, visible
@@ -89,7 +86,8 @@ def project(
     check_new_folder(place)
     config = RunFolder(workdir).config()
     scale = scale_of(workdir, config.image_shape[2])
-    squares = [_square(user_path(path), config, scale) for path in pictures]  # one may have 8 bits, and one 16
+    # One may have 8 bits, and one 16.
+    squares = [read_picture(user_path(path), config, scale, "--image") for path in pictures]
     targets, pixels = (np.stack([read(one) for one in squares]) for read in (from_pixels, rounded_to_uint8))
     params = restore(workdir, step, generator=generator)
     classes = as_labels(params, list(labels) * (len(pixels) if len(labels) == 1 else 1) or None, len(pixels))
@@ -128,47 +126,3 @@ def _write(
             ends = jax.nn.one_hot(labels, len(params.classes))
             labels = (1 - t)[:, None] * ends[:1] + t[:, None] * ends[1:]
         save("interpolation.png", to_uint8(decode(params, slerp(z[0], z[1], t), labels=labels)), columns=_WAY)
-
-
-def _square(path: Path, config: Config, scale: Scale) -> np.ndarray:
-    """The picture, brought to the shape of the run's images as they were: uint8 or uint16 (H, W, C).
-
-    Raises:
-      InputError: it is not there, not a picture, or of other channels.
-    """
-    with reading(path):
-        if not path.is_file():
-            raise InputError(f"{path} is not a file: give --image a picture")
-        if path.suffix.lower() == ".npy":
-            content: bytes | Planes = _array(path, config, scale)
-            config = dataclasses.replace(config, range=(scale.low, scale.high))
-        elif scale.channels in MODES and scale.channels == config.image_shape[2]:
-            content = read_bytes(path, most=FILE_LIMIT)
-        else:
-            raise InputError(f"this run has images of {scale.channels} channels: give --image a .npy of one of them")
-        try:
-            return read_square(content, config)
-        except Exception as error:  # decoders raise anything on bad bytes
-            if getattr(error, "errno", None):
-                raise
-            raise InputError(f"{path} cannot be decoded ({first_line(error)}): give --image a picture") from error
-
-
-def _array(path: Path, config: Config, scale: Scale) -> Planes:
-    """The image of a .npy file, whose values mean what those that the run has learned from mean.
-
-    Raises:
-      InputError: they are of another type, or of other channels.
-    """
-    values = arrays.of_image(path)
-    channels, wanted = values.shape[2], scale.channels
-    if channels != wanted and (wanted != config.image_shape[2] or (channels != 1 and (channels, wanted) != (3, 1))):
-        raise InputError(
-            f"{path} has {channels} channels, but this run has images of {wanted}: give --image one of these"
-        )
-    if values.dtype.name != scale.type:
-        raise InputError(
-            f"{path} holds values of {values.dtype.name}, but this run has learned from {scale.type}: save it in that "
-            "type, and in the range of those"
-        )
-    return Planes(values)
