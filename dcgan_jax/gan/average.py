@@ -12,13 +12,13 @@ from dcgan_jax.gan.state import GANState, GeneratorParams
 from dcgan_jax.system.xla import random_key, usual_numbers
 
 
-def ema_decay(step: jax.Array, *, batch_size: int, half_life: float, ramps: bool = True) -> jax.Array:
+def ema_decay(step: jax.Array, *, batch_size: int, half_life: float) -> jax.Array:
     """The weight of the old average in step ``step`` (from 1): 0.5 after ``half_life`` images.
 
-    If it ``ramps``, the half-life grows with the run: it is 0.05 of the images seen at most, so that the first weights
-    are forgotten. Those of a trained model need not be (Karras et al. 2020, StyleGAN2-ADA, does the same).
+    The half-life grows with the run: it is 0.05 of the images seen at most, so that the first weights are forgotten
+    (Karras et al. 2020, StyleGAN2-ADA), also those of a model that a run starts from: it drew other pictures.
     """
-    most = 0.05 * batch_size * step if ramps else jnp.inf
+    most = 0.05 * batch_size * step
     return 0.5 ** (batch_size / jnp.maximum(jnp.minimum(half_life, most), 1e-6))
 
 

@@ -127,7 +127,7 @@ class Annealing(struct.PyTreeNode):
 class GANState(struct.PyTreeNode):
     """Both networks, the number of steps taken, and the running average of the generator's weights.
 
-    ``ema_half_life`` is in images, ``batch_size`` that of training. ``ema_ramps``: the half-life grows with the run.
+    ``ema_half_life`` is in images, ``batch_size`` that of training.
     ``classes`` are those of a conditional run.
     """
 
@@ -144,7 +144,6 @@ class GANState(struct.PyTreeNode):
     image_shape: tuple[int, int, int] = struct.field(pytree_node=False)
     batch_size: int = struct.field(pytree_node=False)
     ema_half_life: float = struct.field(pytree_node=False)
-    ema_ramps: bool = struct.field(pytree_node=False)
     classes: Classes = struct.field(pytree_node=False)
 
     @property
@@ -305,7 +304,6 @@ def create_state(
         image_shape=config.image_shape,
         batch_size=config.batch_size,
         ema_half_life=config.ema_half_life,
-        ema_ramps=not config.init,
         classes=classes,
         optimizer=Adam(config.beta1, config.clip_norm),
         **_second(config, len(classes)),
@@ -402,7 +400,7 @@ def second_networks(config: Config, classes: int) -> tuple[Heads, ProjectedFeatu
     jax.jit,
     static_argnames=(
         *("generator", "discriminator", "latent", "objective", "penalty", "augments", "flips", "image_shape"),
-        *("batch_size", "ema_half_life", "ema_ramps", "classes", "optimizer", "heads", "features"),
+        *("batch_size", "ema_half_life", "classes", "optimizer", "heads", "features"),
     ),
 )
 def _create(key, annealing, *, generator, discriminator, latent, image_shape, classes, optimizer, heads=None, **others):

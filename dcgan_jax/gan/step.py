@@ -165,8 +165,7 @@ def step(state: GANState, images: Any, key: jax.Array) -> tuple[GANState, dict[s
 
     (g_grads,) = pull_to_params(functools.reduce(jnp.add, [gradient for _, _, gradient in judged.values()]))
     G = G.updated(grads=g_grads, batch_stats=g_stats, learning_rate=now.learning_rate_G, beta2=now.beta2)
-    half_life, ramps = state.ema_half_life, state.ema_ramps
-    decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=half_life, ramps=ramps)
+    decay = ema_decay(state.step + 1, batch_size=images.shape[0], half_life=state.ema_half_life)
     return state.replace(
         step=state.step + 1,
         generator=G,
