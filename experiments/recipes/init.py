@@ -19,8 +19,8 @@ other pictures do.
 after how many images it came, and after how many images, as a share of those that ``none`` took, the best FD of ``none`` was
 reached. The bar: a third with 500 pictures.
 
-Not run at full size yet: 36 runs of 64,000 images at 64x64 are about 45 hours on one core of an AMD EPYC. It was tried at
-16x16 with 40 and 60 pictures.
+Results at 32x32: docs/results/init.md. Not run at full size yet: 36 runs of 64,000 images at 64x64 are about 45 hours on
+one core of an AMD EPYC.
 """
 
 import argparse
