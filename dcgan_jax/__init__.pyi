@@ -41,6 +41,8 @@ from .run.projection import project as project
 from .run.report import report as report
 from .run.restore import restore as restore
 from .run.restore import restore_state as restore_state
+from .run.score import Score as Score
+from .run.score import score as score
 from .system.cache import cache_compilations as cache_compilations
 from .system.errors import InputError as InputError
 from .system.errors import NonFiniteError as NonFiniteError

@@ -10,6 +10,7 @@ COMMANDS = {
     "generate": "draw images from a trained run",
     "project": "find the z of a picture, and interpolate between two pictures",
     "evaluate": "measure how good the images of a run are",
+    "score": "say which pictures are unusual for a run",
     "report": "show a run, or two side by side, as one page",
     "animate": "make a video of a run's images or of its training",
     "export": "share a generator: a page that draws images, safetensors, ONNX",

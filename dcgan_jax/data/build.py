@@ -84,7 +84,7 @@ def expected_type(source: Source, config: Config) -> Type:
         return "uint8" if bits(config) == "8" else "uint16"
     with contextlib.suppress(InputError):  # such as without a network, which a store in the cache does not need
         for item in source.items():
-            _, picture, _ = _reader(source, config)(item)
+            _, picture, _ = reader(source, config)(item)
             return "uint16" if picture and picture.square.dtype == np.uint16 else "uint8"
     return "uint8"
 
@@ -109,7 +109,7 @@ def _decoded(source: Source, config: Config, folder: Path, type_: Type) -> "_Cen
     with (
         open(folder / IMAGES[type_], "wb") as out,
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-        contextlib.closing(ordered_map(_reader(source, config), source.items())) as pictures,
+        contextlib.closing(ordered_map(reader(source, config), source.items())) as pictures,
     ):
         for item, picture, problem in progress(pictures, "preparing images", total=source.count):
             if problem:
@@ -121,12 +121,18 @@ def _decoded(source: Source, config: Config, folder: Path, type_: Type) -> "_Cen
     return census
 
 
-def _reader(source: Source, config: Config) -> Callable[[Item], tuple[Item, Picture | None, str | None]]:
+def reader(
+    source: Source, config: Config, *, drawn: bool = False
+) -> Callable[[Item], tuple[Item, Picture | None, str | None]]:
+    """A function from an item to it, its picture, and why it cannot be decoded.
+
+    The picture is None then, and if a network has ``drawn`` it, unless those are wanted.
+    """
+
     def read(item: Item):
-        """The item; its picture, or None if a network has drawn it; and why it cannot be decoded."""
         try:
             content = item.load()
-            if isinstance(content, bytes) and is_drawn(content):
+            if not drawn and isinstance(content, bytes) and is_drawn(content):
                 return item, None, None
             return item, read_picture(content, config), None
         except Exception as error:  # decoders raise anything on bad bytes; each is counted and named

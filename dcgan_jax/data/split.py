@@ -77,6 +77,12 @@ def _first_halves(labels: np.ndarray) -> np.ndarray:
     return places < counts[labels] // 2
 
 
+def groups_of(labels: np.ndarray) -> np.ndarray | None:
+    """Which images are variants of each other, int (N,): those of one label, where there are many; else None."""
+    group, counts = _groups(labels)
+    return group if len(counts) >= _VARIANTS else None
+
+
 def disjoint_halves(n: int, labels: np.ndarray | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Two disjoint random halves of ``range(n)``, int index arrays: what a floor is measured on.
 

@@ -129,6 +129,20 @@ def nearest(train: np.ndarray, fake: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.sqrt(squared), indices
 
 
+def nearest_other(x: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The distance of some ``rows`` of ``x``, (N, D), to the nearest one of another group; inf where there is none.
+
+    Args:
+      groups: int (N,). For each its own: to the nearest other one.
+    """
+    x, _ = _pair(x, x, at_least=1)
+    distances = []
+    for part, squared in _squared_distances(x[rows], x):
+        squared[groups[rows[part], None] == groups] = np.inf
+        distances.append(np.sqrt(squared.min(1)))
+    return np.concatenate(distances)
+
+
 def c_t(train: np.ndarray, held_out: np.ndarray, fake: np.ndarray, *, cells: int = 5, seed: int = 0) -> float:
     """Data-copying statistic C_T (Meehan et al. 2020), about standard normal for a perfect model.
 

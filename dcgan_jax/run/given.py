@@ -13,7 +13,7 @@ from dcgan_jax.data.listing import ENDINGS, walk
 from dcgan_jax.data.planes import Planes, Scale
 from dcgan_jax.gan.pixels import from_pixels
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.values import scale_of
+from dcgan_jax.run.values import check_arrays, scale_of
 from dcgan_jax.system.disk import reading, user_path
 from dcgan_jax.system.errors import InputError, first_line
 from dcgan_jax.system.files import read_bytes
@@ -87,14 +87,5 @@ def _array(path: Path, config: Config, scale: Scale, flag: str) -> Planes:
       InputError: they are of another type, or of other channels.
     """
     values = arrays.of_image(path)
-    channels, wanted = values.shape[2], scale.channels
-    if channels != wanted and (wanted != config.image_shape[2] or (channels != 1 and (channels, wanted) != (3, 1))):
-        raise InputError(
-            f"{path} has {channels} channels, but this run has images of {wanted}: give {flag} one of these"
-        )
-    if values.dtype.name != scale.type:
-        raise InputError(
-            f"{path} holds values of {values.dtype.name}, but this run has learned from {scale.type}: save it in that "
-            "type, and in the range of those"
-        )
+    check_arrays(path, values.shape[2], values.dtype, config, scale, flag=flag)
     return Planes(values)

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 from numpy.lib import format as npy
 
-from dcgan_jax.config import has_alpha
+from dcgan_jax.config import Config, has_alpha
 from dcgan_jax.data.planes import Scale
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source
 from dcgan_jax.share.portable import is_portable
+from dcgan_jax.system.errors import InputError
 from dcgan_jax.system.files import replacing
 from dcgan_jax.system.progress import progress
 
@@ -31,6 +32,27 @@ def scale_of(source: Source, channels: int) -> Scale:
         return Scale("float32", -1.0, 1.0, channels)
     then = RunFolder(source).images_then() or {}
     return then.get("values") or Scale("uint8", 0.0, 255.0, channels)
+
+
+def check_arrays(path: Path, channels: int, kind: np.dtype, config: Config, scale: Scale, *, flag: str) -> None:
+    """Refuse arrays whose values do not mean what those mean that a run has learned from.
+
+    Args:
+      flag: what the file was given to, for the message.
+
+    Raises:
+      InputError: they are of another type, or of other channels.
+    """
+    wanted = scale.channels
+    if channels != wanted and (wanted != config.image_shape[2] or (channels != 1 and (channels, wanted) != (3, 1))):
+        raise InputError(
+            f"{path} has {channels} channels, but this run has images of {wanted}: give {flag} one of these"
+        )
+    if kind.name != scale.type:
+        raise InputError(
+            f"{path} holds values of {kind.name}, but this run has learned from {scale.type}: save it in that "
+            "type, and in the range of those"
+        )
 
 
 def file_values(images: np.ndarray, scale: Scale) -> np.ndarray:
