@@ -71,11 +71,11 @@ OF_NETWORKS_AND_STEP = {
     "augment": "full", "flip": True, "discriminator_norm": "spectral", "extra_convs": 1, "leaky_slope": 0.1,
     "first_batchnorm": True, "batchnorm_scale_mean": 0.0, "ema_half_life": 3.0, "seed": 1, "precision": "bf16",
     "beta1": 0.9, "clip_norm": 1.0, "features": "efficientnet-lite0", "features_weight": 2.0, "features_gamma": 2.0,
-    "features_size": 64, "init": "runs/a", "freeze_layers": 1, "conditional": True, "class_sampling": "balanced",
+    "features_size": 64, "freeze_layers": 1, "conditional": True, "class_sampling": "balanced",
 }  # fmt: skip
 OF_RUNS_AND_IMAGES = set(
     "recipe data steps background resize range bits show column deterministic device_data input dispatch log_every sample_every "
-    "evaluate_every held_out checkpoint_every keep_newest keep_every retries generator discriminator objective init_partly".split()
+    "evaluate_every held_out checkpoint_every keep_newest keep_every retries generator discriminator objective init init_partly".split()
 )
 
 
