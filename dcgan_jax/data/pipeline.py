@@ -9,6 +9,7 @@ With balanced classes the stream is one of rounds: in each round every class com
 next image of an endless stream of its own, which is made as that of the whole set is.
 """
 
+import atexit
 import concurrent.futures
 import contextlib
 import functools
@@ -190,7 +191,7 @@ def _tf_once_imported(store, config, start, part=0, parts=1):
                 start += 1
         importing.result()
     dataset = tf_batches(store, config, start=start, part=part, parts=parts)
-    yield from _read(iter(dataset.as_numpy_iterator()), store)
+    yield from _read(dataset, store)
 
 
 def _put(batch: Any, sharding: NamedSharding | None) -> Any:
@@ -200,16 +201,23 @@ def _put(batch: Any, sharding: NamedSharding | None) -> Any:
     return jax.make_array_from_process_local_data(sharding, batch) if sharding else jax.device_put(batch)
 
 
-def _read(batches, store):
+def _read(dataset, store):
     """
     Raises:
       InputError: the store cannot be read any more, of which TensorFlow makes an error of its own.
     """
     import tensorflow as tf
 
-    refused = tf.errors.OpError  # looked up now: the end of a script empties the module before it closes this
+    # Looked up now: the end of a script empties the modules before it closes this.
+    refused, forget = tf.errors.OpError, atexit.unregister
+    # Given up while Python still runs: the end of the iterator waits for threads that call Python.
+    iterator = [dataset.as_numpy_iterator()]
+    atexit.register(iterator.clear)
     try:
-        yield from batches
+        while True:
+            yield next(iterator[0])
     except refused as error:
         problem = f"{store.path} cannot be read any more ({first_line(error)})"
         raise InputError(f"{problem}: run the same command again") from error
+    finally:
+        forget(iterator.clear)

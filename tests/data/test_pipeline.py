@@ -57,7 +57,7 @@ def test_a_script_ends_in_silence_with_its_batches_still_open(photos):
 import itertools, sys, tensorflow
 from dcgan_jax import Config, batches, open_store
 
-config = Config(data=sys.argv[1], image_size=16, batch_size=4, input="tf")
+config = Config(data=sys.argv[1], image_size=64, batch_size=512, input="tf")
 store = open_store(config)
 images = batches(store, config)
 for _ in range(6):
