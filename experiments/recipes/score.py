@@ -11,8 +11,8 @@ many of the class, and scores each:
 - by the discriminator's logit (a low one is unusual);
 - as AnoGAN does (Schlegl et al. 2017), on what ``project`` finds: the residual in pixels (sum of absolute
   differences), alone and with that in the discriminator's last map, weighted .9 and .1 as there; beside it the residual in
-  CIFAR features, and z-scores of the residual in pixels and of the logit added up. This part takes most of the time: only the first ``--projected`` of each kind, with all
-  scores of neighbours once more for these.
+  CIFAR features, and z-scores of the residual in pixels and of the logit added up. This part takes most of the time:
+  only the first ``--projected`` of each kind, with all scores of neighbours once more for these.
 
 Prints a Markdown table of the AUROC, that is how often a picture of the class that was left out has a higher score than
 one of the others, with 95 % intervals of 2,000 bootstraps of the pictures. Results, time and hardware:
