@@ -1,13 +1,16 @@
-"""What does ``--init`` bring for few pictures? With it and without it, on 100, 500 and 2,000 pictures, three seeds.
+"""What do ``--init`` and ``--conditional`` bring for few pictures? With and without, on 100, 500 and 2,000, three seeds.
 
-    python experiments/recipes/init.py --out runs/init --target BOXES --source sprites \\
+    python experiments/recipes/few.py --out runs/init --target BOXES --source sprites \\
         --counts 100 500 2000 --seeds 0 1 2 --images 64000 --flags "--recipe projected"
+    python experiments/recipes/few.py --out runs/few-classes --target cifar10.zip --arms none conditional \\
+        --counts 200 1000 5000 --flags "--recipe robust --image-size 32 --width 32"
 
-It trains the model to start from on ``--source``, with these flags, for ``--source-images``; or takes the one that
-``--model`` names. From the pictures of ``--target`` (a folder or a .zip) it draws as many as ``--counts`` says, others for
-each seed, and trains on them: from random weights (``none``), from the model's two networks (``both``), from its generator
-alone (``generator``), and from both with the first two blocks of the discriminator frozen (``frozen``). The same command
-goes on after a stop. Seeds are the outer loop: a study that is stopped early has compared all with the first seed.
+From the pictures of ``--target`` it draws as many as ``--counts`` says, others for each seed, and trains on them: from
+random weights (``none``); with the classes of the target, if it has some (``conditional``); and from a model: its two
+networks (``both``), its generator alone (``generator``), and both with the first two blocks of the discriminator frozen
+(``frozen``). The model is trained on ``--source``, with these flags, for ``--source-images``; or it is the one that
+``--model`` names. The same command goes on after a stop. Seeds are the outer loop: a study that is stopped early has
+compared all with the first seed.
 
 A run measures itself against the few pictures that it has. So each of its checkpoints, ``--points`` of them, is judged here
 against those pictures of the target that it was not trained on, in the features of EfficientNet-Lite2 (extra "imagenet",
@@ -15,15 +18,16 @@ or ``--features cifar``): FD, coverage, and two measures of copying: C_T (below 
 pictures than other pictures are) and ``near``, the share of samples that lie nearer to a training picture than 99 in 100
 other pictures do.
 
-``init.json`` has all figures, ``init.md`` a table: the median over seeds of the best FD, what the best step has for the others,
+``few.json`` has all figures, ``few.md`` a table: the median over seeds of the best FD, what the best step has for the others,
 after how many images it came, and after how many images, as a share of those that ``none`` took, the best FD of ``none`` was
-reached. The bar: a third with 500 pictures.
+reached. The bar of ``--init``: a third with 500 pictures.
 
-Results at 32x32: docs/results/init.md. Not run at full size yet: 36 runs of 64,000 images at 64x64 are about 45 hours on
-one core of an AMD EPYC.
+Results at 32x32: docs/results/init.md and docs/results/conditional.md. Not run at full size yet: 36 runs of 64,000 images at
+64x64 are about 45 hours on one core of an AMD EPYC.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -34,13 +38,15 @@ import numpy as np
 
 from dcgan_jax import Config, export, open_store, restore, sample, to_uint8
 from dcgan_jax.cli import endings
+from dcgan_jax.data.store import Store
 from dcgan_jax.metrics.distances import c_t, frechet_distance, nearest, prdc, principal_components
 from dcgan_jax.recipes import RECIPES
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.measure import feature_set
 from dcgan_jax.system.memory import keep_freed_memory
 
-ARMS = ("none", "both", "generator", "frozen")
+FROM_MODEL = ("both", "generator", "frozen")
+ARMS = ("none", *FROM_MODEL, "conditional")
 
 
 def arguments() -> argparse.Namespace:
@@ -52,7 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="the folder of a run to start from, in place of training one")
     parser.add_argument("--counts", nargs="+", type=int, default=[100, 500, 2000])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["none", *FROM_MODEL])
     parser.add_argument("--images", type=int, default=64_000, help="seen by each run")
     parser.add_argument("--points", type=int, default=8, help="checkpoints of a run that are judged")
     parser.add_argument("--features", choices=("imagenet", "cifar"), default="imagenet")
@@ -98,23 +104,30 @@ def drawn(count: int, seed: int, pictures: int) -> tuple[np.ndarray, np.ndarray]
     return np.sort(order[:count]), order[count:]
 
 
-def few(store, chosen: np.ndarray, place: Path) -> Path:
-    """A folder with these pictures of a store, written once."""
+def few(store: Store, chosen: np.ndarray, place: Path) -> Path:
+    """A folder with these pictures of a store, in a folder for each class if it has classes, written once."""
     from PIL import Image
 
     if not place.exists():
         partial = place.with_suffix(".partial")
-        partial.mkdir(parents=True, exist_ok=True)
+        names = store.label_names if len(store.label_names) > 1 else ("",)
+        for name in names:
+            (partial / name).mkdir(parents=True, exist_ok=True)
         for number, picture in zip(chosen, store.take(chosen), strict=True):
-            Image.fromarray(picture.squeeze()).save(partial / f"{number:06d}.png")
+            Image.fromarray(picture.squeeze()).save(partial / names[store.labels[number]] / f"{number:06d}.png")
         partial.rename(place)
     return place
 
 
-def flags_of(arm: str, start: Path, file: Path) -> list[object]:
-    """The flags of ``train`` that make an arm of the study."""
+def flags(args: argparse.Namespace) -> dict[str, list[object]]:
+    """The flags of ``train`` that make each arm of the study; a model is trained if one of them starts from it."""
+    arms: dict[str, list[object]] = {"none": [], "conditional": ["--conditional"]}
+    if set(args.arms) <= arms.keys():
+        return arms
+    start = model(args)
+    (file,) = export(start, args.out / "shared", formats=("safetensors",))
     both = ["--init", start]
-    return {"none": [], "both": both, "generator": ["--init", file], "frozen": [*both, "--freeze-layers", 2]}[arm]
+    return arms | {"both": both, "generator": ["--init", file], "frozen": [*both, "--freeze-layers", 2]}
 
 
 def judged(folder: Path, vectors: np.ndarray, chosen, others, args) -> list[dict[str, float]]:
@@ -165,39 +178,32 @@ def table(results: dict[str, list[dict[str, float]]], args: argparse.Namespace) 
     return "\n".join(rows) + "\n"
 
 
+def store_of(args: argparse.Namespace) -> Store:
+    """The pictures of the target, in the shape that the runs have."""
+    shape = argparse.ArgumentParser(add_help=False)
+    for name in ("image_size", "channels"):
+        shape.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config(), name))
+    return open_store(Config(data=args.target, **vars(shape.parse_known_args(args.flags.split())[0])))
+
+
 def main() -> None:
     args = arguments()
-    start = model(args)
-    (file,) = export(start, args.out / "shared", formats=("safetensors",))
-    settings = RunFolder(start).config()
-    names = ("image_size", "channels", "background", "resize", "range")
-    store = open_store(Config(data=args.target, **{name: getattr(settings, name) for name in names}))
+    arms, store = flags(args), store_of(args)
     vectors, features = None, feature_set(args.features)
-    saved = args.out / "init.json"
+    saved = args.out / "few.json"
     results = json.loads(saved.read_text()) if saved.exists() else {}
-    for seed in args.seeds:
-        for count in args.counts:
-            chosen, others = drawn(count, seed, len(store))
-            pictures = few(store, chosen, args.out / "pictures" / f"{count}-{seed}")
-            for arm in args.arms:
-                if f"{count} {arm} {seed}" in results:
-                    continue
-                folder = args.out / f"{count}-{arm}-{seed}"
-                train(
-                    folder,
-                    args.images,
-                    args.points,
-                    args,
-                    "--data",
-                    pictures,
-                    "--seed",
-                    seed,
-                    *flags_of(arm, start, file),
-                )
-                vectors = features.vectors(store.take(range(len(store)))) if vectors is None else vectors
-                results[f"{count} {arm} {seed}"] = judged(folder, vectors, chosen, others, args)
-                saved.write_text(json.dumps(results, indent=1))
-                (args.out / "init.md").write_text(table(results, args))
+    for seed, count in itertools.product(args.seeds, args.counts):
+        chosen, others = drawn(count, seed, len(store))
+        pictures = few(store, chosen, args.out / "pictures" / f"{count}-{seed}")
+        for arm in args.arms:
+            if f"{count} {arm} {seed}" in results:
+                continue
+            folder = args.out / f"{count}-{arm}-{seed}"
+            train(folder, args.images, args.points, args, "--data", pictures, "--seed", seed, *arms[arm])
+            vectors = features.vectors(store.take(range(len(store)))) if vectors is None else vectors
+            results[f"{count} {arm} {seed}"] = judged(folder, vectors, chosen, others, args)
+            saved.write_text(json.dumps(results, indent=1))
+            (args.out / "few.md").write_text(table(results, args))
     print(table(results, args))
 
 
