@@ -47,6 +47,7 @@ class Manifest:
     copies: int
     transparent: int  # pictures with transparent pixels
     drawn: int  # left out because a network has drawn them
+    several: int  # files of which the first of several pages or frames was taken
     values: list[list[float]]  # of pictures with more than 8 bits a value, by what their files mean by black and white
     type: Type  # of the images
     scale: Scale  # what the files held
@@ -153,7 +154,8 @@ class _Census:
         self._floating = False
         self.labels, self._names = [], {}
         self.skipped, self.off_colour, self._values = [], [], {}
-        self.transparent, self.drawn, self._hashes, self._digest = 0, 0, bytearray(), hashlib.sha256()
+        self.transparent, self.drawn, self.several = 0, 0, 0
+        self._hashes, self._digest = bytearray(), hashlib.sha256()
 
     def skip(self, name: str, problem: str) -> None:
         self.skipped.append(printable(f"{name} ({problem})"))
@@ -171,6 +173,7 @@ class _Census:
         self._hashes += hashlib.blake2b(content, digest_size=8).digest()
         self.labels.append(self._names.setdefault(item.label, len(self._names)))
         self.transparent += picture.transparent
+        self.several += picture.several
         if picture.problem:
             self.off_colour.append(printable(f"{item.name} ({picture.problem})"))
         if values := picture.values:
@@ -213,6 +216,7 @@ class _Census:
             copies=len(self.labels) - len(np.unique(np.frombuffer(self._hashes, np.uint64))),
             transparent=self.transparent,
             drawn=self.drawn,
+            several=self.several,
             values=[list(values) for values in self._values.values()],
             type=self._type,
             scale=self._scale(source, config),

@@ -54,6 +54,7 @@ class Picture(NamedTuple):
       values: its lowest and highest value, if they are wider than 8 bits and integers.
       problem: why its colour profile was ignored.
       floating: whether its values were floating-point numbers.
+      several: whether the file holds more pages or frames than this one, the first.
     """
 
     square: np.ndarray
@@ -61,6 +62,7 @@ class Picture(NamedTuple):
     values: depth.Values | None
     problem: str | None
     floating: bool = False
+    several: bool = False
 
 
 def read_square(content: bytes | np.ndarray | Planes, config: Config) -> np.ndarray:
@@ -95,9 +97,20 @@ def read_picture(content: bytes | np.ndarray | Planes, config: Config) -> Pictur
             _room(2 * len(content) + _memory(image, content, config)),
         ):
             floating, deep = image.mode == "F", planes.bits(config) != "8"
-            return _picture(*depth.eight_bits(image, config.range, opened, deep), config)._replace(floating=floating)
+            picture = _picture(*depth.eight_bits(image, config.range, opened, deep), config)
+            return picture._replace(floating=floating, several=_has_several(image))
     except UnidentifiedImageError:
         raise ValueError("not a picture of a known format") from None
+
+
+def _has_several(image: Image.Image) -> bool:
+    """Whether a file that has been read holds other pages or frames, too; the previews beside a JPEG do not count."""
+    if image.format == "MPO":
+        return False
+    try:
+        return getattr(image, "is_animated", False)
+    except Exception:  # decoders raise anything on bad bytes: there is another one, and it is damaged
+        return True
 
 
 def check_size(size: int) -> None:

@@ -24,7 +24,8 @@ def table(place: Path, files: list[Path], column: str) -> Source:
     def items():
         return _items(tables.rows(one))
 
-    return Source(str(place.resolve()), digest([*facts, one.columns.image]), one.count, items)
+    image = one.columns.image
+    return Source(str(place.resolve()), digest([*facts, image]), one.count, items, column=image)
 
 
 def _items(rows) -> Iterator[Item]:
@@ -91,4 +92,5 @@ def hugging_face(spec: str, column: str, cache: Path) -> Source:
         raise InputError(f"--data hf:{spec}: no such folder, and not NAME or USER/NAME of a set on the Hub")
     count, rows = remote.hub_rows(name, split or "train", column, cache)
     facts = [name, split, column]
-    return Source(f"hf-{name.replace('/', '-')}-{split or 'train'}", digest(facts), count, lambda: _items(rows()))
+    place = f"hf-{name.replace('/', '-')}-{split or 'train'}"
+    return Source(place, digest(facts), count, lambda: _items(rows()), column=column)

@@ -28,6 +28,11 @@ def remarks(images: Manifest, labels: np.ndarray, source: Source, stated: Range 
     if images.off_colour:
         ignored = f"{len(images.off_colour)} pictures in {source.name} have a colour profile that cannot be used"
         yield printable(f"{ignored}, and are taken as sRGB: {first_lines(images.off_colour)}")
+    if images.several:
+        yield printable(
+            f"{images.several:,} of {len(labels):,} files in {source.name} hold several pages or frames, of which the "
+            "first was taken: to learn the others too, save each as a file of its own"
+        )
     values = [Values(*one) for one in images.values]
     for line in (_understood(images, labels, source), *_warnings(images), *notices(values, source.name, stated)):
         yield printable(line)

@@ -67,8 +67,8 @@ class Kind(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A set of pictures: its name, a fingerprint of its content, the pictures, in how many folders they lie, and what
-    they are if they are arrays without colours."""
+    """A set of pictures: its name, a fingerprint of its content, the pictures, in how many folders they lie, what
+    they are if they are arrays without colours, and the column that they lie in if they are of a table."""
 
     name: str
     fingerprint: str
@@ -76,6 +76,7 @@ class Source(NamedTuple):
     items: Callable[[], Iterator[Item]]
     folders: int = 0
     planes: Kind | None = None
+    column: str = ""
 
 
 def hub_name(spec: str) -> tuple[str, str]:

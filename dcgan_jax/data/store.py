@@ -36,7 +36,7 @@ from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import locked, open_regular, parse_json, read_bytes, write_text
 from dcgan_jax.system.schema import checked
 
-_FORMAT = 10
+_FORMAT = 11
 _CHECKED = "checked"
 
 
@@ -149,9 +149,11 @@ def prepare(source: Source, config: Config, cache: Path) -> Store:
     """Open the store of a source; build it first if it is missing or damaged, or the source has changed.
 
     Raises:
-      InputError: the background is not a colour, an image cannot be read, more than half of the files are
-        not images, or the cache cannot be written.
+      InputError: the background is not a colour, a column is given where there is no table, an image cannot be read,
+        more than half of the files are not images, or the cache cannot be written.
     """
+    if config.column and not source.column:
+        raise InputError(f"--column {config.column} is for tables, and {source.name} is none: leave it out")
     try:
         Image.new("RGB", (1, 1), config.background)
     except ValueError:

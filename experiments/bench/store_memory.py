@@ -118,7 +118,7 @@ def store(place, count):
             out.write(np.full(64 * 64 * 3, i % 256, np.uint8))
     np.save(place / "labels.npy", np.zeros(count, np.int32))
     manifest = {"shape": [count, 64, 64, 3], "fingerprint": "", "digest": "", "labels": [""], "skipped": []}
-    manifest.update(off_colour=[], copies=0, transparent=0, drawn=0, values=[], type="uint8")
+    manifest.update(off_colour=[], copies=0, transparent=0, drawn=0, several=0, values=[], type="uint8")
     manifest["scale"] = {"type": "uint8", "low": 0.0, "high": 255.0, "channels": 3}
     (place / "manifest.json").write_text(json.dumps(manifest))
 

@@ -302,6 +302,37 @@ def test_pictures_that_a_run_has_drawn_are_not_learned(photos, tmp_path, capsys)
     assert len(prepared(data / "pictures", tmp_path)) == 3
 
 
+@pytest.mark.parametrize("ending", ["gif", "tiff", "webp", "png", "avif"])
+def test_it_is_said_that_only_the_first_of_several_pages_is_learned(photos, tmp_path, capsys, ending):
+    data = shutil.copytree(photos, tmp_path / "data")
+    pages = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
+    pages[0].save(data / f"several.{ending}", save_all=True, append_images=pages[1:])
+    pages[0].save(data / f"one.{ending}")
+    store = prepared(data, tmp_path)
+    assert len(store) == 14 and store.manifest.several == 1
+    assert "1 of 14 files in" in (said := capsys.readouterr().err)
+    assert "hold several pages or frames, of which the first was taken: to learn the others too, save each" in said
+    assert store.manifest.skipped == [] and len(prepared(photos, tmp_path)) == 12
+    assert "several pages" not in capsys.readouterr().err
+
+
+def test_a_damaged_second_page_does_not_cost_the_first(photos, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "data")
+    pages = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green")]
+    for ending in ("gif", "tiff"):
+        path = data / f"several.{ending}"
+        pages[0].save(path, save_all=True, append_images=pages[1:])
+        content, one = path.read_bytes(), len((pages[0].save(io := data / f"one.{ending}"), io.read_bytes())[1])
+        path.write_bytes(content[: (one + len(content)) // 2])
+    store = prepared(data, tmp_path)
+    assert len(store) == 16 and not store.skipped
+
+
+def test_a_column_is_for_tables(photos, tmp_path):
+    with pytest.raises(InputError, match="--column image is for tables, and .*photos0? is none: leave it out"):
+        prepared(photos, tmp_path, column="image")
+
+
 def test_pictures_of_apple_telephones_are_answered_with_how_to_convert_them(photos, tmp_path, capsys):
     data = shutil.copytree(photos, tmp_path / "data")
     (data / "A.HEIC").write_bytes(b"")

@@ -317,6 +317,7 @@ def test_reading_a_store_does_not_make_it_resident(tmp_path):
         "copies": 0,
         "transparent": 0,
         "drawn": 0,
+        "several": 0,
         "values": [],
         "type": "uint8",
         "scale": {"type": "uint8", "low": 0, "high": 255, "channels": 3},
