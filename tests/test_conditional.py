@@ -33,7 +33,7 @@ from dcgan_jax.data.store import Store
 from dcgan_jax.generate import Arguments as Generate
 from dcgan_jax.generate import run as generate_command
 
-KEY, EACH, STEPS = jax.random.key(0), 40, 120
+KEY, EACH, STEPS = jax.random.key(0), 40, 180
 NAMES = ("dark", "light")
 
 

@@ -1,6 +1,6 @@
-"""The classes of a conditional run, and how both networks see them (Mirza & Osindero 2014; Mescheder et al. 2018).
+"""The classes of a conditional run, and how both networks see them (Mirza & Osindero 2014; Miyato & Koyama 2018).
 
-The generator gets 1 for its class and 0 for the others beside z: rows of its first matrix. The discriminator gives one
+The generator gets 1 for its class and 0 for the others beside z: rows of its first matrix. The discriminator gives a
 logit for each class, of which that of the image's class counts.
 """
 

@@ -305,10 +305,20 @@ class Generator(nn.Module):
         return jnp.tanh(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
 
 
+def by_class(outputs: jax.Array) -> jax.Array:
+    """Outputs (..., 1 + classes) of a last layer -> the logit of a real image of each class, (..., classes).
+
+    It is the first output, which all classes share, and one of the class's own. With features f of the image, which the
+    last layer multiplies, that is ψ·f + v·f for the vector v of the class: the projection discriminator of Miyato &
+    Koyama 2018. Without classes the first output is the logit.
+    """
+    return outputs if outputs.shape[-1] == 1 else outputs[..., :1] + outputs[..., 1:]
+
+
 class Discriminator(nn.Module):
     """Images (B, H, W, channels) in [-1, 1], of ``image_size`` -> logits (B, 1, 1, 1), positive for real.
 
-    With ``classes`` logits (B, 1, 1, classes): those of a real image of each class (Mescheder et al. 2018).
+    With ``classes`` logits (B, 1, 1, classes): see ``by_class``.
 
     ``train``, ``dtype`` and ``activations`` as in ``Generator``. The logits are float32. ``bias_scale`` multiplies all
     biases: see ``squared_gradient``.
@@ -354,7 +364,7 @@ class Discriminator(nn.Module):
         for i, features in enumerate(widths):
             x = block(features, batchnorm=i > 0 or self.first_batchnorm)(x, train=train, bias_scale=bias_scale)
         # The chapter's last layer, a convolution without padding, has as many positions as the map: 4x4 at 64x64.
-        shape = (*size, x.shape[-1], max(self.classes, 1))
+        shape = (*size, x.shape[-1], 1 + self.classes)
         kernel, bias = _kernel_and_bias(self, shape, self.discriminator_norm, train, gain=1.0)
         logits = jnp.einsum("bhwi,hwio->bo", x, kernel)[:, None, None, :]
-        return logits if bias is None else logits + bias_scale * bias[None, None, None, :]
+        return by_class(logits if bias is None else logits + bias_scale * bias[None, None, None, :])

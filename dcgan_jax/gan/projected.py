@@ -15,7 +15,7 @@ import numpy as np
 
 from dcgan_jax import sizes
 from dcgan_jax.config import has_alpha
-from dcgan_jax.gan.networks import DiscriminatorBlock
+from dcgan_jax.gan.networks import DiscriminatorBlock, by_class
 from dcgan_jax.gan.pixels import GROUNDS, colour_groups, on_ground
 from dcgan_jax.pretrained import efficientnet
 
@@ -123,14 +123,14 @@ class Heads(nn.Module):
     def __call__(self, maps, *, train: bool = False):
         return jnp.concatenate([self._head(x.astype(self.activations)) for x in maps], axis=-1)
 
-    def _head(self, x):  # of squares (B, side, side, in) -> (B, 4, 4, 1 or classes)
+    def _head(self, x):  # of squares (B, side, side, in) -> (B, 4, 4, 1 or classes), as by_class
         while (side := min(x.shape[1:3])) > 4:
             block = DiscriminatorBlock(1024 // side, norm="none", leaky_slope=self.leaky_slope, dtype=self.dtype)
             x = block(x, train=False)  # (B, side / 2, side / 2, 64 or 128)
         gain = 2 / (1 + self.leaky_slope**2)
         x = self._dense(64, gain, self.activations)(x)
         x = x * jnp.where(x >= 0, 1.0, self.leaky_slope)
-        logits = self._dense(max(self.classes, 1), 1.0, jnp.float32)(x.astype(jnp.float32))
+        logits = by_class(self._dense(1 + self.classes, 1.0, jnp.float32)(x.astype(jnp.float32)))
         times = 4 // side
         return logits.repeat(times, axis=1).repeat(times, axis=2)
 

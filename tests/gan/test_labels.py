@@ -188,6 +188,20 @@ def test_the_cheap_penalty_is_that_of_the_logit_of_the_class():
     np.testing.assert_allclose(cheap[2], plain[2], rtol=1e-4)
 
 
+def test_the_logit_of_a_class_is_that_of_all_and_a_projection_on_its_vector():
+    """Miyato & Koyama 2018, equation 4, with φ the features before the last layer, and a linear ψ."""
+    D = Discriminator(width=4, image_size=16, discriminator_norm="none", classes=3)
+    images, labels = jax.random.uniform(KEY, (4, 16, 16, 3), minval=-1), np.array([0, 2, 1, 2])
+    variables = D.init(jax.random.key(1), images, train=False)
+    variables["params"]["bias"] = jnp.array([0.1, 0.2, 0.3, 0.4])
+    logits, seen = D.apply(variables, images, train=False, capture_intermediates=True)
+    phi = np.asarray(seen["intermediates"][D.blocks[-1]]["__call__"][0]).reshape(4, -1)
+    kernel, bias = (np.asarray(variables["params"][name]) for name in ("kernel", "bias"))
+    psi, vectors = kernel.reshape(-1, 4)[:, 0], kernel.reshape(-1, 4)[:, 1:].T
+    wanted = phi @ psi + bias[0] + (vectors[labels] * phi).sum(1) + bias[1:][labels]
+    np.testing.assert_allclose(PETS.chosen(logits, jnp.asarray(labels))[:, 0, 0, 0], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_heads_of_projected_give_a_logit_for_each_class():
     config = recipe("projected", conditional=True, image_size=32, width=4)
     state = jax.eval_shape(lambda: create_state(config, classes=PETS))

@@ -332,9 +332,10 @@ def started_with(names, config, source, **changes):
 
 
 def of_class(state, name):
-    """The weights of a class: its row of the generator's first matrix, and those of its logit."""
+    """The weights of a class: its row of the generator's first matrix, and what it adds to the logit of all."""
     label, kernel = state.classes.label(name), state.ema["GeneratorBlock_0"]["ConvTranspose_0"]["kernel"]
-    return kernel[..., -len(state.classes) :][..., label], state.discriminator.params["kernel"][..., label]
+    both = kernel, state.discriminator.params["kernel"]
+    return tuple(array[..., -len(state.classes) :][..., label] for array in both)
 
 
 def test_classes_are_matched_by_their_names(conditional):
