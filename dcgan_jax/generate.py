@@ -29,7 +29,7 @@ class Arguments:
         "Draw more, and keep this share of it, such as 10%: those that are most like the images of the run. Needs its "
         "folder and its images. random.png shows as many at random."
     )
-    label: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    label: Annotated[tuple[str, ...], tyro.conf.arg(name="class"), tyro.conf.UseAppendAction] = ()
     (
         "Of a conditional run, the class of all pictures. Without, each class is drawn as often as it has images, "
         "and labels.csv says which picture is which."
@@ -54,9 +54,19 @@ def run(arguments: Arguments) -> None:
       InputError: as from ``dcgan_jax.generate``.
     """
     from dcgan_jax.run.pictures import generate
+    from dcgan_jax.system.errors import InputError
 
     a = arguments
-    options = {"label": a.label, "format": a.format, "show": a.show, "step": a.step, "ema": a.ema, "best": a.best}
+    if len(a.label) > 1:
+        raise InputError(f"--class {a.label[0]} and --class {a.label[1]}: draw each class by itself, in its own --out")
+    options = {
+        "label": a.label[0] if a.label else None,
+        "format": a.format,
+        "show": a.show,
+        "step": a.step,
+        "ema": a.ema,
+        "best": a.best,
+    }
     pictures = generate(a.workdir, a.out, num=a.num, seed=a.seed, **options)
     rest = "" if pictures.shown == a.num else f", which shows the first {pictures.shown},"
     rest = rest if pictures.shown else ", a row for each class,"

@@ -21,6 +21,7 @@ from dcgan_jax import (
     batches,
     export,
     fit,
+    generate,
     open_store,
     project,
     recipe,
@@ -215,13 +216,18 @@ def mean_levels(folder):
 
 def test_the_commands_draw_a_class_by_its_name(run, tmp_path, capsys):
     for name, fits in (("dark", np.less), ("light", np.greater)):
-        generate_command(Generate(run, tmp_path / name, num=9, label=name))
+        generate_command(Generate(run, tmp_path / name, num=9, label=(name,)))
         assert capsys.readouterr().out == f"9 images and grid.png in {tmp_path / name} (step {STEPS})\n"
         levels = mean_levels(tmp_path / name)
         assert len(levels) == 9 and fits(np.mean(levels), 128)
     done = python("-m", "dcgan_jax.generate", "--workdir", run, "--out", tmp_path / "no", "--class", "drak")
     assert done.returncode == 2 and "there is no class 'drak': choose dark" in done.stderr
+    with pytest.raises(InputError, match="--class dark and --class light: draw each class by itself"):
+        generate_command(Generate(run, tmp_path / "no", label=("dark", "light")))
+    with pytest.raises(InputError, match="label must be one class"):
+        generate(run, tmp_path / "no", num=2, label=["dark", "light"])  # pyright: ignore[reportArgumentType]
     assert not (tmp_path / "no").exists()
+    assert generate(run, tmp_path / "number", num=2, label=np.int64(1)).shown == 2
 
 
 def test_without_a_name_all_classes_are_drawn_and_a_file_says_which_picture_is_which(run, tmp_path, capsys):
@@ -276,6 +282,11 @@ def test_a_walk_goes_from_class_to_class(run, tmp_path):
     animate(run, tmp_path / "training.webp", what="training", seconds=1, fps=2)  # which has two rows
     with Image.open(tmp_path / "training.webp") as film:
         assert film.size[1] == 4 * (2 * 18 + 2)
+    animate(run, tmp_path / "one.webp", seconds=1, fps=2, size=(1, 1), scale=1, labels="dark", direction=np.int64(1))
+    with Image.open(tmp_path / "one.webp") as film:
+        assert np.asarray(film.convert("L"), float)[2:-2, 2:-2].mean() < 100
+    with pytest.raises(InputError, match="along a direction images stay in their class: give --class once"):
+        animate(run, tmp_path / "no.webp", labels=["dark", "light"], direction=1)
     with pytest.raises(InputError, match="there is no class 'lihgt': choose light"):
         animate(run, tmp_path / "no.webp", labels=["lihgt"])
 
@@ -288,7 +299,8 @@ def test_a_picture_is_looked_for_in_its_class(run, pictures, tmp_path):
         pixels = np.asarray(way.convert("L"), float)
     assert pixels[:, -200:].mean() - pixels[:, :200].mean() > 50
     with pytest.raises(InputError, match="the run is conditional: say which class"):
-        project(run, two[:1], tmp_path / "no", iterations=1)
+        project(run, two[0], tmp_path / "no", iterations=1)
+    assert len(project(run, two[0], tmp_path / "one", iterations=1, labels="dark").errors) == 1
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def test_the_one_light_picture_is_first_and_a_copy_is_said_to_be_one(dark, tmp_p
 
 def test_the_share_is_the_one_of_the_run_s_own_pictures(dark, tmp_path):
     picture(tmp_path / "one.png", 44, 5)
-    (one,) = score(dark / "run", [tmp_path / "one.png"])
+    (one,) = score(dark / "run", str(tmp_path / "one.png"))
     paths = [*sorted((dark / "data").iterdir()), tmp_path / "one.png"]
     vectors = features(np.stack([np.asarray(Image.open(path)) for path in paths])).astype(float)
     apart = np.linalg.norm(vectors[:, None] - vectors, axis=2)

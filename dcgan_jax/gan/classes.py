@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.system.errors import InputError, nearest, printable
+from dcgan_jax.system.errors import InputError, nearest, place_of, printable
 
 _NO_Z = 2**31 - 1  # what is folded into a key to draw a class: z takes the key itself
 
@@ -65,13 +65,13 @@ class Classes:
         return (logits * wanted.reshape(len(labels), *[1] * (logits.ndim - 2), -1)).sum(-1)
 
     def label(self, name: str) -> int:
-        """The label of a class.
+        """The label of a class, however its accents are written: as characters of their own, as on a Mac, or not.
 
         Raises:
           InputError: there is none of this name; the message has those that are nearest, or all if they are few.
         """
-        if name in self.names:
-            return self.names.index(name)
+        if (place := place_of(name, self.names)) is not None:
+            return place
         if not len(self):
             raise InputError(f"there is no class {printable(name)!r}: the run is not conditional")
         raise InputError(f"there is no class {printable(name)!r}: choose {nearest(name, self.names)}")
@@ -89,12 +89,13 @@ class Classes:
             if given is not None:
                 raise InputError("labels are for a conditional run, which this is not: leave them out")
             return None
-        if isinstance(given, str):
-            given = self.label(given)
-        elif isinstance(given, list | tuple) and given and all(isinstance(one, str) for one in given):
-            given = [self.label(one) for one in given]
+        named = given.tolist() if isinstance(given, np.ndarray) and given.dtype.kind == "U" else given
+        if isinstance(named, str):
+            named = self.label(named)
+        elif isinstance(named, list | tuple) and named and all(isinstance(one, str) for one in named):
+            named = [self.label(one) for one in named]
         try:
-            array = np.asarray(given)
+            array = np.asarray(named)
         except ValueError:
             array = np.asarray("")
         if array.dtype.kind in "iu" and array.shape in ((), (num,)):

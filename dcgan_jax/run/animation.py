@@ -18,7 +18,7 @@ from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.steering import direction_towards
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source, generator_of, shown_of
-from dcgan_jax.run.given import read_pictures
+from dcgan_jax.run.given import read_pictures, several
 from dcgan_jax.run.restore import Step
 from dcgan_jax.share.portable import is_portable
 from dcgan_jax.system.cache import cache_compilations
@@ -59,10 +59,10 @@ def animate(
     size: tuple[int, int] | None = None,
     scale: int | None = None,
     seed: int = 0,
-    labels: Sequence[str | int] = (),
+    labels: str | int | Sequence[str | int] = (),
     direction: Any = None,
-    towards: Sequence[str | Path] = (),
-    away_from: Sequence[str | Path] = (),
+    towards: str | Path | Sequence[str | Path] = (),
+    away_from: str | Path | Sequence[str | Path] = (),
     step: Step = "best",
     generator: nn.Module | str | None = None,
 ) -> Path:
@@ -78,7 +78,7 @@ def animate(
       scale: how many pixels wide each pixel is drawn; by default 1, and more for images of less than 64 pixels.
       seed: of the walk, in [0, 2**32).
       labels: of a conditional run, the classes through which the walk goes in turn, by their names or numbers; one for
-        a walk within it. By default each image goes from one to another at random.
+        a walk within it, or along a direction. By default each image goes from one to another at random.
       direction: number of one of the ``directions``, 1 for the strongest, or a vector (latent_dim,), such as of
         ``direction_towards``: each image goes along it and back, in place of a walk.
       towards: in place of a number: pictures, or folders of which each gives 256 at most, that images become like;
@@ -93,6 +93,7 @@ def animate(
       InputError: an argument is out of its range, all frames together have more than 128 million pixels, the run cannot
         be restored or has no sample grids, or the file cannot be written.
     """
+    labels, towards, away_from = several(labels), several(towards), several(away_from)
     path = RunFolder.output(out)
     check_suffix(path)
     _check(seconds, fps, size, scale)
@@ -212,10 +213,10 @@ def _way(
     if direction is None:
         return None
     dim = params.latent.dim
-    if type(direction) is int:
+    if hasattr(direction, "__index__") and np.ndim(direction) == 0 and not isinstance(direction, bool):
         if not 1 <= direction <= dim:
             raise InputError(f"direction {direction} must lie in [1, {dim}]: 1 is the strongest")
-        return directions(params, direction)[-1]
+        return directions(params, int(direction))[-1]
     if (way := floats("direction", direction)).shape != (dim,):
         raise InputError(f"direction must be a number from 1 to {dim}, or a vector of {dim}, not {way.shape}")
     return way
@@ -232,6 +233,8 @@ def _along(
     way: jax.Array,
 ) -> Iterator[np.ndarray]:
     """The images of each frame: each goes along a direction as far as pictures stay whole, back, and the other way."""
+    if len(labels) > 1:
+        raise InputError("along a direction images stay in their class: give --class once, or leave it out")
     count, tiles = round(seconds * fps), layout.columns * layout.rows
     z = params.latent.draw(key, tiles)
     classes = _stops(params, key, 1, tiles, labels)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,11 @@ from dcgan_jax.system.files import read_bytes
 
 MOST = 256
 """Pictures of a folder that are read."""
+
+
+def several(given: Any) -> tuple[Any, ...]:
+    """What a user gives as a sequence; or one alone: a path, a name or a number, which is not to be taken apart."""
+    return tuple(given) if hasattr(given, "__iter__") and not isinstance(given, str) else (given,)
 
 
 def read_pictures(workdir: str | Path, paths: Sequence[str | Path], flag: str) -> np.ndarray:

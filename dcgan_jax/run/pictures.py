@@ -146,8 +146,10 @@ def _origin(
     """What two starts must have in common, so that the second continues the first."""
     origin: dict = {"weights": _digest(jax.tree.leaves(params)), "seed": int(seed)}
     if label is not None:
+        if np.ndim(label):
+            raise InputError("label must be one class, which all pictures are of: draw those of each class by itself")
         params.classes.labels(label, 1)  # or there is no such class
-        origin["label"] = label
+        origin["label"] = label if isinstance(label, str) else int(label)
     if share is not None:
         origin["best"] = share
     return origin if format == "png" else {**origin, "format": format}

@@ -15,7 +15,7 @@ from dcgan_jax.gan.sampling import as_labels, decode, slerp
 from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.metrics.projection import project_images
 from dcgan_jax.run.folder import RunFolder
-from dcgan_jax.run.given import read_picture
+from dcgan_jax.run.given import read_picture, several
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.run.values import scale_of
 from dcgan_jax.system.cache import cache_compilations
@@ -47,13 +47,13 @@ class Projection(NamedTuple):
 
 def project(
     workdir: str | Path,
-    pictures: Sequence[str | Path],
+    pictures: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     step: Step = "best",
     iterations: int = 300,
     seed: int = 0,
-    labels: Sequence[str | int] = (),
+    labels: str | int | Sequence[str | int] = (),
     generator: nn.Module | str | None = None,
 ) -> Projection:
     """Find the z of one picture or two, and show their images, as ``python -m dcgan_jax.project`` does.
@@ -75,6 +75,7 @@ def project(
       InputError: an argument is out of its range, a picture cannot be decoded, ``out`` is in use, or the run cannot be
         restored: then nothing is written; or it cannot be written.
     """
+    pictures, labels = several(pictures), several(labels)
     if len(pictures) not in (1, 2):
         raise InputError(f"{len(pictures)} pictures: give --image once or twice")
     if iterations < 1:
@@ -90,7 +91,7 @@ def project(
     squares = [read_picture(user_path(path), config, scale, "--image") for path in pictures]
     targets, pixels = (np.stack([read(one) for one in squares]) for read in (from_pixels, rounded_to_uint8))
     params = restore(workdir, step, generator=generator)
-    classes = as_labels(params, list(labels) * (len(pixels) if len(labels) == 1 else 1) or None, len(pixels))
+    classes = as_labels(params, labels * (len(pixels) if len(labels) == 1 else 1) or None, len(pixels))
     z = project_images(params, jnp.asarray(targets), key, steps=iterations, labels=classes)
     images = to_uint8(decode(params, z, labels=classes))
     with writing(place), new_folder(place) as new:

@@ -26,6 +26,7 @@ from dcgan_jax.gan.pixels import rounded_to_uint8
 from dcgan_jax.metrics.distances import nearest, nearest_other
 from dcgan_jax.metrics.features import CIFAR, store_features
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.given import several
 from dcgan_jax.run.measure import images_of
 from dcgan_jax.run.values import check_arrays, scale_of
 from dcgan_jax.system.cache import cache_compilations, cache_folder
@@ -55,7 +56,9 @@ class Score(NamedTuple):
     copy: bool
 
 
-def score(workdir: str | Path, images: Sequence[str | Path], *, out: str | Path | None = None) -> list[Score]:
+def score(
+    workdir: str | Path, images: str | Path | Sequence[str | Path], *, out: str | Path | None = None
+) -> list[Score]:
     """Say how unusual pictures are for a run, the most unusual first, as ``python -m dcgan_jax.score`` does.
 
     By the distance to the nearest of the images that the run was trained on, beside those of these images to each
@@ -76,7 +79,7 @@ def score(workdir: str | Path, images: Sequence[str | Path], *, out: str | Path 
     cache_compilations()
     folder = RunFolder(workdir)
     config = folder.config()
-    scale, paths = scale_of(workdir, config.image_shape[2]), [_existing(image) for image in images]
+    scale, paths = scale_of(workdir, config.image_shape[2]), [_existing(image) for image in several(images)]
     if not paths:
         raise InputError("there are no images: give a picture, or a folder of them")
     with contextlib.closing(images_of(folder, "compare pictures with them")) as store:

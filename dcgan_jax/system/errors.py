@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
@@ -69,6 +70,15 @@ def nearest(name: str, names: Sequence[str]) -> str:
     """Those of ``names`` that are most like ``name``, else the first twenty: for a message."""
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
     return printable(", ".join(near[:20])) + ", …" * (len(near) > 20)
+
+
+def place_of(name: str, names: Sequence[str]) -> int | None:
+    """Where ``name`` is among ``names``: itself, or the only one that looks the same."""
+    if name in names:
+        return names.index(name)
+    looks = [unicodedata.normalize("NFC", one) for one in names]
+    look = unicodedata.normalize("NFC", name)
+    return looks.index(look) if looks.count(look) == 1 else None
 
 
 def encodable(text: str) -> str:

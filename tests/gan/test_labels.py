@@ -50,6 +50,7 @@ def test_an_image_depends_on_its_number_and_class_alone(params):
     dogs = sample(params, KEY, 9, labels="dog")
     np.testing.assert_array_equal(sample(params, KEY, 9, labels=1), dogs)
     np.testing.assert_array_equal(sample(params, KEY, 9, labels=["dog"] * 9), dogs)
+    np.testing.assert_array_equal(sample(params, KEY, 9, labels=np.array(["dog"] * 9)), dogs)
     same = np.asarray(labels) == 1
     np.testing.assert_array_equal(dogs[same], images[same])
     assert all(not np.array_equal(a, b) for a, b in zip(dogs[~same], images[~same], strict=True))
@@ -209,3 +210,10 @@ def test_the_heads_of_projected_give_a_logit_for_each_class():
     heads = {"params": state.heads.params}
     logits = jax.eval_shape(state.heads.module.apply, heads, maps)
     assert logits.shape == (2, 4, 4, 4 * 3)
+
+
+def test_a_name_is_the_same_however_its_accents_are_written():
+    mac = Classes(("cafe\u0301", "tea"), (1, 1))
+    assert mac.label("caf\u00e9") == 0 and mac.label("cafe\u0301") == 0
+    both = Classes(("cafe\u0301", "caf\u00e9"), (1, 1))
+    assert (both.label("cafe\u0301"), both.label("caf\u00e9")) == (0, 1)
