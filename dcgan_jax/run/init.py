@@ -201,8 +201,7 @@ def _named(name: str) -> str:
 def _of_run(config, ours, shapes: GANState) -> Start:
     folder = RunFolder(config.init)
     settings = folder.config()
-    classes = folder.learned(settings).names if shapes.classes else ()
-    rows = class_rows(config, shapes, classes, set(shapes.networks))
+    rows = class_rows(config, shapes, folder.learned(settings).names, set(shapes.networks))
 
     def wanted(every: Shapes) -> dict[str, Any]:
         theirs = rows.shapes({name: shape for name, shape in every.items() if _network(name)})

@@ -27,7 +27,8 @@ class ClassRows:
       arrays: those that have numbers for each class, at the end of their last axis: by the names of a state. None where
         the classes are the same.
       theirs: how many classes the model has.
-      places: of each class of the run, its number in the model; None where that lacks it.
+      places: of each class of the run, its number in the model; None where that lacks it. Empty where one of the two
+        has no classes: then no such array is taken, also if more latent numbers or so give it the same shape.
     """
 
     arrays: frozenset[str] = frozenset()
@@ -40,6 +41,8 @@ class ClassRows:
 
     def shapes(self, theirs: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         """The shapes of the model's arrays, if it had the classes of the run."""
+        if not self.places:
+            return {name: shape for name, shape in theirs.items() if name not in self.arrays}
         more = len(self.places) - self.theirs
         return {
             name: (*shape[:-1], shape[-1] + more) if name in self.arrays else shape for name, shape in theirs.items()
@@ -70,34 +73,40 @@ def class_rows(config: Config, state: GANState, theirs: Sequence[str], networks:
         network is not built in.
     """
     ours = state.classes.names
-    if not ours or not theirs or ours == tuple(theirs):
+    if ours == tuple(theirs):
         return ClassRows()
+    if not ours or not theirs:
+        return ClassRows(frozenset(_of_all(networks, state)), len(theirs))
     lacking = [name for name in ours if name not in theirs]
     if lacking and not config.init_partly:
         raise InputError(
             f"init {config.init} has the classes {_listed(theirs)}, not {_listed(lacking)}: call what is the same by "
             "the same name, or give --init-partly to start the others anew"
         )
-    arrays = set()
     for network in networks & state.networks.keys():
-        if type(state.networks[network].module) not in (Generator, Discriminator, Heads):
+        if not _is_built_in(network, state):
             raise InputError(
                 f"init {config.init} has the classes {_listed(theirs)}, and the run {_listed(ours)}: which weights of "
                 f"a {network} of your own belong to which is not known; use a model with the same classes"
             )
-        arrays.update(_of_classes(network, state))
     places = tuple(theirs.index(name) if name in theirs else None for name in ours)
-    return ClassRows(frozenset(arrays), len(theirs), places)
+    return ClassRows(frozenset(_of_all(networks, state)), len(theirs), places)
+
+
+def _is_built_in(network: str, state: GANState) -> bool:
+    return type(state.networks[network].module) in (Generator, Discriminator, Heads)
 
 
 def _listed(names: Sequence[str]) -> str:
     return printable(", ".join(names[:_SHOWN])) + ", …" * (len(names) > _SHOWN)
 
 
-def _of_classes(network: str, state: GANState) -> Iterator[str]:
-    """The arrays of a built-in network whose shape depends on how many classes there are."""
-    ours, none = _shapes(network, state, len(state.classes)), _shapes(network, state, 0)
-    return (name for name, shape in ours.items() if shape != none[name])
+def _of_all(networks: set[str], state: GANState) -> Iterator[str]:
+    """The arrays of built-in networks whose shape depends on how many classes there are."""
+    for network in networks & state.networks.keys():
+        if _is_built_in(network, state):
+            some, none = (_shapes(network, state, classes) for classes in (len(state.classes) or 2, 0))
+            yield from (name for name, shape in some.items() if shape != none[name])
 
 
 def _shapes(network: str, state: GANState, classes: int) -> dict[str, tuple[int, ...]]:

@@ -384,6 +384,25 @@ def test_a_model_may_have_more_classes_than_a_run(conditional, tmp_path):
         assert equal(of_class(state, name)[0], of_class(source, name)[0])
 
 
+def test_latent_numbers_are_not_taken_for_classes(conditional, tmp_path):
+    """10 latent numbers make a first matrix of the same shape as 8 and two classes."""
+    _, config, (_, file) = conditional
+    plain = dataclasses.replace(config, conditional=False, latent_dim=config.latent_dim + 2)
+    other = tmp_path / "generator.safetensors"
+    other.write_bytes(to_safetensors(generator_params(create_state(plain), ema=False), {}))
+    for names, new, source, what in (
+        (("even", "odd"), config, other, "latent_dim 10, conditional False: give --latent-dim 10 --no-conditional"),
+        ((), plain, file, "latent_dim 8, conditional True: give --latent-dim 8 --conditional"),
+    ):
+        with pytest.raises(InputError, match=f"its generator has {what}, or --init-partly"):
+            started_with(names, new, source)
+        record, before, state = started_with(names, new, source, init_partly=True)
+        assert "generator/GeneratorBlock_0/ConvTranspose_0" in record.anew and record.classes_anew == []
+        assert equal(
+            state.ema["GeneratorBlock_0"]["ConvTranspose_0"], before.ema["GeneratorBlock_0"]["ConvTranspose_0"]
+        )
+
+
 def test_all_arrays_of_all_networks_that_have_numbers_for_each_class_are_told(config):
     changes = {"discriminator_norm": "spectral", "init": "other", "image_size": 16, "conditional": True}
     ours, classes = recipe("projected", **changes), Classes(("a", "b"), (1, 1))
