@@ -77,8 +77,9 @@ def test_a_title_is_never_taken_for_a_part_of_the_page():
 
 
 def test_the_model_card_names_the_classes_and_draws_one():
-    card = model_card("user/name", "a", Config(), [], [], classes=("cat", "<b>|dog"))
-    assert "| classes (labels=0, 1, ...) | cat, \\<b\\>\\|dog |" in card
+    card = model_card("user/name", "a", Config(), [], ["generator.onnx"], classes=("cat, wild", "<b>|dog"))
+    assert "| classes: `labels=` | 0 = cat, wild, 1 = \\<b\\>\\|dog |" in card
+    assert "`z` (N, latent_dim), `labels` (N,), int64 -> `images`" in card
     assert 'sample(restore("hf:user/name"), jax.random.key(0), labels=0)' in card
     assert "classes" not in model_card("user/name", "a", Config(), [], [])
 

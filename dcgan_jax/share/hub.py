@@ -130,6 +130,8 @@ def model_card(
     """
     given = f", generator={own}(...)" if own else ""
     present = "\n\n".join(text for name, text in _DESCRIPTIONS.items() if name in names)
+    if classes:
+        present = present.replace("`z` (N, latent_dim) ->", "`z` (N, latent_dim), `labels` (N,), int64 ->")
     return f"""---
 {_for_the_hub(title, data, results, license, init)}
 ---
@@ -153,7 +155,8 @@ images = sample(restore("hf:{repository}"{given}), jax.random.key(0){", labels=0
 def _tables(config: Config, classes: Sequence[str], figures: Sequence[tuple[str, str, str]]) -> str:
     """The settings, and the figures."""
     shown = {name: getattr(config, name) for name in _SETTINGS}
-    shown |= {"classes (labels=0, 1, ...)": _plain(", ".join(classes))} if classes else {}
+    if classes:
+        shown["classes: `labels=`"] = ", ".join(f"{i} = {_plain(name)}" for i, name in enumerate(classes))
     settings = "".join(f"| {name} | {value} |\n" for name, value in shown.items())
     rows = "".join(f"| {' | '.join(map(_plain, row))} |\n" for row in figures)
     return f"""| setting | |
