@@ -24,7 +24,10 @@ class Arguments:
         "twice to interpolate between two."
     )
     out: Path
-    """Folder for projection.png, z.npy and, of two pictures, interpolation.png; must be new or empty."""
+    (
+        "Folder for projection.png, z.npy, z.json, which the page that export writes of the same step opens, and, of "
+        "two pictures, interpolation.png; must be new or empty."
+    )
     step: int | Literal["best", "newest"] = "best"
     """Step of the checkpoint; the same as for generate by default."""
     iterations: int = 300

@@ -69,9 +69,9 @@ def model(page):
 
 def test_a_title_is_never_taken_for_a_part_of_the_page():
     params = some_generator(image_size=16, width=4)
-    plain = explorer(folded(params), latent=params.latent, title="TITLE", facts=[])
+    plain = explorer(folded(params), latent=params.latent, title="TITLE", facts=[], weights="")
     for title in ("{{script}} {{weights}}", "</script><script>alert(1)</script>", "{{model}}"):
-        page = explorer(folded(params), latent=params.latent, title=title, facts=[])
+        page = explorer(folded(params), latent=params.latent, title=title, facts=[], weights="")
         assert json.loads(model(page))["title"] == title
         assert page.replace(model(page), "") == plain.replace(model(plain), "")
 

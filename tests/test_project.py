@@ -1,5 +1,6 @@
 """``python -m dcgan_jax.project``: a picture that the generator drew is found again; what it writes and refuses."""
 
+import json
 import re
 
 import jax
@@ -14,6 +15,7 @@ from dcgan_jax.data import sprites
 from dcgan_jax.project import Arguments
 from dcgan_jax.project import run as project
 from dcgan_jax.run.projection import project as projected
+from dcgan_jax.share.latents import digest
 
 KEY = jax.random.key(0)
 
@@ -96,6 +98,9 @@ def test_the_command_writes_pictures_and_z(run, tmp_path):
     np.testing.assert_array_equal(pair[10:256:16, 10:256:16], drawn)
     np.testing.assert_array_equal(pair[10:256:16, 268:514:16], found[0])
     np.testing.assert_array_equal(pair[268:514:16, 10:256:16], 255)
+    page = json.loads((tmp_path / "out" / "z.json").read_text())
+    assert [page["run"], page["step"], page["weights"]] == ["run", params.step, digest(params)]
+    np.testing.assert_array_equal(np.array([picture["z"] for picture in page["pictures"]], np.float32), z)
     strip = np.asarray(Image.open(tmp_path / "out" / "interpolation.png"))
     assert strip.shape == (260, 10 * 258 + 2, 3)
     np.testing.assert_array_equal(strip[10:256:16, 10:256:16], found[0])

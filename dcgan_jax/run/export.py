@@ -19,7 +19,7 @@ from dcgan_jax.run.figures import StepFigure, figures_of_step
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.init import Record, discriminators, read_record
 from dcgan_jax.run.restore import Step, restore
-from dcgan_jax.share import hub, portable
+from dcgan_jax.share import hub, latents, portable
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import Layer, folded
 from dcgan_jax.system.disk import reading, writing
@@ -208,7 +208,8 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts, **more: Any) 
     if name == "html":
         title = f"{facts.name}, drawn by a neural network"
         words = {"title": title, "introduction": facts.introduction(), "facts": facts.lines()}
-        page = explorer(_shown(layers, facts.config), latent=params.latent, classes=params.classes, **words)
+        more = {"weights": latents.digest(params), "latent": params.latent, "classes": params.classes}
+        page = explorer(_shown(layers, facts.config), **words, **more)
         return "explorer.html", page.encode()
     if name == "onnx":
         from dcgan_jax.share.onnx_graph import onnx_graph  # an extra

@@ -18,10 +18,11 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.given import read_picture, several
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.run.values import scale_of
+from dcgan_jax.share import latents
 from dcgan_jax.system.cache import cache_compilations
 from dcgan_jax.system.disk import user_path, writing
-from dcgan_jax.system.errors import InputError
-from dcgan_jax.system.files import check_new_folder, new_folder, replacing
+from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.files import check_new_folder, new_folder, replacing, write_text
 from dcgan_jax.system.ranges import SEED
 from dcgan_jax.system.xla import random_key
 from dcgan_jax.views.grid import grid, save_png, visible
@@ -64,7 +65,8 @@ def project(
       workdir: the folder of the run.
       pictures: one or two files, which are brought to the shape of the run's images as those were; also a .npy of
         one image, (H, W, C) or (H, W), with values as ``generate`` writes them.
-      out: folder for projection.png, z.npy and, of two pictures, interpolation.png; must be new or empty.
+      out: folder for projection.png, z.npy, z.json, which the page that ``export`` writes of the same step opens, and,
+        of two pictures, interpolation.png; must be new or empty.
       step: of the checkpoint, as for ``restore``.
       iterations: steps of the search, at least 1.
       seed: of the places where the search starts, in [0, 2**32).
@@ -94,7 +96,11 @@ def project(
     classes = as_labels(params, labels * (len(pixels) if len(labels) == 1 else 1) or None, len(pixels))
     z = project_images(params, jnp.asarray(targets), key, steps=iterations, labels=classes)
     images = to_uint8(decode(params, z, labels=classes))
+    numbers = None if classes is None else np.asarray(classes).tolist()
+    name = printable(RunFolder(workdir).path.absolute().name)
+    page = latents.to_json(params, np.asarray(z), numbers, run=name)
     with writing(place), new_folder(place) as new:
+        write_text(new / latents.NAME, page)
         _write(new, params, z, classes, pixels, images, config.show)
     errors = [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in zip(*map(_levels, (pixels, images)), strict=True)]
     return Projection(np.asarray(z), errors, sorted(place.iterdir()))

@@ -63,6 +63,7 @@ const chosen = [false, false, false];
 let term = 0; // the one that the next click belongs to
 let here = null; // what the walk draws now
 let label = -1; // the class of the grid; -1 for all
+let given = []; // what a file has put into the first places of the grid
 
 function paint(canvas, pixels) {
   const context = canvas.getContext("2d", { willReadFrequently: true }), picture = context.createImageData(WIDE, HIGH);
@@ -120,10 +121,10 @@ const drawGrid = latest(async () => {
   const mine = ++run, random = randomNumbers(seed()), start = performance.now();
   // Not a shorter z, as elsewhere: with the statistics of BatchNorm it fades all pictures, and with statistics of its
   // own it draws the same as before. On the way to the first z the length stays, and each picture is a whole one.
-  const own = samples.map(() => prior(random));
+  const own = samples.map(() => prior(random)).map((z, i) => (given[i] ? zOf(given[i]) : z));
   samples.forEach((sample, i) => {
     const any = anyClass(random);
-    sample.z = [...slerp(own[0], own[i], variety()), ...oneClass(label < 0 ? any : label)];
+    sample.z = given[i] ?? [...slerp(own[0], own[i], variety()), ...oneClass(label < 0 ? any : label)];
   });
   await decode(samples.map((sample) => sample.z), (i, pixels) => {
     samples[i].pixels = pixels;
@@ -358,6 +359,60 @@ const sharpen = () => document.body.classList.toggle("sharp", $("sharp").checked
 $("sharp").addEventListener("change", sharpen);
 $("sharp").checked = HIGH * WIDE <= 32 ** 2; // larger pictures are seldom made of pixels to be seen
 sharpen();
+
+/** What a file of `project` puts into the grid: lists of INPUTS numbers. Throws what is wrong with it, in words. */
+async function read(file) {
+  if (/^image\//.test(file.type)) throw Error("it is a picture: python -m dcgan_jax.project --image makes a z.json of it");
+  if (file.size > 1e6) throw Error("it is larger than what python -m dcgan_jax.project writes");
+  let content;
+  try { content = JSON.parse(await file.text()); } catch { /* said below */ }
+  const pictures = content?.pictures;
+  if (typeof content?.weights !== "string" || !Array.isArray(pictures)) throw Error("it is no z.json that python -m dcgan_jax.project wrote");
+  if (content.weights !== model.weights)
+    throw Error(`it belongs to other weights than this page, those of ${String(content.run).slice(0, 80)}, step ${content.step}: open the page of that step`);
+  const whole = pictures.length >= 1 && pictures.length <= COUNT && pictures.every((one) =>
+    one?.z?.length === DIM && one.z.every?.(Number.isFinite) && (!CLASSES.length || CLASSES.includes(one.class)));
+  if (!whole) throw Error("its numbers are not whole: let python -m dcgan_jax.project write it anew");
+  return pictures.map((one) => [...one.z, ...oneClass(CLASSES.indexOf(one.class))]);
+}
+
+function say(text) {
+  $("opened").hidden = !text && !given.length;
+  $("opened").querySelector("p").textContent = text;
+  $("close").hidden = !given.length;
+}
+
+/** Shows the pictures of a file in the first places of the grid, and lets all tabs start from the first. */
+async function openFile(file) {
+  try {
+    given = await read(file);
+  } catch (error) {
+    return say(`${file.name} was not opened: ${error.message}.`);
+  }
+  const classes = new Set(given.map((numbers) => classesOf(numbers).indexOf(1)));
+  label = classes.size === 1 ? [...classes][0] : -1;
+  pair = [0, 1];
+  walkFrom = steerFrom = 0;
+  say(given.length === 1 ? "The first picture is yours. Less variety draws variations of it." : `The first ${given.length} pictures are yours.`);
+  writeAddress();
+  return redraw();
+}
+
+$("open").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", async () => {
+  const [file] = $("file").files;
+  if (file) await openFile(file);
+  $("file").value = ""; // or the same file could not be chosen again
+});
+$("close").addEventListener("click", () => { given = []; say(""); redraw(); });
+const dropping = (event) => event.dataTransfer?.types.includes("Files");
+for (const [kind, over] of [["dragover", true], ["dragleave", false], ["drop", false]])
+  addEventListener(kind, (event) => {
+    if (!dropping(event)) return;
+    event.preventDefault();
+    document.body.classList.toggle("drop", over);
+    if (kind === "drop") openFile(event.dataTransfer.files[0]);
+  });
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 function open(name) {

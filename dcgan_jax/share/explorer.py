@@ -33,6 +33,7 @@ def explorer(
     title: str,
     introduction: str = "",
     facts: list[str],
+    weights: str,
     classes: Classes = NO_CLASSES,
 ) -> str:
     """The page as HTML. It needs no network and no other file; at width 64 it has about 9.5 MB.
@@ -43,12 +44,14 @@ def explorer(
       title: for those who know nothing of networks, as what follows.
       introduction: a sentence or two below it.
       facts: for those who do, folded away.
+      weights: what ``latents.digest`` says of them; the page opens latent vectors of no others.
       classes: of a conditional run: each gets a button.
     """
     model: dict[str, Any] = {
         "title": title,
         "introduction": introduction,
         "facts": facts,
+        "weights": weights,
         "latent": {"dim": latent.dim, "distribution": latent.distribution},
         "classes": {"names": classes.names, "counts": classes.counts},
         "map": layers[0].kernel.shape[:2],  # height and width of the first, which each layer doubles
@@ -56,11 +59,11 @@ def explorer(
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
         "alpha": has_alpha(layers[-1].kernel.shape[3]),
     }
-    weights = np.concatenate([packed(layer) for layer in layers]).tobytes()
+    texels = np.concatenate([packed(layer) for layer in layers]).tobytes()
     here = importlib.resources.files("dcgan_jax.share")
     parts = {
         "model": json.dumps(model).replace("<", "\\u003c"),
-        "weights": base64.b64encode(weights).decode(),
+        "weights": base64.b64encode(texels).decode(),
         "shader": (here / "explorer.glsl").read_text(encoding="utf-8"),
         "network": (here / "explorer_network.js").read_text(encoding="utf-8"),
         "script": (here / "explorer.js").read_text(encoding="utf-8"),

@@ -1,5 +1,6 @@
 """The page that runs a generator, in a real browser: what it draws, and that its parts do what they say."""
 
+import json
 import time
 
 import chromium
@@ -11,6 +12,7 @@ from PIL import Image
 
 from dcgan_jax import decode, directions, slerp, to_uint8
 from dcgan_jax.gan.classes import Classes
+from dcgan_jax.share import latents
 from dcgan_jax.share.explorer import explorer
 from dcgan_jax.share.folding import folded
 
@@ -34,6 +36,7 @@ def write(params, path):
             title="</script>, drawn",
             introduction="<i> of 12.",
             facts=["<b>", "8×8"],
+            weights=latents.digest(params),
             classes=params.classes,
         )
     )
@@ -190,6 +193,90 @@ def test_a_slider_changes_a_picture_along_a_direction_and_shows_both_its_ends(pa
     grid_pixels = page.run("Array.from(samples[5].pixels)")
     settle(page, drawn, lambda images: images[0].ravel().tolist() == grid_pixels)
     assert page.errors == []
+
+
+CLASSED = Classes(("cat & dog", "zebra"), (1, 2))
+
+
+def offer(page, content, name="z.json", kind="application/json"):
+    """Give the page a file: what it says then."""
+    file = f"new File([{json.dumps(content)}], {json.dumps(name)}, {{type: {json.dumps(kind)}}})"
+    return page.run(f"openFile({file}).then(() => document.querySelector('#opened p').textContent)")
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(Classes((), ()), None), (CLASSED, [1, 1]), (CLASSED, [1, 0])])
+def test_z_of_a_photograph_is_drawn_first_and_all_goes_on_from_there(page, tmp_path, classes, labels):
+    params = some_generator(image_size=16, width=5, latent_dim=7, classes=classes)
+    z = np.asarray(params.latent.draw(jax.random.key(3), 2))
+    expected = to_uint8(decode(params, z, labels=None if labels is None else np.array(labels))).astype(int)
+    page.open(f"{write(params, tmp_path / 'explorer.html')}#seed=4", READY)
+    before = grid(page)
+    assert "first 2 pictures are yours" in offer(page, latents.to_json(params, z, labels, run="mine"))
+    settle(page, lambda: grid(page), lambda shown: shown[0] != before[0])
+    drawn = np.array(page.run("samples.slice(0, 2).map(({pixels}) => Array.from(pixels))")).reshape(expected.shape)
+    assert abs(drawn - expected).max() <= 2
+    assert page.run("label") == (1 if labels == [1, 1] else -1)
+    if labels is None:
+        assert grid(page)[2:] == before[2:]
+    page.run("$('variety').value = 0.2; $('variety').dispatchEvent(new Event('input'))")
+    near = settle(
+        page, lambda: np.array(page.run("samples.map(({z}) => z)"))[:, :7], lambda z: (z[2:] @ z[0] > 0).all()
+    )
+    angles = np.degrees(np.arccos(near[2:] @ z[0] / np.linalg.norm(near[2:], axis=1) / np.linalg.norm(z[0])))
+    assert (angles < 40).all()
+    click(page, "[data-tab=steer]")
+    settle(page, lambda: shown(page, "#steer-picture"), lambda found: found == grid(page)[:1])
+    page.run("$('variety').value = 1; label = -1; $('close').click()")
+    settle(page, lambda: grid(page), lambda shown: shown == before)
+    assert page.run("$('opened').hidden") is True
+    assert page.errors == []
+
+
+def test_a_file_is_opened_by_the_button_and_by_dropping_it(page, tmp_path):
+    params = some_generator(image_size=16, width=5, latent_dim=7)
+    (tmp_path / "z.json").write_text(latents.to_json(params, np.ones((1, 7)), None, run="mine"))
+    page.open(write(params, tmp_path / "explorer.html"), READY)
+    looks = (lambda: page.run("samples[0].z"), lambda z: z == [1] * 7)
+    root = page.send("DOM.getDocument")["root"]["nodeId"]
+    node = page.send("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    page.send("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "z.json")])
+    settle(page, *looks)
+    click(page, "#close")
+    settle(page, looks[0], lambda z: z != [1] * 7)
+    data = {"items": [], "files": [str(tmp_path / "z.json")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.send("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
+    settle(page, *looks)
+    assert page.run("document.body.className") == "sharp"
+    assert page.errors == []
+
+
+def test_a_file_that_is_not_of_these_weights_is_refused_in_one_line_and_changes_nothing(page, tmp_path):
+    params = some_generator(image_size=16, width=5, latent_dim=7, classes=CLASSED)
+    page.open(write(params, tmp_path / "explorer.html"), READY)
+    good = json.loads(latents.to_json(params, np.ones((1, 7)), [1], run="mine"))
+    assert "yours" in offer(page, json.dumps(good))
+    settle(page, lambda: page.run("samples[0].z[0] === 1 && Number(document.body.dataset.ready) === run"), bool)
+    before = grid(page)
+    scaled = params.replace(params=jax.tree.map(lambda weight: 2 * weight, params.params))
+    other = json.loads(latents.to_json(scaled, np.ones((1, 7)), [1], run="<b>theirs"))
+    picture = good["pictures"][0]
+    bad = {
+        "other weights than this page, those of <b>theirs, step": other,
+        "no z.json that": [],
+        "z.json was not opened: it is no z.json": "text",
+        "not whole": {**good, "pictures": []},
+        "are not whole: let": {**good, "pictures": [{**picture, "z": [1] * 6}]},
+        "its numbers are not whole": {**good, "pictures": [{**picture, "z": [None, *[1] * 6]}]},
+        "let python -m dcgan_jax.project write it anew": {**good, "pictures": [{**picture, "class": "dog"}]},
+        "numbers are": {**good, "pictures": [picture] * 17},
+    }
+    for sentence, content in bad.items():
+        assert sentence in offer(page, json.dumps(content)), content
+    assert "it is no z.json" in offer(page, json.dumps(good)[:-5])
+    assert "--image makes a z.json of it" in offer(page, "PNG", "photo.png", "image/png")
+    assert "larger" in offer(page, "x" * 1_000_001)
+    assert grid(page) == before and page.errors == []
 
 
 def test_between_two_images_the_strip_goes_from_one_to_the_other(page, small):
