@@ -22,6 +22,8 @@ class Arguments:
         "Pictures, or folders, .zip or .tar files of them; also .parquet, IDX files and arrays with values as the run "
         "has learned from."
     )
+    column: str = ""
+    """Of tables, the column of pictures; by default that of the run's own."""
     out: Path | None = None
     """A .csv file for all scores; the 20 most unusual pictures are printed."""
 
@@ -35,7 +37,7 @@ def run(arguments: Arguments) -> None:
     from dcgan_jax.run.score import score
 
     a = arguments
-    scores = score(a.workdir, a.images, out=a.out)
+    scores = score(a.workdir, a.images, out=a.out, column=a.column)
     print("distance   share  picture")
     for one in scores[:_SHOWN]:
         copy = "  (a copy of one of the run's)" * one.copy

@@ -5,6 +5,8 @@ import dataclasses
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import python
 from PIL import Image
@@ -74,6 +76,20 @@ def test_arrays_and_archives_give_the_same_as_files(dark, tmp_path):
     shutil.make_archive(str(tmp_path / "new"), "zip", tmp_path / "new")
     each = [score(dark / "run", [tmp_path / name]) for name in ("new", "new.npy", "new.zip")]
     assert len(each[0]) == 3 and {tuple(x[1:] for x in one) for one in each} == {tuple(x[1:] for x in each[0])}
+
+
+def test_of_a_table_the_column_is_named(dark, tmp_path):
+    picture(tmp_path / "a.png", 60, 1)
+    content = (tmp_path / "a.png").read_bytes()
+    pq.write_table(
+        pa.table({"front": [content], "back": [(dark / "data" / "01.png").read_bytes()]}), tmp_path / "t.parquet"
+    )
+    with pytest.raises(InputError, match="several columns of pictures .*: name one with --column"):
+        score(dark / "run", tmp_path / "t.parquet")
+    (one,) = score(dark / "run", tmp_path / "t.parquet", column="back")
+    assert one.copy and not score(dark / "run", tmp_path / "t.parquet", column="front")[0].copy
+    with pytest.raises(InputError, match="--column back is for tables, and .*a.png is none: leave it out"):
+        score(dark / "run", tmp_path / "a.png", column="back")
 
 
 def test_what_cannot_be_decoded_is_named_and_the_others_are_scored(dark, tmp_path, capsys):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.system.errors import InputError, nearest, place_of, printable
+from dcgan_jax.system.errors import InputError, nearest, place_of, shortened
 
 _NO_Z = 2**31 - 1  # what is folded into a key to draw a class: z takes the key itself
 
@@ -73,8 +73,8 @@ class Classes:
         if (place := place_of(name, self.names)) is not None:
             return place
         if not len(self):
-            raise InputError(f"there is no class {printable(name)!r}: the run is not conditional")
-        raise InputError(f"there is no class {printable(name)!r}: choose {nearest(name, self.names)}")
+            raise InputError(f"there is no class {shortened(name)!r}: the run is not conditional")
+        raise InputError(f"there is no class {shortened(name)!r}: choose {nearest(name, self.names)}")
 
     def labels(self, given: Any, num: int) -> jax.Array | None:
         """The labels that a user means, for ``num`` images: int32 (num,), or float32 (num, classes); None without.

@@ -13,7 +13,7 @@ from dcgan_jax.config import Config
 from dcgan_jax.gan.networks import Discriminator, Generator
 from dcgan_jax.gan.projected import Heads
 from dcgan_jax.gan.state import GANState, ProjectedState
-from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.errors import InputError, shortened
 from dcgan_jax.system.xla import random_key
 
 _SHOWN = 8  # classes in a message
@@ -98,7 +98,7 @@ def _is_built_in(network: str, state: GANState) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return printable(", ".join(names[:_SHOWN])) + ", …" * (len(names) > _SHOWN)
+    return ", ".join(map(shortened, names[:_SHOWN])) + ", …" * (len(names) > _SHOWN)
 
 
 def _of_all(networks: set[str], state: GANState) -> Iterator[str]:

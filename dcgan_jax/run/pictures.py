@@ -228,7 +228,7 @@ def _done(out: Path, origin: dict) -> int:
     if not marker.exists():
         return 0
     with reading(marker):
-        content = read_bytes(marker, most=4096)
+        content = read_bytes(marker, most=1 << 20)  # the name of a class may be long
     try:
         noted = parse_json(content)
         if {**noted, "done": 0} == {**origin, "done": 0} and type(noted["done"]) is int and noted["done"] >= 0:

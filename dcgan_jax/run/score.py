@@ -7,7 +7,7 @@ import functools
 import io
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +57,11 @@ class Score(NamedTuple):
 
 
 def score(
-    workdir: str | Path, images: str | Path | Sequence[str | Path], *, out: str | Path | None = None
+    workdir: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    column: str = "",
 ) -> list[Score]:
     """Say how unusual pictures are for a run, the most unusual first, as ``python -m dcgan_jax.score`` does.
 
@@ -70,6 +74,7 @@ def score(
       images: files or folders: pictures, and what else ``Config.data`` may name by a path. They are brought to the
         shape of the run's images as those were. What cannot be decoded is left out, and named on stderr.
       out: a .csv file to write, too.
+      column: of tables, where the pictures lie; by default as of the run's own.
 
     Raises:
       InputError: there is no such file, or nothing in it can be decoded; arrays have other channels or another type
@@ -85,7 +90,8 @@ def score(
     with contextlib.closing(images_of(folder, "compare pictures with them")) as store:
         vectors = store_features(store, cache_folder())
         usual = _usual(vectors, store.labels)
-        scores = [one for path in paths for one in _scores(path, config, scale, store, vectors, usual)]
+        opened = functools.partial(_opened, config=config, scale=scale, column=column)
+        scores = [one for path in paths for one in _scores(path, opened, store, vectors, usual)]
     scores.sort(key=lambda one: -one.distance)
     if place is not None:
         with writing(place):
@@ -118,10 +124,10 @@ def _usual(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _scores(
-    path: Path, config: Config, scale: Scale, store: Store, vectors: np.ndarray, usual: np.ndarray
+    path: Path, opened: Callable[[Path], tuple[Source, Config]], store: Store, vectors: np.ndarray, usual: np.ndarray
 ) -> Iterator[Score]:
     """Those of the pictures in a file or a folder, in their order there."""
-    for names, images in _pieces(path, config, scale):
+    for names, images in _pieces(path, *opened(path)):
         distances, indices = nearest(vectors, CIFAR.vectors(images))
         copies = (store.take_uint8(indices) == images).all((1, 2, 3))
         shares = (1 + len(usual) - np.searchsorted(usual, distances)) / (1 + len(usual))
@@ -129,13 +135,12 @@ def _scores(
             yield Score(*values)
 
 
-def _pieces(path: Path, config: Config, scale: Scale) -> Iterator[tuple[list[str], np.ndarray]]:
+def _pieces(path: Path, source: Source, config: Config) -> Iterator[tuple[list[str], np.ndarray]]:
     """Some hundreds of pictures at a time: what they are called, and uint8 (n, H, W, C).
 
     Raises:
       InputError: none can be decoded.
     """
-    source, config = _opened(path, config, scale)
     names, squares, skipped, total = [], [], [], 0
     with (
         warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
@@ -160,7 +165,7 @@ def _pieces(path: Path, config: Config, scale: Scale) -> Iterator[tuple[list[str
         yield names, np.stack(squares)
 
 
-def _opened(path: Path, config: Config, scale: Scale) -> tuple[Source, Config]:
+def _opened(path: Path, config: Config, scale: Scale, column: str) -> tuple[Source, Config]:
     """What is in a file or a folder, and the settings to read it with.
 
     Raises:
@@ -172,7 +177,9 @@ def _opened(path: Path, config: Config, scale: Scale) -> tuple[Source, Config]:
     else:
         ends = config.range or (scale.low, scale.high)
         asked = dataclasses.replace(config, data=str(path), channels="auto", range=ends)
-        source = open_source(asked, cache_folder())
+        source = open_source(dataclasses.replace(asked, column=column or config.column), cache_folder())
+    if column and not source.column:
+        raise InputError(f"--column {column} is for tables, and {path} is none: leave it out")
     channels = config.image_shape[2]
     if source.planes:
         check_arrays(path, source.planes.channels, source.planes.kind, config, scale, flag="--images")

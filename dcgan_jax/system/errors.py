@@ -69,7 +69,12 @@ def printable(text: str) -> str:
 def nearest(name: str, names: Sequence[str]) -> str:
     """Those of ``names`` that are most like ``name``, else the first twenty: for a message."""
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
-    return printable(", ".join(near[:20])) + ", …" * (len(near) > 20)
+    return ", ".join(shortened(one) for one in near[:20]) + ", …" * (len(near) > 20)
+
+
+def shortened(text: str) -> str:
+    """``printable``, of at most 80 characters: for a message, which is one line."""
+    return printable(text if len(text) <= 80 else f"{text[:79]}…")
 
 
 def place_of(name: str, names: Sequence[str]) -> int | None:

@@ -217,3 +217,8 @@ def test_a_name_is_the_same_however_its_accents_are_written():
     assert mac.label("caf\u00e9") == 0 and mac.label("cafe\u0301") == 0
     both = Classes(("cafe\u0301", "caf\u00e9"), (1, 1))
     assert (both.label("cafe\u0301"), both.label("caf\u00e9")) == (0, 1)
+
+
+def test_long_names_are_shortened_in_messages():
+    with pytest.raises(InputError, match="there is no class 'z{79}…': choose y{79}…, tea$"):
+        Classes(("y" * 6000, "tea"), (1, 1)).label("z" * 6000)
