@@ -87,7 +87,7 @@ class Classes:
         """
         if not len(self):
             if given is not None:
-                raise InputError("labels are for a conditional run, which this is not: leave them out")
+                raise InputError("labels are for a conditional run, which this is not: leave labels= or --class out")
             return None
         named = given.tolist() if isinstance(given, np.ndarray) and given.dtype.kind == "U" else given
         if isinstance(named, str):

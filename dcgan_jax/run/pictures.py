@@ -237,8 +237,8 @@ def _done(out: Path, origin: dict) -> int:
     except (KeyError, TypeError, ValueError):
         pass
     raise InputError(
-        f"{out} holds the pictures of an unfinished start with other weights or another --seed or --best: give --out "
-        "another folder"
+        f"{out} holds the pictures of an unfinished start with other weights or another --seed, --class, --best "
+        "or --format: give --out another folder"
     )
 
 

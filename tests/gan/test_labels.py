@@ -100,7 +100,10 @@ def test_batchnorms_statistics_are_those_of_the_classes_of_training(params):
             lambda p: decode(p, np.zeros((1, 8))),
             "the run is conditional: say which class each image is to be, by labels=",
         ),
-        (lambda p: sample(p.replace(classes=Classes()), KEY, 2, labels=0), "labels are for a conditional run"),
+        (
+            lambda p: sample(p.replace(classes=Classes()), KEY, 2, labels=0),
+            "labels are for a conditional run, .* leave labels= or --class out",
+        ),
         (lambda p: sample_labels(p.replace(classes=Classes()), KEY), "the run is not conditional"),
     ],
 )
