@@ -16,7 +16,7 @@ class Arguments:
     """The flags of ``evaluate``."""
 
     workdir: Path
-    """Folder of the run. Adds to evaluation.json in it, and overwrites evaluation.png and pairs.png."""
+    """Folder of the run. Adds to evaluation.json, and overwrites evaluation.png, pairs.png, best.png and random.png."""
     num: int | None = None
     (
         "Number of samples in each of three sets, by default 5000, compared with as many images: at most half of "

@@ -5,18 +5,20 @@ import json
 import math
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from helpers import python
 from PIL import Image
 
-from dcgan_jax import Config, InputError, evaluate, fit
+from dcgan_jax import Config, InputError, best, evaluate, fit, restore, sample, to_uint8
 from dcgan_jax.data import sprites
 from dcgan_jax.evaluate import Arguments
 from dcgan_jax.evaluate import run as command
 from dcgan_jax.metrics.evaluate import LABELS
 from dcgan_jax.run import measure
 from dcgan_jax.run.evaluation import load_evaluations
+from dcgan_jax.views.grid import grid
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,13 @@ def test_every_figure_is_there_beside_its_floor(run, found):
     with Image.open(run / "evaluation.png") as picture:
         assert picture.width > picture.height > 400
         assert len(np.unique(np.asarray(picture))) > 100
+
+
+def test_the_best_beside_random_ones_are_those_that_best_and_sample_draw(run, found):
+    key = jax.random.key(0)
+    for name, images in (("best", best(run, key, 64, step=2)), ("random", sample(restore(run, 2), key, 64))):
+        with Image.open(run / f"{name}.png") as picture:
+            np.testing.assert_array_equal(np.asarray(picture), grid(to_uint8(images), columns=8), err_msg=name)
 
 
 def test_the_floor_is_that_of_real_images(found):

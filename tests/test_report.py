@@ -236,6 +236,22 @@ def test_evaluation_classes_and_several_starts_are_shown(run):
     assert np.abs(shown.astype(int) - grid(pairs, columns=8)).mean() < 16
 
 
+def test_chosen_samples_are_shown_beside_random_ones_and_it_says_which_are_which(run):
+    report(run)
+    assert "at random" not in text_of((run / "report.html").read_text())  # of a run that has not been evaluated
+    random = np.random.default_rng(0)
+    sheets = [random.integers(0, 256, (64, 1, 1, 3), np.uint8).repeat(16, 1).repeat(16, 2) for _ in range(2)]
+    for name, images in zip(("best", "random"), sheets):
+        save_png(run / f"{name}.png", grid(images, columns=8))
+    report(run)
+    page = (run / "report.html").read_text()
+    for alt, images in zip(("the best 64 of 640", "64 at random"), sheets):
+        (shown,) = pictures(page, alt)
+        assert np.abs(shown.astype(int) - grid(images, columns=8)).mean() < 16
+    text = text_of(page)
+    assert "All figures of this page are of samples at random" in text and "generate --best 10%" in text
+
+
 def test_a_resumed_run_adds_to_its_time(trained, photos, tmp_path):
     workdir = shutil.copytree(trained[0], tmp_path / "run")
     config = Config.load(workdir / "config.json")

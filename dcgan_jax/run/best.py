@@ -16,7 +16,7 @@ from dcgan_jax.gan.state import GANState, GeneratorParams, second_networks
 from dcgan_jax.metrics.choose import Best
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.generators import Source, generator_of
-from dcgan_jax.run.measure import images_of
+from dcgan_jax.run.images import images_of
 from dcgan_jax.run.restore import Step, read_arrays
 from dcgan_jax.share.portable import is_portable
 from dcgan_jax.system.errors import InputError

@@ -19,12 +19,12 @@ from dcgan_jax.metrics.evaluate import Figures
 from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
 from dcgan_jax.run.evaluation import features_called, named_damage, read_json
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.images import images_of
 from dcgan_jax.run.measure import (
     SETS,
     check_samples,
     draw,
     feature_set,
-    images_of,
     piece_labels,
     pieces,
     restored,

@@ -100,6 +100,8 @@ class RunFolder:
         self.classes = self.path / "classes.json"
         self.classes_picture = self.path / "classes.png"
         self.pairs = self.path / "pairs.png"
+        self.best = self.path / "best.png"
+        self.random = self.path / "random.png"
         self.timing = self.path / "timing.json"
         self.report = self.path / "report.html"
         self.measuring = self.path / "measuring.json"

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from dcgan_jax.data.store import Store, open_store
+from dcgan_jax.data.store import Store
 from dcgan_jax.gan.pixels import group_numbers, to_uint8
 from dcgan_jax.gan.sampling import sample, sample_labels
 from dcgan_jax.gan.state import GeneratorParams
@@ -20,8 +20,10 @@ from dcgan_jax.metrics import inception as inception_features
 from dcgan_jax.metrics.distances import frechet_distance
 from dcgan_jax.metrics.evaluate import Reals
 from dcgan_jax.metrics.features import CIFAR, FeatureSet, store_features
+from dcgan_jax.run.best import best_of
 from dcgan_jax.run.evaluation import FID, Evaluation, load_evaluations, save_evaluations
 from dcgan_jax.run.folder import RunFolder
+from dcgan_jax.run.images import images_of
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.disk import writing
@@ -36,6 +38,8 @@ SETS = 3
 """Sets of samples for each checkpoint, which give the range of a figure."""
 NUM = 5000
 """Samples in each set, unless there are fewer real images to compare with."""
+BEST = 0.1
+"""The share that is kept of what is drawn for best.png."""
 _SHOWN, _PIECE = 64, 512
 _MOST = 200_000  # samples in a set: their features take up to 2 GB
 
@@ -53,7 +57,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure how good the samples of one checkpoint are, as ``python -m dcgan_jax.evaluate`` does.
 
-    Also adds the result to ``evaluation.json`` of the run, and writes ``evaluation.png`` and ``pairs.png``.
+    Also adds the result to ``evaluation.json`` of the run, and writes ``evaluation.png`` and ``pairs.png``, and of the
+    newest step ``best.png`` and ``random.png``: 64 images of ``dcgan_jax.best``, and 64 at random.
 
     Args:
       workdir: the folder of the run.
@@ -98,6 +103,7 @@ def evaluate_steps(
         reals = Reals(store.take_uint8, vectors, features=chosen, num=num, groups=store.labels, seed=seed)
         sets, images, of_images = _compared(generators, reals, seed)
         pairs = reals.closest(images, of_images, num=_SHOWN // 2)
+        chosen_ones = _best_and_random(folder, list(generators.values())[-1], store, seed)
     evaluations = []
     for step, params in generators.items():
         fid = None
@@ -109,8 +115,19 @@ def evaluate_steps(
     shown = [visible(some, folder.config().show) for some in (reals.images[:_SHOWN], images[:_SHOWN], pairs)]
     with writing(folder.path):
         save_png(folder.pairs, grid(shown[2].reshape(-1, *shown[2].shape[2:]), columns=8))
+        for path, some in zip((folder.best, folder.random), chosen_ones, strict=True):
+            save_png(path, grid(visible(some, folder.config().show), columns=8))
         save_evaluation(folder.evaluation_picture, *shown, step=evaluations[-1].step)
     return evaluations
+
+
+def _best_and_random(
+    folder: RunFolder, params: GeneratorParams, store: Store, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What ``generate --best`` draws, and as many that are not chosen: uint8 (64, H, W, C)."""
+    key = random_key(seed)
+    with best_of(folder.path, params, share=BEST, images=store) as best:
+        return to_uint8(best(key, _SHOWN)), to_uint8(sample(params, key, _SHOWN))
 
 
 def _say_groups(channels: int) -> None:
@@ -180,18 +197,6 @@ def restored(
         assert params.step is not None  # a run's
         generators[int(params.step)] = params
     return dict(sorted(generators.items()))
-
-
-def images_of(folder: RunFolder, purpose: str = "evaluate the run") -> Store:
-    """The images that the run was trained on; ``purpose``, what they are for, completes a message.
-
-    Raises:
-      InputError: they cannot be read, or are others now.
-    """
-    config = folder.config()
-    store = open_store(config)
-    folder.check_images(store, config.data, remedy=f"restore those to {purpose}")
-    return store
 
 
 def pieces(params: GeneratorParams, number: int, num: int, *, seed: int) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ from dcgan_jax.run.comparison import Compared, comparison
 from dcgan_jax.run.evaluation import load_evaluations
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.init import read_record
+from dcgan_jax.run.measure import BEST
 from dcgan_jax.run.restore import restore
 from dcgan_jax.run.verdict import at_best
 from dcgan_jax.system.cache import cache_compilations
@@ -182,6 +183,8 @@ def describe(
 
 def _pictures(folder: RunFolder, config: Config, extra: _Extra) -> dict[str, Any]:
     """The pictures of a report; None where a file is missing or ``extra`` takes it as damaged."""
+    height, width, _ = config.image_shape
+    most = 64 if height * width <= 64 * 64 else 16
     grids = folder.grids()
     steps = list(grids)
     chosen = {steps[i] for i in np.linspace(0, len(steps) - 1, min(_GRIDS, len(steps))).round().astype(int)}
@@ -189,12 +192,17 @@ def _pictures(folder: RunFolder, config: Config, extra: _Extra) -> dict[str, Any
     sheets = {step: images for step, images in sheets.items() if images is not None}
     reals = extra(lambda: _cut(folder.reals, config)[:20], None) if folder.reals.exists() else None
     pairs = extra(lambda: _cut(folder.pairs, config), None) if folder.pairs.exists() else None
-    height, width, _ = config.image_shape
+    sheets_of_best = [folder.best, folder.random]
+    best = None
+    if all(path.exists() for path in sheets_of_best):
+        best = extra(lambda: [_cut(path, config)[:most] for path in sheets_of_best], None)
     return {
-        "grids": {step: images[: 64 if height * width <= 64 * 64 else 16] for step, images in sheets.items()},
+        "grids": {step: images[:most] for step, images in sheets.items()},
         "reals": reals,
         "fakes": None if not sheets or reals is None else sheets[max(sheets)][: len(reals)],
         "pairs": None if pairs is None else pairs[: len(pairs) // 2 * 2].reshape(-1, 2, *pairs.shape[1:])[:16],
+        "best": best,
+        "drawn": round(64 / BEST),
     }
 
 

@@ -27,7 +27,7 @@ from dcgan_jax.metrics.distances import nearest, nearest_other
 from dcgan_jax.metrics.features import CIFAR, store_features
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.given import several
-from dcgan_jax.run.measure import images_of
+from dcgan_jax.run.images import images_of
 from dcgan_jax.run.values import check_arrays, scale_of
 from dcgan_jax.system.cache import cache_compilations, cache_folder
 from dcgan_jax.system.disk import reading, user_path, writing

@@ -35,6 +35,7 @@ class Run(NamedTuple):
       grids: samples after some steps, from the same noise.
       reals, fakes: as many of the data set and of the run.
       pairs: (N, 2, H, W, C), samples, each beside the training image most like it.
+      best: as many images that were chosen and that were not, of ``drawn`` for each 64 that were chosen.
       walk: (rows, columns, H, W, C); each row goes from one sample to another.
       missing: why pairs or walk are not there.
       figures, classes: tables, each with a line above it; their rows map the heads of columns to text or numbers.
@@ -52,6 +53,8 @@ class Run(NamedTuple):
     reals: np.ndarray | None
     fakes: np.ndarray | None
     pairs: np.ndarray | None
+    best: Sequence[np.ndarray] | None
+    drawn: int
     walk: np.ndarray | None
     missing: Mapping[str, str]
     figures: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]
@@ -77,6 +80,7 @@ def page(runs: Sequence[Run], defaults: Mapping[str, Any], *, comparison: str = 
         _section("Samples through training, from the same noise", names, _films(runs)),
         _section("Real images beside samples", names, [_beside(run) for run in runs]),
         _section("Verdict", names, [_verdict(run) for run in runs]),
+        _section("Chosen samples beside random ones", names, [_best(run) for run in runs]),
         _section("Between two samples", names, [_walk(run) for run in runs]),
         _section("Samples and the training images most like them", names, [_pairs(run) for run in runs]),
     ]
@@ -201,6 +205,22 @@ def _beside(run) -> str:
         for images, alt in ((run.reals, "real images"), (run.fakes, f"samples of step {max(run.grids):,}"))
     )
     return f'<div class="pair {_kind(run.reals)}">{figures}</div>'
+
+
+def _best(run) -> str:
+    if run.best is None:
+        return ""
+    figures = []
+    for images, alt in zip(run.best, (f"the best 64 of {run.drawn}", "64 at random"), strict=True):
+        alt = alt if len(images) == 64 else f"{len(images)} of {alt}"
+        figures.append(f"<figure>{_img(_webp(_square(images)), alt)}<figcaption>{alt}</figcaption></figure>")
+    text = (
+        f"The best: of {run.drawn} samples one for each of 64 real images, the one that suits it, by what a classifier "
+        "of pictures sees in them, and where the run has a discriminator that sees features, by its opinion. "
+        "At random: nothing is chosen. All figures of this page are of samples at random. For more of the best: "
+        "python -m dcgan_jax.generate --best 10%."
+    )
+    return f'<div class="pair {_kind(run.best[0])}">{"".join(figures)}</div><p class="soft">{_with_code(text)}</p>'
 
 
 def _pairs(run) -> str:
