@@ -289,6 +289,8 @@ def test_a_walk_goes_from_class_to_class(run, tmp_path):
         animate(run, tmp_path / "no.webp", labels=["dark", "light"], direction=1)
     with pytest.raises(InputError, match="there is no class 'lihgt': choose light"):
         animate(run, tmp_path / "no.webp", labels=["lihgt"])
+    with pytest.raises(InputError, match="3 classes are more than 2 frames show: give --seconds 2 at least"):
+        animate(run, tmp_path / "no.webp", seconds=1, fps=2, labels=["dark", "light", "dark"])
 
 
 def test_a_picture_is_looked_for_in_its_class(run, pictures, tmp_path):

@@ -8,7 +8,7 @@ from dcgan_jax.config import has_alpha
 from dcgan_jax.data.build import Manifest, first_lines, of_skipped
 from dcgan_jax.data.depth import Range, Values, notices
 from dcgan_jax.data.sources import Source
-from dcgan_jax.system.errors import printable
+from dcgan_jax.system.errors import printable, shortened
 
 _FEW = 200
 """Fewer different images than this get a warning: a network learns them by heart."""
@@ -45,7 +45,9 @@ def _understood(images: Manifest, labels: np.ndarray, source: Source) -> str:
         return f"{count:,} {noun}{'s' * (count != 1)}"
 
     counts = np.bincount(labels, minlength=len(images.labels))
-    kinds = [f"{images.labels[i] or 'without one'} {counts[i]:,}" for i in np.argsort(-counts, kind="stable")]
+    kinds = [
+        f"{shortened(images.labels[i]) or 'without one'} {counts[i]:,}" for i in np.argsort(-counts, kind="stable")
+    ]
     labelled = "no labels"
     if any(images.labels):
         labelled = f"{some(len(kinds), 'label')} ({', '.join(kinds[:5])}{', …' * (len(kinds) > 5)})"

@@ -1,6 +1,7 @@
 """What a run draws, as an animation: a walk through the latent space, or the sample grids of its training."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -173,6 +174,9 @@ def _walk(
 ) -> Iterator[np.ndarray]:
     """The images of each frame: each goes from one random z to the next, and at last to its first."""
     count, stops = round(seconds * fps), max(2, round(seconds / _SECONDS_PER_STOP), len(labels))
+    if len(labels) > count:
+        least = math.ceil(len(labels) / fps)
+        raise InputError(f"{len(labels)} classes are more than {count} frames show: give --seconds {least} at least")
     tiles = layout.columns * layout.rows
     z = params.latent.draw(key, stops * tiles).reshape(stops, tiles, -1)
     classes = _stops(params, key, stops, tiles, labels)
