@@ -45,9 +45,7 @@ def run(arguments: Arguments, note: str = "") -> None:
     print(f"starting: {note}{_FIRST_WORDS}", file=sys.stderr, flush=True)  # what follows takes a while to say anything
     arguments.cluster.join()
     from dcgan_jax.run.fit import fit  # here, so that `--help` and wrong flags answer at once
-    from dcgan_jax.system.xla import compute_in_turn
 
-    compute_in_turn()
     fit(arguments.config, arguments.workdir, epochs=arguments.epochs)
     where = arguments.workdir
     print(f"where to look: {where}/report.html in a browser; {where}/progress.png; {where}/samples/")

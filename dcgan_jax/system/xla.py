@@ -48,18 +48,6 @@ def _check_device():
         ) from None
 
 
-def compute_in_turn() -> None:
-    """Let a CPU finish a computation before the next is sent to it. Call it before JAX is used; GPUs are not affected.
-
-    Else XLA:CPU starts the next step from within the end of the last, whose scratch memory is freed only after that:
-    two or three steps have theirs at once (docs/results/speed.md).
-
-    Does nothing where ``JAX_CPU_ENABLE_ASYNC_DISPATCH`` is set: the user's own setting.
-    """
-    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
-
-
 def random_key(seed: int) -> jax.Array:
     """``jax.random.key(seed)``, whatever ``JAX_DEFAULT_PRNG_IMPL`` says."""
     return jax.random.key(seed, impl=RANDOM)

@@ -263,9 +263,6 @@ def work(name, batch):
         from dcgan_jax.system.memory import keep_freed_memory
 
         keep_freed_memory()
-        from dcgan_jax.system.xla import compute_in_turn
-
-        compute_in_turn()
     step, wait = PROGRAMS[name][1](batch)
     for _ in range(3):
         wait(step())
@@ -402,9 +399,7 @@ keep_freed_memory()
 from dcgan_jax.config import Config
 from dcgan_jax.run import loop
 from dcgan_jax.run.fit import fit
-from dcgan_jax.system.xla import compute_in_turn
 
-compute_in_turn()
 batches, starts, waits = loop.batches, [], []
 
 def timed(*args, **kwargs):

@@ -104,21 +104,3 @@ def test_the_cache_that_the_message_names_is_used(photos, tiny, tmp_path):
     code = "from dcgan_jax.system.cache import writable_cache; print(writable_cache())"
     done = python(code, HOME="/dev/null", DCGAN_JAX_CACHE=str(tmp_path / "mine"))
     assert done.stdout.strip() == str(tmp_path / "mine") and (tmp_path / "mine").is_dir()
-
-
-# A computation of some tenths of a second: whether it has ended when the call returns.
-LONG = """
-import jax, jax.numpy as jnp
-from dcgan_jax.system.xla import compute_in_turn
-compute_in_turn()
-long = jax.jit(lambda x: jax.lax.fori_loop(0, 10, lambda _, x: x @ x, x))
-x = jnp.zeros((1000, 1000))
-long(x).block_until_ready()
-print(long(x).is_ready())
-"""
-
-
-@pytest.mark.parametrize(("variables", "ended"), [({}, "True"), ({"JAX_CPU_ENABLE_ASYNC_DISPATCH": "1"}, "False")])
-def test_a_cpu_ends_a_computation_before_the_next_unless_the_user_says_otherwise(variables, ended):
-    done = python(LONG, JAX_PLATFORMS="cpu", **variables)
-    assert done.stdout.split() == [ended], done.stderr
