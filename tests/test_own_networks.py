@@ -159,6 +159,7 @@ def test_named_networks_are_found_by_every_command(code, own, photos, tmp_path):
     assert files == pictures | {
         "walk.gif",
         "projected/projection.png",
+        "projected/z.json",
         "projected/z.npy",
         "shared/generator.safetensors",
     }
