@@ -5,6 +5,7 @@ import ctypes
 import io
 import platform
 import re
+import struct
 import threading
 from typing import NamedTuple
 
@@ -109,7 +110,7 @@ def _has_several(image: Image.Image) -> bool:
         return False
     try:
         return getattr(image, "is_animated", False)
-    except Exception:  # decoders raise anything on bad bytes: there is another one, and it is damaged
+    except (IndexError, struct.error):  # of a GIF that ends within the head of its second frame
         return True
 
 

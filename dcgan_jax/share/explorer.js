@@ -393,7 +393,7 @@ async function openFile(file) {
   label = classes.size === 1 ? [...classes][0] : -1;
   pair = [0, 1];
   walkFrom = steerFrom = 0;
-  say(given.length === 1 ? "The first picture is yours. Less variety draws variations of it." : `The first ${given.length} pictures are yours.`);
+  say(given.length === 1 ? "The first picture is yours. With less variety the others are nearer to it." : `The first ${given.length} pictures are yours.`);
   writeAddress();
   return redraw();
 }

@@ -316,16 +316,18 @@ def test_it_is_said_that_only_the_first_of_several_pages_is_learned(photos, tmp_
     assert "several pages" not in capsys.readouterr().err
 
 
-def test_a_damaged_second_page_does_not_cost_the_first(photos, tmp_path):
+@pytest.mark.parametrize("ending", ["gif", "tiff"])
+def test_a_damaged_second_page_does_not_cost_the_first(photos, tmp_path, ending):
     data = shutil.copytree(photos, tmp_path / "data")
     pages = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green")]
-    for ending in ("gif", "tiff"):
-        path = data / f"several.{ending}"
-        pages[0].save(path, save_all=True, append_images=pages[1:])
-        content, one = path.read_bytes(), len((pages[0].save(io := data / f"one.{ending}"), io.read_bytes())[1])
-        path.write_bytes(content[: (one + len(content)) // 2])
+    pages[0].save(data / f"one.{ending}")
+    pages[0].save(data / f"several.{ending}", save_all=True, append_images=pages[1:])
+    first, content = ((data / f"{name}.{ending}").read_bytes() for name in ("one", "several"))
+    cuts = range(len(first) + 1, len(content))
+    for cut in cuts:
+        (data / f"cut at {cut}.{ending}").write_bytes(content[:cut])
     store = prepared(data, tmp_path)
-    assert len(store) == 16 and not store.skipped
+    assert len(store) == 14 + len(cuts) and not store.skipped and store.manifest.several > len(cuts) // 2
 
 
 def test_a_column_is_for_tables(photos, tmp_path):
