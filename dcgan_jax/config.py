@@ -296,7 +296,7 @@ class Config:
     precision: Literal["float32", "bf16"] = "float32"
     (
         "Precision of the matrix products, on accelerators of the feature maps too; weights, optimizer and "
-        "BatchNorm statistics are always float32."
+        "BatchNorm statistics are always float32. On CPUs with AMX (Intel, from 2023 on) bf16 takes half the time."
     )
     deterministic: bool = False
     """On GPUs: the same bits at every run, and possibly slower. CPUs always compute the same."""

@@ -35,6 +35,8 @@ sum, and what comes of them is cut off. Of 6x6 that makes 16 products again, of 
 input gradient of 6x6 takes some forty times as long.
 
 The nine products stay separate arrays, not one stacked array: XLA:CPU vectorises the additions only then.
+
+Where a CPU has matrix units for bf16, these take the sixteen products (``matrix_units``).
 """
 
 import functools
@@ -45,6 +47,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
+
+from dcgan_jax.gan import matrix_units
 
 MIN_CHANNELS = 16  # with fewer (RGB), the additions cost more than the products they save
 
@@ -233,21 +237,36 @@ def choose(
     return lax.platform_dependent(a, b, cpu=cpu, default=default)
 
 
+def _or_units(fast, number, a, b, dtype, channels, shape):
+    """``fast``, or the matrix units of this CPU, where they take the operands."""
+    if not matrix_units.take(a, b, dtype, channels):
+        return fast
+    return lambda a, b, dtype: matrix_units.compute(number, a, b, shape)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x, kernel, dtype):
-    return choose(_conv_fast, _conv_few, conv_reference, x, kernel, dtype, kernel.shape[2:], x.shape[1:3])
+    b, h, w, _ = x.shape
+    channels = kernel.shape[2:]
+    shape = (b, h // 2, w // 2, channels[1])
+    fast = _or_units(_conv_fast, matrix_units.CONV, x, kernel, dtype, channels, shape)
+    return choose(fast, _conv_few, conv_reference, x, kernel, dtype, channels, (h, w))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _input_gradient(g, kernel, dtype):
-    fast, few, reference = _input_gradient_fast, _input_gradient_few, _input_gradient_reference
-    return choose(fast, few, reference, g, kernel, dtype, kernel.shape[2:], (2 * g.shape[1], 2 * g.shape[2]))
+    (b, height, width, _), channels = g.shape, kernel.shape[2:]
+    shape = (b, 2 * height, 2 * width, channels[0])
+    fast = _or_units(_input_gradient_fast, matrix_units.INPUT_GRADIENT, g, kernel, dtype, channels, shape)
+    return choose(fast, _input_gradient_few, _input_gradient_reference, g, kernel, dtype, channels, shape[1:3])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _kernel_gradient(x, g, dtype):
-    fast, few, reference = _kernel_gradient_fast, _kernel_gradient_patches, _kernel_gradient_reference
-    return choose(fast, few, reference, x, g, dtype, (x.shape[3], g.shape[3]), x.shape[1:3])
+    channels = (x.shape[3], g.shape[3])
+    fast = _or_units(_kernel_gradient_fast, matrix_units.KERNEL_GRADIENT, x, g, dtype, channels, (4, 4, *channels))
+    few, reference = _kernel_gradient_patches, _kernel_gradient_reference
+    return choose(fast, few, reference, x, g, dtype, channels, x.shape[1:3])
 
 
 def _define_gradients(op, left, right):

@@ -97,7 +97,7 @@ def cache_compilations() -> None:
     with contextlib.suppress(InputError, OSError):  # without a cache they are compiled at each start
         folder = writable_cache() / "xla"
         folder.mkdir(mode=0o700, exist_ok=True)
-        if others := _others(folder):
+        if others := others_can_write(folder):
             print(f"compiled programs are not kept: {folder} {others}, and they are native code", file=sys.stderr)
             return
         own = _own_folder(folder)
@@ -144,7 +144,7 @@ def _copy_checked(path, copy):
             write_bytes(copy, content, synced=False)
 
 
-def _others(folder: Path) -> str:
+def others_can_write(folder: Path) -> str:
     """Why others can write to a folder, or nothing. Windows has no such bits."""
     facts = folder.stat()
     if hasattr(os, "getuid"):

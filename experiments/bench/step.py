@@ -35,7 +35,8 @@ ENVIRONMENT = dict(os.environ)  # before dcgan_jax, which quiets TensorFlow by s
 # --- the programs: each builds a function that takes one step and waits for its end ------------------
 
 
-def ours(batch, recipe="classic", **changes):
+def ours(batch, recipe="classic", *, matrix_units=True, **changes):
+    """A step of dcgan_jax; on a CPU with matrix units for bf16, also without these."""
     import dataclasses
 
     import jax
@@ -43,8 +44,11 @@ def ours(batch, recipe="classic", **changes):
     from dcgan_jax.gan.state import create_state
     from dcgan_jax.gan.step import train_step
     from dcgan_jax.recipes import RECIPES
+    from dcgan_jax.system import native
     from dcgan_jax.system.cache import cache_compilations
 
+    if not matrix_units:
+        native.cpu_flags = frozenset
     cache_compilations()
     config = dataclasses.replace(RECIPES[recipe].config, batch_size=batch, **changes)
     state, key = create_state(config), jax.random.key(0)
@@ -233,6 +237,7 @@ def keras(batch):
 PROGRAMS = {
     "dcgan_jax, float32": ("jax", ours),
     "dcgan_jax, bf16": ("jax", lambda b: ours(b, precision="bf16")),
+    "dcgan_jax, bf16, matrix units left out": ("jax", lambda b: ours(b, precision="bf16", matrix_units=False)),
     "dcgan_jax --augment full, float32": ("jax", lambda b: ours(b, augment="full")),
     "dcgan_jax --recipe sn, float32": ("jax", lambda b: ours(b, "sn")),
     "dcgan_jax --recipe robust, float32": ("jax", lambda b: ours(b, "robust")),

@@ -1,0 +1,104 @@
+"""C++ that XLA calls: compiled for this machine when it is first wanted, and kept in the cache folder."""
+
+import contextlib
+import ctypes
+import functools
+import importlib.resources
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dcgan_jax.system.cache import cache_folder, kept, others_can_write
+from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.files import read_bytes, write_bytes
+
+_COMMAND = "-O2 -std=c++17 -fPIC -shared -x c++ -".split()
+_CPUINFO = 1 << 16  # bytes: the first processor's lines, at least
+_lock = threading.Lock()
+
+
+class _UnusableError(Exception):
+    pass
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do, in Linux's words, such as ``amx_bf16``; nothing on other systems."""
+    with contextlib.suppress(OSError, InputError):
+        lines = read_bytes(Path("/proc/cpuinfo"), start=_CPUINFO).decode().splitlines()
+        return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+    return frozenset()
+
+
+def registered(package: str, name: str, flags: Sequence[str], *, slower: str) -> bool:
+    """Whether XLA can call the handler ``name``, defined in NAME.cc of a package, on CPUs from now on.
+
+    The first call of a process compiles the file, or loads what an earlier one has compiled from the same file with the
+    same JAX. Where that cannot be, this is said on stderr, once.
+
+    Args:
+      name: as given to ``XLA_FFI_DEFINE_HANDLER_SYMBOL``. The file also defines NAME_refusal, which says why this
+        process cannot use it, or returns null.
+      flags: for the compiler, which is ``$CXX`` or ``c++``.
+      slower: what is slower without it, and how much: the beginning of what is said.
+    """
+    with _lock:
+        return _registered(package, name, tuple(flags), slower)
+
+
+@functools.cache
+def _registered(package, name, flags, slower):
+    try:
+        library = _loaded(importlib.resources.files(package).joinpath(f"{name}.cc").read_bytes(), flags)
+        refusal = getattr(library, f"{name}_refusal")
+        refusal.restype = ctypes.c_char_p
+        if reason := refusal():
+            raise _UnusableError(reason.decode())
+    except (_UnusableError, OSError) as error:
+        print(f"{slower}: {printable(str(error))}", file=sys.stderr)
+        return False
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    return True
+
+
+def _loaded(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
+    def build():
+        return {"library": np.frombuffer(_compiled(source, flags), np.uint8)}
+
+    folder = cache_folder() / "native"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        safe = not others_can_write(folder)  # it is native code
+    except OSError:
+        safe = False
+    parts = (source, " ".join((*_COMMAND, *flags, jax.__version__)).encode())
+    content = (kept(folder, parts, build) if safe else build())["library"].tobytes()
+    with tempfile.TemporaryDirectory() as own:  # what was checked is what is loaded
+        path = Path(own, "library.so")
+        write_bytes(path, content, synced=False)
+        return ctypes.CDLL(str(path))
+
+
+def _compiled(source: bytes, flags: tuple[str, ...]) -> bytes:
+    compiler = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    if shutil.which(compiler[0]) is None:
+        raise _UnusableError(f"there is no C++ compiler {compiler[0]}; install g++, or set CXX to another")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "library.so")
+        command = [*compiler, *_COMMAND, *flags, "-I", jax.ffi.include_dir(), "-o", str(path)]
+        done = subprocess.run(command, input=source, capture_output=True)
+        if done.returncode or not path.exists():
+            said = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line] or [""]
+            raise _UnusableError(
+                f"{shlex.join(compiler)} cannot compile a part of it ({said[0][:200]}): set CXX to another"
+            )
+        return read_bytes(path)
