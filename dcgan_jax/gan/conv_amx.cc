@@ -13,11 +13,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -71,9 +71,12 @@ struct Tiles {  // eight tiles of 16 rows of 64 bytes, for as long as this lives
   ~Tiles() { _tile_release(); }
 };
 
-using Buffer = std::unique_ptr<bf16[], decltype(&std::free)>;
+struct Free {
+  void operator()(bf16* numbers) const { ::operator delete(numbers, std::align_val_t(64)); }
+};
+using Buffer = std::unique_ptr<bf16[], Free>;
 Buffer Allocate(size_t numbers) {
-  return Buffer(static_cast<bf16*>(std::aligned_alloc(64, (numbers * sizeof(bf16) + 63) / 64 * 64)), &std::free);
+  return Buffer(static_cast<bf16*>(::operator new(numbers * sizeof(bf16), std::align_val_t(64))));
 }
 
 // --- layouts ----------------------------------------------------------------------------------------------

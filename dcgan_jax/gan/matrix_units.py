@@ -20,14 +20,23 @@ NEEDED = frozenset({"amx_tile", "amx_bf16", "avx512f", "avx512bw", "avx512vl", "
 _FLAGS = "-mamx-tile -mamx-bf16 -mavx512f -mavx512bw -mavx512vl -mavx512bf16".split()
 
 
+def here() -> bool:
+    """Whether this process computes on one CPU that has them. A compiler may be missing all the same."""
+    return native.cpu_flags() >= NEEDED and jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
+def fit(*sizes: int) -> bool:
+    """Whether a batch and channels are of sizes that they take."""
+    return not any(size % _UNIT for size in sizes)
+
+
 def take(a: jax.Array, b: jax.Array, dtype: object, channels: tuple[int, ...]) -> bool:
     """Whether the matrix units of this machine compute a map of ``a`` (B, H, W, ·) and ``b``, with ``channels``."""
     return (
         dtype == jnp.bfloat16
         and a.dtype == b.dtype == jnp.float32
-        and not any(size % _UNIT for size in (a.shape[0], *channels))
-        and native.cpu_flags() >= NEEDED
-        and jax.device_count() == 1
+        and fit(a.shape[0], *channels)
+        and here()
         and native.registered(
             "dcgan_jax.gan", "conv_amx", _FLAGS, slower="a step in bf16 takes twice as long on this CPU as it could"
         )

@@ -1,5 +1,6 @@
 """bf16 by the matrix units of a CPU, against XLA's own convolutions of the same rounded numbers."""
 
+import dataclasses
 import stat
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import on_devices, python
 
+from dcgan_jax import fit
 from dcgan_jax.gan import conv, matrix_units
 from dcgan_jax.system import native
 
@@ -157,3 +159,15 @@ def test_other_cpus_compute_without(monkeypatch):
     x, kernel, _ = operands(32, 4, 4, 32, 32)
     text = jax.jit(lambda x, kernel: conv.conv(x, kernel, jnp.bfloat16)).lower(x, kernel).as_text()
     assert "@conv_amx" not in text
+
+
+def test_a_new_run_says_that_they_are_there(photos, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(matrix_units, "here", lambda: True)
+    monkeypatch.setattr(matrix_units, "take", lambda *arguments: False)
+    config = dataclasses.replace(tiny, data=str(photos), steps=1, evaluate_every=0)
+    fitting = {"width": 32, "batch_size": 32}
+    for number, (changes, said) in enumerate([({}, 0), (fitting, 1), ({**fitting, "precision": "bf16"}, 0)]):
+        fit(dataclasses.replace(config, **changes), tmp_path / str(number))
+        assert capsys.readouterr().out.count("--precision bf16 takes half the time on this CPU") == said
+    fit(dataclasses.replace(config, **fitting, steps=2), tmp_path / "1")
+    assert "bf16" not in capsys.readouterr().out
