@@ -253,8 +253,7 @@ function move(on) {
 
 function choose(i) {
   if (tab === "between") pair = pair.length === 1 ? [pair[0], i] : [i];
-  if (tab === "walk") { walkFrom = i; here = null; }
-  if (tab === "steer") steerFrom = i;
+  if (tab !== "arithmetic") { steerFrom = walkFrom = i; here = null; } // the other tabs go on from it
   if (tab === "arithmetic") {
     const there = chosen[term] ? terms[term] : [];
     chosen[term] = true;

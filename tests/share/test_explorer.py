@@ -293,6 +293,23 @@ def test_between_two_images_the_strip_goes_from_one_to_the_other(page, small):
     assert page.errors == []
 
 
+def test_the_picture_that_was_chosen_last_is_taken_along_to_the_other_tabs(page, small):
+    page.open(small, READY)
+    samples = grid(page)
+    click(page, "#grid button", 9)
+    click(page, "#grid button", 4)
+    click(page, "[data-tab=steer]")
+    settle(page, lambda: shown(page, "#steer-picture"), lambda found: found == [samples[4]])
+    marks = "[...document.querySelectorAll('#grid span')].map((mark) => mark.textContent)"
+    settle(
+        page, lambda: page.run(marks), lambda found: found == ["here" if i == 4 else "" for i in range(len(samples))]
+    )
+    click(page, "#grid button", 7)
+    click(page, "[data-tab=walk]")
+    assert page.run("walkFrom") == 7
+    assert page.errors == []
+
+
 def test_a_drag_walks_on_from_an_image_at_the_same_length_of_z(page, small):
     page.open(small, READY)
     samples = grid(page)
