@@ -61,11 +61,10 @@ void ForEach(ffi::ThreadPool& pool, int count, std::function<void(int)> task) {
 
 struct Tiles {  // eight tiles of 16 rows of 64 bytes, for as long as this lives
   Tiles() {
-    alignas(64) uint8_t config[64] = {1};
-    for (int i = 0; i < 8; ++i) {
-      config[16 + 2 * i] = 64;
-      config[48 + i] = 16;
-    }
+    alignas(64) static const uint8_t config[64] = {1,  0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  // the palette
+                                                   64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0, 64, 0,  // bytes
+                                                   0,  0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                                   16, 16, 16, 16, 16, 16, 16, 16};  // rows
     _tile_loadconfig(config);
   }
   ~Tiles() { _tile_release(); }
@@ -202,6 +201,9 @@ Buffer KernelTurned(ffi::ThreadPool& pool, const float* kernel, int C, int O) {
 
 // --- products ----------------------------------------------------------------------------------------------
 
+// The first of ``size`` channels of a part: they come by 32.
+int First(int part, int parts, int size) { return part * (size / 32) / parts * 32; }
+
 void Clear() {
   _tile_zero(0);
   _tile_zero(1);
@@ -243,7 +245,7 @@ void Convolve(ffi::ThreadPool& pool, const float* x, const float* kernel, float*
   ForEach(pool, h_out * parts, [=](int i) {
     Tiles tiles;
     const int h = i / parts, part = i % parts;
-    for (int o = part * O / parts; o < (part + 1) * O / parts; o += 32)
+    for (int o = First(part, parts, O); o < First(part + 1, parts, O); o += 32)
       for (int w = 0; w < w_out; ++w)
         for (int b = 0; b < B; b += 32) {
           Clear();
@@ -267,7 +269,7 @@ void InputGradient(ffi::ThreadPool& pool, const float* g, const float* kernel, f
   ForEach(pool, H * parts, [=](int i) {
     Tiles tiles;
     const int y = i / parts, part = i % parts;
-    for (int c = part * C / parts; c < (part + 1) * C / parts; c += 32)
+    for (int c = First(part, parts, C); c < First(part + 1, parts, C); c += 32)
       for (int z = 0; z < W; ++z)
         for (int b = 0; b < B; b += 32) {
           Clear();
@@ -296,7 +298,7 @@ void KernelGradient(ffi::ThreadPool& pool, const float* x, const float* g, float
     const int kh = i / parts, part = i % parts;
     for (int top = 0; top < height; top += rows)
       for (int kw = 0; kw < 4; ++kw)
-        for (int c = part * C / parts; c < (part + 1) * C / parts; c += 32)
+        for (int c = First(part, parts, C); c < First(part + 1, parts, C); c += 32)
           for (int o = 0; o < O; o += 32) {
             float* sum = kernel + (size_t(4 * kh + kw) * C + c) * O + o;
             top ? Load(sum, O) : Clear();
@@ -335,5 +337,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(conv_amx, Call,
 // Why this process cannot use it, or nullptr. Linux gives the registers of the tiles to those that ask for them.
 extern "C" const char* conv_amx_refusal() {
   const int request = 0x1023, tiles = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, request, tiles) ? "the system does not let this process use AMX" : nullptr;
+  const bool refused = syscall(SYS_arch_prctl, request, tiles) != 0;
+  return refused ? "the system does not let this process use AMX, as in some containers" : nullptr;
 }

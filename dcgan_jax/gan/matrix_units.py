@@ -38,7 +38,7 @@ def take(a: jax.Array, b: jax.Array, dtype: object, channels: tuple[int, ...]) -
         and fit(a.shape[0], *channels)
         and here()
         and native.registered(
-            "dcgan_jax.gan", "conv_amx", _FLAGS, slower="a step in bf16 takes twice as long on this CPU as it could"
+            "dcgan_jax.gan", "conv_amx", _FLAGS, slower="bf16 takes twice as long on this CPU as it could"
         )
     )
 

@@ -148,7 +148,7 @@ class Writer(NoWriter):
         config = self._config
         units = matrix_units.here() and matrix_units.fit(config.batch_size, config.outer_width)
         if units and not start and config.precision == "float32":
-            yield "a new run with --precision bf16 takes half the time on this CPU, which has matrix units for it"
+            yield "a new run with --precision bf16 may take half the time on this CPU, which has matrix units for it"
         if self._config.init and not start:
             yield from say_start(self._folder)
         if start:

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import importlib.resources
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -15,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import jaxlib.version
 import numpy as np
 
 from dcgan_jax.system.cache import cache_folder, kept, others_can_write
-from dcgan_jax.system.errors import InputError, printable
+from dcgan_jax.system.errors import InputError, first_line, printable
 from dcgan_jax.system.files import read_bytes, write_bytes
 
 _COMMAND = "-O2 -std=c++17 -fPIC -shared -x c++ -".split()
@@ -43,7 +45,7 @@ def registered(package: str, name: str, flags: Sequence[str], *, slower: str) ->
     """Whether XLA can call the handler ``name``, defined in NAME.cc of a package, on CPUs from now on.
 
     The first call of a process compiles the file, or loads what an earlier one has compiled from the same file with the
-    same JAX. Where that cannot be, this is said on stderr, once.
+    same JAX and C library. Where that cannot be, this is said on stderr, once.
 
     Args:
       name: as given to ``XLA_FFI_DEFINE_HANDLER_SYMBOL``. The file also defines NAME_refusal, which says why this
@@ -63,10 +65,10 @@ def _registered(package, name, flags, slower):
         refusal.restype = ctypes.c_char_p
         if reason := refusal():
             raise _UnusableError(reason.decode())
-    except (_UnusableError, OSError) as error:
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+    except (_UnusableError, jax.errors.JaxRuntimeError) as error:
         print(f"{slower}: {printable(str(error))}", file=sys.stderr)
         return False
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return True
 
 
@@ -75,30 +77,39 @@ def _loaded(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
         return {"library": np.frombuffer(_compiled(source, flags), np.uint8)}
 
     folder = cache_folder() / "native"
+    others = ""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        safe = not others_can_write(folder)  # it is native code
+        if others := others_can_write(folder):
+            print(f"compiled programs are not kept: {folder} {others}, and they are native code", file=sys.stderr)
     except OSError:
-        safe = False
-    parts = (source, " ".join((*_COMMAND, *flags, jax.__version__)).encode())
-    content = (kept(folder, parts, build) if safe else build())["library"].tobytes()
-    with tempfile.TemporaryDirectory() as own:  # what was checked is what is loaded
-        path = Path(own, "library.so")
-        write_bytes(path, content, synced=False)
-        return ctypes.CDLL(str(path))
+        others = "cannot be written"
+    versions = (jax.__version__, jaxlib.version.__version__, *platform.libc_ver())
+    parts = (source, " ".join((*_COMMAND, *flags, *versions)).encode())
+    content = (build() if others else kept(folder, parts, build))["library"].tobytes()
+    try:
+        with tempfile.TemporaryDirectory() as own:  # what was checked is what is loaded
+            path = Path(own, "library.so")
+            write_bytes(path, content, synced=False)
+            return ctypes.CDLL(str(path))
+    except OSError as error:
+        remedy = f"delete {folder}, or set TMPDIR to a folder where programs may be run"
+        raise _UnusableError(f"what was compiled cannot be loaded ({first_line(error)}): {remedy}") from None
 
 
 def _compiled(source: bytes, flags: tuple[str, ...]) -> bytes:
-    compiler = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    try:
+        compiler = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    except ValueError as error:
+        raise _UnusableError(f"CXX is not a command ({error}): set it to a C++ compiler") from None
     if shutil.which(compiler[0]) is None:
         raise _UnusableError(f"there is no C++ compiler {compiler[0]}; install g++, or set CXX to another")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "library.so")
         command = [*compiler, *_COMMAND, *flags, "-I", jax.ffi.include_dir(), "-o", str(path)]
-        done = subprocess.run(command, input=source, capture_output=True)
+        done = subprocess.run(command, input=source, capture_output=True, env={**os.environ, "LC_ALL": "C"})
         if done.returncode or not path.exists():
-            said = [line for line in done.stderr.decode(errors="replace").splitlines() if "error" in line] or [""]
-            raise _UnusableError(
-                f"{shlex.join(compiler)} cannot compile a part of it ({said[0][:200]}): set CXX to another"
-            )
+            lines = done.stderr.decode(errors="replace").splitlines() or ["it does not say why"]
+            reason = next((line for line in lines if "error" in line), lines[-1])[:200]
+            raise _UnusableError(f"{shlex.join(compiler)} cannot compile a part of it ({reason}): set CXX to another")
         return read_bytes(path)
