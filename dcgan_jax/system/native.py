@@ -66,7 +66,7 @@ def _registered(package, name, flags, slower):
         if reason := refusal():
             raise _UnusableError(reason.decode())
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
-    except (_UnusableError, jax.errors.JaxRuntimeError) as error:
+    except (_UnusableError, OSError, jax.errors.JaxRuntimeError) as error:
         print(f"{slower}: {printable(str(error))}", file=sys.stderr)
         return False
     return True

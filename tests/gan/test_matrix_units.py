@@ -125,6 +125,15 @@ def test_it_is_compiled_once_and_anew_where_the_file_is_damaged(tmp_path):
 
 
 @needs_units
+def test_a_compiler_that_is_no_program_is_said(tmp_path):
+    (tmp_path / "compiler").write_bytes(b"no program")
+    (tmp_path / "compiler").chmod(0o755)
+    answer, said = run(tmp_path / "cache", CXX=str(tmp_path / "compiler"))
+    assert answer == ["288.0", "False"]
+    assert "Exec format error" in said and len(said.splitlines()) == 1
+
+
+@needs_units
 def test_what_cannot_be_loaded_is_said_with_the_remedy(tmp_path):
     wrapper = tmp_path / "compiler"
     wrapper.write_text('#!/bin/sh\ncat > /dev/null\nfor to; do :; done\necho "no library" > "$to"\n')
