@@ -40,7 +40,7 @@ BELOW_GAN = (
     "dcgan_jax.pretrained",  # reads the weights of a network that is frozen
     "dcgan_jax.system.errors",
     "dcgan_jax.system.xla",
-    "dcgan_jax.system.native",  # products that a CPU has units for
+    "dcgan_jax.system.amx",  # products that a CPU has units for
 )  # no files, no clocks
 
 

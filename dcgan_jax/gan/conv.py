@@ -36,7 +36,7 @@ input gradient of 6x6 takes some forty times as long.
 
 The nine products stay separate arrays, not one stacked array: XLA:CPU vectorises the additions only then.
 
-Where a CPU has matrix units for bf16, these take the sixteen products (``matrix_units``).
+Where a CPU has matrix units for bf16, these take the sixteen products (``conv_amx``).
 """
 
 import functools
@@ -48,7 +48,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from dcgan_jax.gan import matrix_units
+from dcgan_jax.gan import conv_amx
 
 MIN_CHANNELS = 16  # with fewer (RGB), the additions cost more than the products they save
 
@@ -239,9 +239,9 @@ def choose(
 
 def _or_units(fast, number, a, b, dtype, channels, shape):
     """``fast``, or the matrix units of this CPU, where they take the operands."""
-    if not matrix_units.take(a, b, dtype, channels):
+    if not conv_amx.take(a, b, dtype, channels):
         return fast
-    return lambda a, b, dtype: matrix_units.compute(number, a, b, shape)
+    return lambda a, b, dtype: conv_amx.compute(number, a, b, shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -249,7 +249,7 @@ def _conv(x, kernel, dtype):
     b, h, w, _ = x.shape
     channels = kernel.shape[2:]
     shape = (b, h // 2, w // 2, channels[1])
-    fast = _or_units(_conv_fast, matrix_units.CONV, x, kernel, dtype, channels, shape)
+    fast = _or_units(_conv_fast, conv_amx.CONV, x, kernel, dtype, channels, shape)
     return choose(fast, _conv_few, conv_reference, x, kernel, dtype, channels, (h, w))
 
 
@@ -257,14 +257,14 @@ def _conv(x, kernel, dtype):
 def _input_gradient(g, kernel, dtype):
     (b, height, width, _), channels = g.shape, kernel.shape[2:]
     shape = (b, 2 * height, 2 * width, channels[0])
-    fast = _or_units(_input_gradient_fast, matrix_units.INPUT_GRADIENT, g, kernel, dtype, channels, shape)
+    fast = _or_units(_input_gradient_fast, conv_amx.INPUT_GRADIENT, g, kernel, dtype, channels, shape)
     return choose(fast, _input_gradient_few, _input_gradient_reference, g, kernel, dtype, channels, shape[1:3])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _kernel_gradient(x, g, dtype):
     channels = (x.shape[3], g.shape[3])
-    fast = _or_units(_kernel_gradient_fast, matrix_units.KERNEL_GRADIENT, x, g, dtype, channels, (4, 4, *channels))
+    fast = _or_units(_kernel_gradient_fast, conv_amx.KERNEL_GRADIENT, x, g, dtype, channels, (4, 4, *channels))
     few, reference = _kernel_gradient_patches, _kernel_gradient_reference
     return choose(fast, few, reference, x, g, dtype, channels, x.shape[1:3])
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dcgan_jax.pretrained import block_amx
 from dcgan_jax.pretrained.tensors import read_tensors
 from dcgan_jax.system.disk import reading
 from dcgan_jax.system.errors import InputError
@@ -145,13 +146,21 @@ def maps(
       activations: of the maps.
     """
     x = (images * 127.5 + 0.5) / 128  # (levels - 127) / 128, as it was trained
-    x = relu6(_stem(x.astype(activations), weights["stem"], dtype))
+    x, stem = _patches(x.astype(activations), weights["stem"])
     for stage, first_stride in zip(weights["stages"], _STRIDES, strict=True):
         for i, (*expand, depthwise, project) in enumerate(stage):
-            y = relu6(pointwise(x, expand[0], dtype)) if expand else x
-            y = pointwise(relu6(_depthwise(y, depthwise, 1 if i else first_stride)), project, dtype)
+            block = (*(expand or [stem]), depthwise, project)  # the first block has none
+            y = _block(x, block, 1 if i else first_stride, dtype)
             x = x + y if x.shape == y.shape else y
             yield x
+
+
+def _block(x, layers, stride, dtype):
+    expand, depthwise, project = layers
+    if dtype == jnp.bfloat16 and x.dtype == jnp.float32 and block_amx.usable():
+        return block_amx.block(x, layers, stride, _paddings(x.shape, depthwise, stride))
+    y = relu6(pointwise(x, expand, dtype))
+    return pointwise(relu6(_depthwise(y, depthwise, stride)), project, dtype)
 
 
 def product(x: jax.Array, matrix: Any, dtype: Any) -> jax.Array:
@@ -184,23 +193,25 @@ def _relu6_forward(x):
 relu6.defvjp(_relu6_forward, lambda y, g: (jnp.where((y > 0) & (y < 6), g, 0),))
 
 
-def _stem(x, layer, dtype):
-    """A 3x3 convolution of stride 2: a 2x2 one of stride 1 over squares of 2x2 pixels, as one matrix product."""
+def _patches(x, layer):
+    """A 3x3 convolution of stride 2 as a 1x1 one: what it is applied to, and its layer.
+
+    It is a 2x2 one of stride 1 over squares of 2x2 pixels, whose patches lie beside each other here.
+    """
     kernel, shift = layer
     b, h, w, c = x.shape
     rows, columns = -(-h // 2), -(-w // 2)
     x = jnp.pad(x, ((0, 0), (h % 2, 2), (w % 2, 2), (0, 0)))  # what the kernel's padding to 4x4 sees counts for nothing
     x = x.reshape(b, rows + 1, 2, columns + 1, 2, c).swapaxes(2, 3).reshape(b, rows + 1, columns + 1, 4 * c)
-    taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-    taps = taps.reshape(2, 2, 2, 2, c, -1).swapaxes(1, 2).reshape(16 * c, -1)
+    taps = np.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    taps = taps.reshape(2, 2, 2, 2, c, -1).swapaxes(1, 2).reshape(1, 1, 16 * c, -1)
     squares = [x[:, i : i + rows, j : j + columns] for i in range(2) for j in range(2)]
-    return product(jnp.concatenate(squares, axis=-1), taps, dtype) + _added(shift, x)
+    return jnp.concatenate(squares, axis=-1), (taps, shift)
 
 
 def _depthwise(x, layer, stride):
     kernel, shift = layer[0][:, :, 0], layer[1]
-    padding = tuple(_same_padding(side, len(kernel), stride) for side in x.shape[1:3])
-    shape = x.shape
+    padding, shape = _paddings(x.shape, layer, stride), x.shape
 
     @jax.custom_vjp
     def convolve(x):
@@ -213,8 +224,12 @@ def _depthwise(x, layer, stride):
     return convolve(x) + _added(shift, x)
 
 
+def _paddings(shape, layer, stride):
+    """What TensorFlow's "SAME" adds before and after each side: an odd pixel goes to the end."""
+    return tuple(_same_padding(side, len(layer[0]), stride) for side in shape[1:3])
+
+
 def _same_padding(side, size, stride):
-    """What TensorFlow's "SAME" adds before and after: an odd pixel goes to the end."""
     more = max((-(-side // stride) - 1) * stride + size - side, 0)
     return more // 2, more - more // 2
 

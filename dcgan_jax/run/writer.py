@@ -9,7 +9,7 @@ import numpy as np
 
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
-from dcgan_jax.gan import matrix_units
+from dcgan_jax.gan import conv_amx
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.gan.state import GANState, count_parameters
 from dcgan_jax.metrics.monitor import Monitor
@@ -19,7 +19,7 @@ from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.history import last_step, line_of
 from dcgan_jax.run.init import Start, say_start, write_record
 from dcgan_jax.run.schedule import Due
-from dcgan_jax.system import cluster
+from dcgan_jax.system import amx, cluster
 from dcgan_jax.system.errors import extra
 from dcgan_jax.system.signals import HeldSignals
 
@@ -146,7 +146,7 @@ class Writer(NoWriter):
             f"parameters on {_devices()}"
         )
         config = self._config
-        units = matrix_units.here() and matrix_units.fit(config.batch_size, config.outer_width)
+        units = amx.here() and conv_amx.fit(config.batch_size, config.outer_width)
         if units and not start and config.precision == "float32":
             yield "a new run with --precision bf16 may take half the time on this CPU, which has matrix units for it"
         if self._config.init and not start:

@@ -41,35 +41,43 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def registered(package: str, name: str, flags: Sequence[str], *, slower: str) -> bool:
-    """Whether XLA can call the handler ``name``, defined in NAME.cc of a package, on CPUs from now on.
+def registered(files: Sequence[tuple[str, str]], handlers: Sequence[str], flags: Sequence[str], *, slower: str) -> bool:
+    """Whether XLA can call ``handlers`` on CPUs from now on.
 
-    The first call of a process compiles the file, or loads what an earlier one has compiled from the same file with the
-    same JAX and C library. Where that cannot be, this is said on stderr, once.
+    The first call of a process compiles the files, or loads what an earlier one has compiled from the same files with
+    the same JAX and C library. Where that cannot be, this is said on stderr, once.
 
     Args:
-      name: as given to ``XLA_FFI_DEFINE_HANDLER_SYMBOL``. The file also defines NAME_refusal, which says why this
+      files: packages and names, read one after another as one file. They define ``refusal``, which says why this
         process cannot use it, or returns null.
+      handlers: as given to ``XLA_FFI_DEFINE_HANDLER_SYMBOL``.
       flags: for the compiler, which is ``$CXX`` or ``c++``.
       slower: what is slower without it, and how much: the beginning of what is said.
     """
     with _lock:
-        return _registered(package, name, tuple(flags), slower)
+        return _registered(tuple(files), tuple(handlers), tuple(flags), slower)
 
 
 @functools.cache
-def _registered(package, name, flags, slower):
+def _registered(files, handlers, flags, slower):
     try:
-        library = _loaded(importlib.resources.files(package).joinpath(f"{name}.cc").read_bytes(), flags)
-        refusal = getattr(library, f"{name}_refusal")
-        refusal.restype = ctypes.c_char_p
-        if reason := refusal():
+        source = b"".join(importlib.resources.files(package).joinpath(name).read_bytes() for package, name in files)
+        library = _loaded(source, flags)
+        library.refusal.restype = ctypes.c_char_p
+        if reason := library.refusal():
             raise _UnusableError(reason.decode())
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
+        for name in handlers:
+            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     except (_UnusableError, OSError, jax.errors.JaxRuntimeError) as error:
-        print(f"{slower}: {printable(str(error))}", file=sys.stderr)
+        _say(f"{slower}: {printable(str(error))}")
         return False
     return True
+
+
+@functools.cache
+def _say(line):
+    """Several files fail for the same reason."""
+    print(line, file=sys.stderr)
 
 
 def _loaded(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:

@@ -10,11 +10,11 @@ import pytest
 from helpers import on_devices, python
 
 from dcgan_jax import fit
-from dcgan_jax.gan import conv, matrix_units
-from dcgan_jax.system import native
+from dcgan_jax.gan import conv, conv_amx
+from dcgan_jax.system import amx, native
 
 needs_units = pytest.mark.skipif(
-    not native.cpu_flags() >= matrix_units.NEEDED, reason="a CPU without matrix units for bf16 (AMX)"
+    not native.cpu_flags() >= amx.NEEDED, reason="a CPU without matrix units for bf16 (AMX)"
 )
 SHAPES = [(32, 4, 4, 32, 32), (32, 8, 6, 64, 32), (96, 2, 2, 32, 128), (64, 16, 16, 32, 64), (32, 4, 8, 128, 256)]
 SHAPES += [(32, 4, 4, 96, 192), (32, 2, 4, 160, 32), (32, 4, 2, 32, 160), (32, 2, 2, 224, 448)]  # parts of unlike sizes
@@ -187,8 +187,8 @@ def test_other_cpus_compute_without(monkeypatch):
 
 
 def test_a_new_run_says_that_they_are_there(photos, tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(matrix_units, "here", lambda: True)
-    monkeypatch.setattr(matrix_units, "take", lambda *arguments: False)
+    monkeypatch.setattr(amx, "here", lambda: True)
+    monkeypatch.setattr(conv_amx, "take", lambda *arguments: False)
     config = dataclasses.replace(tiny, data=str(photos), steps=1, evaluate_every=0)
     fitting = {"width": 32, "batch_size": 32}
     for number, (changes, said) in enumerate([({}, 0), (fitting, 1), ({**fitting, "precision": "bf16"}, 0)]):
