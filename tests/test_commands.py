@@ -266,20 +266,21 @@ def test_each_command_says_its_version(arguments):
     assert done.returncode == 0 and done.stdout.count("\n") == 1
 
 
-def test_a_run_that_goes_on_with_another_jax_says_so_once_and_goes_on(photos, tiny, tmp_path, capsys):
+def test_a_run_that_goes_on_with_another_jax_or_processor_says_so_once_and_goes_on(photos, tiny, tmp_path, capsys):
     config = dataclasses.replace(tiny, data=str(photos), steps=1)
     fit(config, tmp_path / "run")
     fit(dataclasses.replace(config, steps=2), tmp_path / "run")
     assert "resuming from step 1" in (said := capsys.readouterr().out) and "began with" not in said
     timings = json.loads((tmp_path / "run" / "timing.json").read_text())
     timings[0]["versions"]["jax"] = "0.1"
+    timings[0] |= {"processor": "Z80", "matrix_units": True}
     (tmp_path / "run" / "timing.json").write_text(json.dumps(timings))
     state = fit(dataclasses.replace(config, steps=3), tmp_path / "run")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "began with" in line]
-    began = f"jax 0.1 (now {version('jax')})"
-    assert line == f"the run began with {began}: it goes on, but not bit for bit as with those versions"
+    began = f"jax 0.1 (now {version('jax')}), processor Z80 (now {timings[1]['processor']}), matrix units used (now not used)"
+    assert line == f"the run began with {began}: it goes on, but not bit for bit as it would with that"
     assert int(state.step) == 3
-    del timings[0]["versions"]  # as of a version that did not write them
+    timings[0] = {"start": 0, "step": 1}  # as of a version that did not write the others
     (tmp_path / "run" / "timing.json").write_text(json.dumps(timings))
     fit(dataclasses.replace(config, steps=4), tmp_path / "run")
     assert "began with" not in capsys.readouterr().out

@@ -23,8 +23,13 @@ def fit(*sizes: int) -> bool:
 
 def take(a: jax.Array, b: jax.Array, dtype: object, channels: tuple[int, ...]) -> bool:
     """Whether the matrix units of this machine compute a map of ``a`` (B, H, W, ·) and ``b``, with ``channels``."""
-    fitting = dtype == jnp.bfloat16 and a.dtype == b.dtype == jnp.float32 and fit(a.shape[0], *channels)
-    return fitting and amx.registered("dcgan_jax.gan", "conv_amx.cc", "conv_amx")
+    types = dtype == jnp.bfloat16 and a.dtype == b.dtype == jnp.float32
+    return types and fit(a.shape[0], *channels) and usable()
+
+
+def usable() -> bool:
+    """Whether this machine can."""
+    return amx.registered("dcgan_jax.gan", "conv_amx.cc", "conv_amx")
 
 
 def compute(number: int, a: jax.Array, b: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -56,6 +56,7 @@ class _Start:
     processor: str = ""
     cores: int | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    matrix_units: bool = False
 
 
 def described(store: Store) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 import dcgan_jax
 from dcgan_jax.config import Config
 from dcgan_jax.data.store import Store
+from dcgan_jax.gan import conv_amx
 from dcgan_jax.gan.pixels import to_uint8
 from dcgan_jax.gan.sampling import COLUMNS
 from dcgan_jax.run.board import Board
@@ -102,7 +103,8 @@ class RunLog:
         self._bar = None
         self._said_where = time.monotonic()
         self._began = time.perf_counter()
-        self._timing = {"start": start, **machine()}
+        units = config.precision == "bf16" and conv_amx.fit(config.batch_size, config.outer_width)
+        self._timing = {"start": start, **machine(), "matrix_units": units and conv_amx.usable()}
         self._live = _Live()
 
     def __enter__(self):
@@ -175,10 +177,11 @@ class RunLog:
         history = self._history
         return summary(history.lines, self._config, images=self._images, evaluations=history.evaluations)
 
-    def other_versions(self) -> str:
-        """Which versions the run began with that are others now, as text; empty if none is, or they are not known."""
-        began, now = (self._timings or [{}])[0].get("versions", {}), self._timing["versions"]
-        names = [name for name in ("dcgan_jax", "jax", "jaxlib") if began.get(name, now[name]) != now[name]]
+    def other_arithmetic(self) -> str:
+        """What the run began with that is another now and rounds differently, as text; empty if nothing is, or it is
+        not known."""
+        began, now = (_arithmetic(start) for start in ((self._timings or [{}])[0], self._timing))
+        names = [name for name in now if began.get(name, now[name]) != now[name]]
         return ", ".join(f"{name} {began[name]} (now {now[name]})" for name in names)
 
     def timing(self, step: int, images_per_second: float | None) -> None:
@@ -228,6 +231,16 @@ class RunLog:
         with writing(self._folder.progress):
             save_progress(self._folder.progress, curves, sheet, step=step, best=top)
         self._live.show(self._folder.progress)
+
+
+def _arithmetic(start):
+    """What decides how the sums of a run are rounded, of one of its starts."""
+    versions = start.get("versions", {})
+    return {
+        **{name: versions[name] for name in ("dcgan_jax", "jax", "jaxlib") if name in versions},
+        **({"processor": start["processor"]} if "processor" in start else {}),
+        **({"matrix units": "used" if start["matrix_units"] else "not used"} if "matrix_units" in start else {}),
+    }
 
 
 def machine() -> dict[str, Any]:

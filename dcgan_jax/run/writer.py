@@ -153,8 +153,8 @@ class Writer(NoWriter):
             yield from say_start(self._folder)
         if start:
             yield f"resuming from step {start} of {self._folder.path}"
-            if began := self._log.other_versions():
-                yield f"the run began with {began}: it goes on, but not bit for bit as with those versions"
+            if began := self._log.other_arithmetic():
+                yield f"the run began with {began}: it goes on, but not bit for bit as it would with that"
         if start >= self._config.steps:
             yield f"nothing left to do: the run is at step {start}; a larger --steps extends it"
 
