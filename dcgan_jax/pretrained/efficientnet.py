@@ -81,7 +81,8 @@ Layer = tuple[np.ndarray, np.ndarray]
 
 
 def load(network: Network) -> dict[str, Any]:
-    """Its layers, each a kernel (k, k, in, out) and what is added: ``stem``, ``stages`` of blocks, and ``head``.
+    """Its layers, each a kernel (k, k, in, out) and what is added: ``stem``, ``stages`` of blocks, and ``head``;
+    ``patches`` is the stem as a 1x1 convolution.
 
     Also ``sizes``: the root mean square of the map after each block.
 
@@ -119,8 +120,16 @@ def _folded(tensors, starts):
         return [fold(f"_blocks.{i}.{conv}", f"_blocks.{i}.{norm}") for conv, norm in names[i == 0 :]]
 
     stages = [[block(i) for i in range(start, end)] for start, end in itertools.pairwise(starts)]
-    layers = {"stem": fold("_conv_stem", "_bn0"), "stages": stages, "head": fold("_conv_head", "_bn1")}
+    stem = fold("_conv_stem", "_bn0")
+    layers = {"stem": stem, "patches": _of_patches(*stem), "stages": stages, "head": fold("_conv_head", "_bn1")}
     return {**layers, "sizes": list(_sizes(tensors, starts))}
+
+
+def _of_patches(kernel, shift):
+    """The stem, a 3x3 convolution of stride 2, as a 1x1 one of ``_patches``."""
+    kernel = np.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))  # to 4x4: what its padding sees counts for nothing
+    inputs, outputs = kernel.shape[2:]
+    return kernel.reshape(2, 2, 2, 2, inputs, outputs).swapaxes(1, 2).reshape(1, 1, 16 * inputs, outputs), shift
 
 
 def _sizes(tensors, starts):
@@ -146,10 +155,10 @@ def maps(
       activations: of the maps.
     """
     x = (images * 127.5 + 0.5) / 128  # (levels - 127) / 128, as it was trained
-    x, stem = _patches(x.astype(activations), weights["stem"])
+    x = _patches(x.astype(activations))
     for stage, first_stride in zip(weights["stages"], _STRIDES, strict=True):
         for i, (*expand, depthwise, project) in enumerate(stage):
-            block = (*(expand or [stem]), depthwise, project)  # the first block has none
+            block = (*(expand or [weights["patches"]]), depthwise, project)  # the first block has none
             y = _block(x, block, 1 if i else first_stride, dtype)
             x = x + y if x.shape == y.shape else y
             yield x
@@ -193,20 +202,14 @@ def _relu6_forward(x):
 relu6.defvjp(_relu6_forward, lambda y, g: (jnp.where((y > 0) & (y < 6), g, 0),))
 
 
-def _patches(x, layer):
-    """A 3x3 convolution of stride 2 as a 1x1 one: what it is applied to, and its layer.
-
-    It is a 2x2 one of stride 1 over squares of 2x2 pixels, whose patches lie beside each other here.
-    """
-    kernel, shift = layer
+def _patches(x):
+    """What a 3x3 convolution of stride 2 sees at each position, as four squares of 2x2 pixels: (B, h, w, 16 C)."""
     b, h, w, c = x.shape
     rows, columns = -(-h // 2), -(-w // 2)
-    x = jnp.pad(x, ((0, 0), (h % 2, 2), (w % 2, 2), (0, 0)))  # what the kernel's padding to 4x4 sees counts for nothing
+    x = jnp.pad(x, ((0, 0), (h % 2, 2), (w % 2, 2), (0, 0)))
     x = x.reshape(b, rows + 1, 2, columns + 1, 2, c).swapaxes(2, 3).reshape(b, rows + 1, columns + 1, 4 * c)
-    taps = np.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-    taps = taps.reshape(2, 2, 2, 2, c, -1).swapaxes(1, 2).reshape(1, 1, 16 * c, -1)
     squares = [x[:, i : i + rows, j : j + columns] for i in range(2) for j in range(2)]
-    return jnp.concatenate(squares, axis=-1), (taps, shift)
+    return jnp.concatenate(squares, axis=-1)
 
 
 def _depthwise(x, layer, stride):
