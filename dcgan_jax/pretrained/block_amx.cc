@@ -74,7 +74,7 @@ void Run(const Block& block, const First& first, const Second& second, const Las
   const Block& b = block;
   const int before = b.H * b.W, after = b.height * b.width, threads = std::max<int>(b.pool.num_threads(), 1);
   const int many = std::max(1, 64 / std::max(before, after));  // images that fill the tiles
-  const int group = std::min(many, (b.B + threads - 1) / threads), groups = (b.B + group - 1) / group;
+  const int group = std::max(1, std::min(many, (b.B + threads - 1) / threads)), groups = (b.B + group - 1) / group;
   const int tasks = std::min(groups, 2 * threads);
   const int rows = (b.H - 1) * b.apart + 1, columns = (b.W - 1) * b.apart + 1;
   const size_t row = size_t(columns) * b.E, image = rows * row;

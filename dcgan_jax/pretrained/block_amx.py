@@ -1,6 +1,7 @@
 """A block of EfficientNet-Lite in bf16 by the matrix units of Intel CPUs, in block_amx.cc (see ``system.amx``).
 
-The network's maps and their gradient take a third of the time that they take without (docs/results/speed.md).
+The network's maps take two fifths of the time that they take in float32, their gradient a quarter
+(docs/results/speed.md).
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def usable() -> bool:
 
 def block(x: jax.Array, layers: Sequence[Layer], stride: int, padding: Sequence[tuple[int, int]]) -> jax.Array:
     """A 1x1 convolution, relu6, a depthwise convolution, relu6, a 1x1 convolution: float32 (B, H, W, C), and so its
-    gradient.
+    gradient. Ask ``usable`` first.
 
     Args:
       x: float32 (B, H, W, K).

@@ -87,6 +87,7 @@ struct Tiles {  // eight tiles of 16 rows of 64 bytes, for as long as this lives
 };
 
 void Clear() {
+  asm volatile("" ::: "memory");  // what was stored is there before tiles are loaded, which GCC is not told
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);

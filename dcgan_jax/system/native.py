@@ -89,7 +89,7 @@ def _loaded(source: bytes, flags: tuple[str, ...]) -> ctypes.CDLL:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if others := others_can_write(folder):
-            print(f"compiled programs are not kept: {folder} {others}, and they are native code", file=sys.stderr)
+            _say(f"compiled programs are not kept: {folder} {others}, and they are native code")
     except OSError:
         others = "cannot be written"
     versions = (jax.__version__, jaxlib.version.__version__, *platform.libc_ver())

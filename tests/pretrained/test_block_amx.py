@@ -90,6 +90,16 @@ def test_an_image_does_not_depend_on_those_beside_it():
         assert np.array_equal(block_amx.block(x[start:end], layers, 2, ((0, 1), (0, 1))), together[start:end])
 
 
+@pytest.mark.parametrize("edge", [0, 6])
+def test_at_the_edges_of_relu6_nothing_comes_through(edge):
+    (expand, shift), (taps, inside), project = block(16, 32, 24, 3)
+    layers = (expand, np.full_like(shift, edge)), (np.full_like(taps, 0.01), np.ones_like(inside)), project
+    y, pull = jax.vjp(lambda x: block_amx.block(x, layers, 1, ((1, 1), (1, 1))), jnp.zeros((2, 3, 3, 16)))
+    middle = (1 + 0.09 * edge) * rounded(jnp.asarray(project[0])).sum((0, 1, 2)) + project[1]
+    assert jnp.abs(y[:, 1, 1] - middle[None]).max() < 0.01 * jnp.abs(middle).max()
+    assert not pull(jnp.ones_like(y))[0].any()
+
+
 def test_what_is_no_number_stays_that():
     x = jnp.zeros((2, 4, 4, 16)).at[1, 0, 0, 0].set(jnp.nan)
     y = block_amx.block(x, block(16, 32, 24, 3), 1, ((1, 1), (1, 1)))
