@@ -190,7 +190,7 @@ def test_other_cpus_compute_without(monkeypatch):
 
 def test_a_new_run_says_that_they_are_there(photos, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(amx, "here", lambda: True)
-    monkeypatch.setattr(conv_amx, "take", lambda *arguments: False)
+    monkeypatch.setattr(conv_amx, "usable", lambda: False)
     config = dataclasses.replace(tiny, data=str(photos), steps=1, evaluate_every=0)
     fitting = {"width": 32, "batch_size": 32}
     for number, (changes, said) in enumerate([({}, 0), (fitting, 1), ({**fitting, "precision": "bf16"}, 0)]):
