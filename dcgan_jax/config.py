@@ -87,8 +87,8 @@ def check_shown(name: str, shown: Any, channels: int) -> None:
 
 
 def _features_size(name: str, size: int) -> None:
-    if size not in (0, 32, 64, 128, 256):
-        raise InputError(f"{name} {size} must be 32, 64, 128 or 256, or 0 for a size that fits the images")
+    if size not in (0, 32, 64, 96, 128, 256):
+        raise InputError(f"{name} {size} must be 32, 64, 96, 128 or 256, or 0 for a size that fits the images")
 
 
 def _channels(name: str, value: int | str) -> None:
@@ -233,8 +233,8 @@ class Config:
     """Weight of its penalty, whose gradient is that with respect to the features; it changes as gamma does."""
     features_size: Annotated[int, _features_size] = 0
     (
-        "Shorter side to which images are enlarged or reduced for it: 32, 64, 128 or 256. 0 chooses: 32 if it has at "
-        "most 32 pixels, else 64."
+        "Shorter side to which images are enlarged or reduced for it: 32, 64, 96, 128 or 256. 0 chooses: 32 if it "
+        "has at most 32 pixels, else 64."
     )
     conditional: bool = False
     (

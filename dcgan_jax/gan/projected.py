@@ -29,7 +29,7 @@ class ProjectedFeatures:
     """Images (B, H, W, C) in [-1, 1] -> four maps of unit size, from the finest to the coarsest.
 
     Images are first enlarged or reduced to ``size``, (H, W), which keeps their proportions as far as the network can:
-    the shorter side is a power of two, the longer one a multiple of 32. The maps are (B, H / 4, W / 4, 64),
+    the shorter side is ``features_size``, the longer one a multiple of 32. The maps are (B, H / 4, W / 4, 64),
     (B, H / 8, W / 8, 64), (B, H / 16, W / 16, 128) and (B, H / 32, W / 32, 128).
 
     The network knows three colours. Of other images it sees three channels at a time (see ``colour_groups``), and the
@@ -43,7 +43,7 @@ class ProjectedFeatures:
     it takes no more time than without alpha.
 
     Attributes:
-      features_size: the shorter side of ``size``, a power of two of at least 32; 0 chooses: 32 for images
+      features_size: the shorter side of ``size``, 96 or a power of two of at least 32; 0 chooses: 32 for images
         whose shorter side has at most 32 pixels, else 64.
       image_size: that of the images.
       dtype: of the matrix products.
@@ -59,7 +59,7 @@ class ProjectedFeatures:
     def size(self) -> tuple[int, int]:
         images = sizes.sides(self.image_size)
         shorter = self.features_size or (32 if min(images) <= 32 else 64)
-        unit = max(32, shorter // 4)  # the heads halve both sides until the shorter one is 4
+        unit = max(32, shorter // 4)  # the heads halve both sides until the shorter one is 4, or 3
         height, width = (max(shorter, unit * round(side * shorter / min(images) / unit)) for side in images)
         return height, width
 
@@ -107,9 +107,9 @@ def _mixing():
 class Heads(nn.Module):
     """Maps of ``ProjectedFeatures`` -> logits (B, H, W, heads), positive for real: one head for each map.
 
-    A head halves its map by 4x4 convolutions until the shorter side is 4, as ``Discriminator`` does; of squares H and W
-    are 4. Each position has a logit of its own. Those of a coarser map count for all the positions that they cover. The
-    logits are float32.
+    A head halves its map by 4x4 convolutions until the shorter side is at most 4, as ``Discriminator`` does; of squares
+    H and W are 4, or 3 where images are seen at 96 pixels. Each position has a logit of its own. Those of a coarser map
+    count for all the positions that they cover. The logits are float32.
 
     With ``classes`` each head gives as many logits, one after another: (B, H, W, heads · classes).
     """
@@ -125,8 +125,9 @@ class Heads(nn.Module):
 
     def _head(self, x):  # of squares (B, side, side, in) -> (B, 4, 4, 1 or classes), as by_class
         while (side := min(x.shape[1:3])) > 4:
-            block = DiscriminatorBlock(1024 // side, norm="none", leaky_slope=self.leaky_slope, dtype=self.dtype)
-            x = block(x, train=False)  # (B, side / 2, side / 2, 64 or 128)
+            channels = 2 ** (10 - (side - 1).bit_length())  # 1024 / side, or the power of two below
+            block = DiscriminatorBlock(channels, norm="none", leaky_slope=self.leaky_slope, dtype=self.dtype)
+            x = block(x, train=False)  # (B, side / 2, side / 2, 32 to 128)
         gain = 2 / (1 + self.leaky_slope**2)
         x = self._dense(64, gain, self.activations)(x)
         x = x * jnp.where(x >= 0, 1.0, self.leaky_slope)

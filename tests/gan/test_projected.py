@@ -47,6 +47,8 @@ def pixels(channels=3, side=16, count=4):
         ((24, 32), 0, (32, 32), (4, 4)),
         ((48, 128), 0, (64, 160), (4, 10)),
         ((64, 128), 32, (32, 64), (4, 8)),
+        ((64, 64), 96, (96, 96), (3, 3)),
+        ((64, 112), 96, (96, 160), (3, 5)),
         ((112, 128), 128, (128, 160), (4, 5)),
         ((192, 256), 256, (256, 320), (4, 5)),
     ],
@@ -184,7 +186,7 @@ def test_a_run_of_grey_images_stops_goes_on_and_is_read(photos, tmp_path, monkey
 
 def test_settings_of_the_features_alone_are_refused():
     for changes, message in (
-        ({"features_size": 16}, "features_size 16 must be 32, 64, 128 or 256"),
+        ({"features_size": 16}, "features_size 16 must be 32, 64, 96, 128 or 256"),
         ({"features_weight": 0.0}, "features_weight 0.0 must be a positive number"),
         ({"features": "vgg"}, "features 'vgg' is unknown"),
     ):
