@@ -123,11 +123,11 @@ class Heads(nn.Module):
     def __call__(self, maps, *, train: bool = False):
         return jnp.concatenate([self._head(x.astype(self.activations)) for x in maps], axis=-1)
 
-    def _head(self, x):  # of squares (B, side, side, in) -> (B, 4, 4, 1 or classes), as by_class
+    def _head(self, x):  # of squares (B, side, side, in) -> (B, 4, 4, 1 or classes), or 3, 3
         while (side := min(x.shape[1:3])) > 4:
-            channels = 2 ** (10 - (side - 1).bit_length())  # 1024 / side, or the power of two below
+            channels = 2 ** (10 - (side - 1).bit_length())  # 1024 / side, or less: a power of two, as matrix units need
             block = DiscriminatorBlock(channels, norm="none", leaky_slope=self.leaky_slope, dtype=self.dtype)
-            x = block(x, train=False)  # (B, side / 2, side / 2, 32 to 128)
+            x = block(x, train=False)  # (B, side / 2, side / 2, 16 to 128)
         gain = 2 / (1 + self.leaky_slope**2)
         x = self._dense(64, gain, self.activations)(x)
         x = x * jnp.where(x >= 0, 1.0, self.leaky_slope)

@@ -59,8 +59,10 @@ def test_images_of_all_sizes_are_seen_at_one_that_fits(side, features_size, size
     maps = jax.eval_shape(features, jax.ShapeDtypeStruct((2, *side, 1), jnp.float32))
     shapes = [(2, size[0] // n, size[1] // n, c) for n, c in zip((4, 8, 16, 32), (64, 64, 128, 128), strict=True)]
     assert [x.shape for x in maps] == shapes
-    logits = jax.eval_shape(lambda maps: Heads().init_with_output(jax.random.key(0), maps)[0], maps)
+    logits, variables = jax.eval_shape(lambda maps: Heads().init_with_output(jax.random.key(0), maps), maps)
     assert logits.shape == (2, *positions, 4)
+    convolved = {x.shape[3] for x in jax.tree.leaves(variables) if x.ndim == 4}
+    assert convolved <= {16, 32, 64, 128}  # from 32 on matrix units compute them
 
 
 def test_maps_are_mixed_as_by_numpy():
