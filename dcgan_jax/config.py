@@ -86,9 +86,9 @@ def check_shown(name: str, shown: Any, channels: int) -> None:
         raise InputError(f"{name} {_short(shown)} must be one channel or three{all_}, counted from 1")
 
 
-def _features_size(name: str, size: int) -> None:
-    if size not in (0, 32, 64, 96, 128, 256):
-        raise InputError(f"{name} {size} must be 32, 64, 96, 128 or 256, or 0 for a size that fits the images")
+def _features_size(name: str, size: int | str) -> None:
+    if size not in ("auto", 0, 32, 64, 96, 128, 256):
+        raise InputError(f"{name} {_short(size)} must be 32, 64, 96, 128 or 256, or auto for what fits the images")
 
 
 def _channels(name: str, value: int | str) -> None:
@@ -231,10 +231,10 @@ class Config:
     """Weight of its loss in the generator's."""
     features_gamma: Annotated[float, _AT_LEAST_0] = 1.0
     """Weight of its penalty, whose gradient is that with respect to the features; it changes as gamma does."""
-    features_size: Annotated[int, _features_size] = 0
+    features_size: Annotated[int | str, _features_size] = 0
     (
-        "Shorter side to which images are enlarged or reduced for it: 32, 64, 96, 128 or 256. 0 chooses: 32 if it "
-        "has at most 32 pixels, else 64."
+        "Shorter side to which images are enlarged or reduced for it: 32, 64, 96, 128 or 256. 0 is 32 if it has at "
+        "most 32 pixels, else 64. auto is the same, but 32 too if images have little detail that is lost at 32 pixels."
     )
     conditional: bool = False
     (
@@ -390,8 +390,12 @@ class Config:
 
     def as_settled(self, before: "Config") -> "Config":
         """The same, with the values of ``before`` for the fields that are ``auto`` here."""
-        names = [*self.unsettled(), *(name for name in ("bits", "width") if getattr(self, name) == "auto")]
-        return dataclasses.replace(self, **{name: getattr(before, name) for name in names})
+        others = ("bits", "width", "features_size")
+        names = [*self.unsettled(), *(name for name in others if getattr(self, name) == "auto")]
+        values = {name: getattr(before, name) for name in names}
+        if values.get("features_size") == "auto":  # a loop of one's own did not look at the images
+            values["features_size"] = 0
+        return dataclasses.replace(self, **values)
 
     def evaluates(self, step: int) -> bool:
         """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, at the

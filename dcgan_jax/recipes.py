@@ -76,7 +76,13 @@ RECIPES = {
     "projected": Recipe(
         "the default for pictures of your own: robust, and a second discriminator that sees features of a network "
         "trained on ImageNet; each step takes 1.3 times as long as robust's",
-        dataclasses.replace(_ROBUST, recipe="projected", features="efficientnet-lite0", gamma_schedule="hyperbolic"),
+        dataclasses.replace(
+            _ROBUST,
+            recipe="projected",
+            features="efficientnet-lite0",
+            features_size="auto",
+            gamma_schedule="hyperbolic",
+        ),
     ),
     # Miyato et al. 2018, with the hinge loss of Lim & Ye 2017.
     # At 32x32 and width 32 KID 1.06, recall .08, coverage .34 (classic .415, .67, .60), with every image augmented.
@@ -192,7 +198,8 @@ def check_meant(config: Config) -> None:
 
 def _refuse_changed(config, names, needed):
     for name in names:
-        if (value := getattr(config, name)) != (usual := getattr(RECIPES["classic"].config, name)):
+        value, usual = getattr(config, name), getattr(RECIPES["classic"].config, name)
+        if value not in (usual, "auto"):
             raise InputError(f"{name} {value:g} does nothing without {needed}: give that, or leave it at {usual:g}")
 
 

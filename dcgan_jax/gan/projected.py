@@ -6,7 +6,7 @@ are mixed by fixed random numbers, so that nothing that they tell can be overloo
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -43,14 +43,14 @@ class ProjectedFeatures:
     it takes no more time than without alpha.
 
     Attributes:
-      features_size: the shorter side of ``size``, 96 or a power of two of at least 32; 0 chooses: 32 for images
-        whose shorter side has at most 32 pixels, else 64.
+      features_size: the shorter side of ``size``, 96 or a power of two of at least 32. 0, and ``auto`` where ``settle``
+        has not looked at the images, is 32 for images whose shorter side has at most 32 pixels, else 64.
       image_size: that of the images.
       dtype: of the matrix products.
       activations: of the maps.
     """
 
-    features_size: int = 0
+    features_size: int | Literal["auto"] = 0
     image_size: sizes.ImageSize = 64
     dtype: Any = jnp.float32
     activations: Any = jnp.float32
@@ -58,7 +58,8 @@ class ProjectedFeatures:
     @property
     def size(self) -> tuple[int, int]:
         images = sizes.sides(self.image_size)
-        shorter = self.features_size or (32 if min(images) <= 32 else 64)
+        by_images = 32 if min(images) <= 32 else 64
+        shorter = self.features_size if self.features_size not in (0, "auto") else by_images
         unit = max(32, shorter // 4)  # the heads halve both sides until the shorter one is 4, or 3
         height, width = (max(shorter, unit * round(side * shorter / min(images) / unit)) for side in images)
         return height, width

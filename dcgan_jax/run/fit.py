@@ -23,7 +23,7 @@ from dcgan_jax.gan.objectives import Objective
 from dcgan_jax.gan.state import GANState, check_kinds, create_state, with_names
 from dcgan_jax.run.folder import RunFolder
 from dcgan_jax.run.hold import held
-from dcgan_jax.run.init import absolute, start_from
+from dcgan_jax.run.init import absolute, as_started, start_from
 from dcgan_jax.run.loop import compile_ahead, train_from
 from dcgan_jax.run.writer import NoWriter, OnLog, Writer
 from dcgan_jax.system import cluster
@@ -89,7 +89,7 @@ def fit(
         first = jax.process_index() == 0
         taken = stack.enter_context(held(folder, config, objects)) if first else None
         source = open_source(config, writable_cache())
-        config = settle(config, source)
+        config = settle(as_started(config), source)
         shapes = shapes or (None if config.conditional else _shapes(config, networks))
         begins = taken and config.init and not folder.complete_steps()
         start = start_from(config, shapes) if begins and shapes else None  # refused before images are decoded
@@ -120,7 +120,7 @@ def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -
     check_temporary()
     feeder(config)  # or none
     _check_devices(config)
-    return shapes
+    return None if config.features_size == "auto" else shapes  # those of its heads are not known yet
 
 
 def _with_retries(config, networks, *, store, writer, signals, compiling):

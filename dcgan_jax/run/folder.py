@@ -152,7 +152,7 @@ class RunFolder:
         Raises:
           InputError: the path cannot be the folder of a run, or its settings are damaged.
         """
-        if not config.unsettled() and "auto" not in (config.bits, config.width):
+        if not config.unsettled() and "auto" not in (config.bits, config.width, config.features_size):
             return config
         self.check()
         return config.as_settled(self.config()) if self.settings.exists() else config

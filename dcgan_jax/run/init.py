@@ -116,6 +116,28 @@ def absolute(config: Config) -> Config:
     return dataclasses.replace(config, init=str(user_path(config.init).absolute()))
 
 
+def as_started(config: Config) -> Config:
+    """The configuration with the ``features_size`` of the model that the run starts from in place of ``auto``: others
+    do not fit its heads.
+
+    Raises:
+      InputError: there is no such model.
+    """
+    if not config.init or config.features_size != "auto":
+        return config
+    _check_place(config)
+    is_file = portable.is_portable(config.init)
+    theirs = portable.contents(config.init).settings if is_file else RunFolder(config.init).config().__dict__
+    if theirs.get("features", "none") == "none":
+        return config
+    return dataclasses.replace(config, features_size=theirs.get("features_size", 0))
+
+
+def _check_place(config):
+    if (file := Path(config.init, portable.NAME)).exists() and not RunFolder(config.init).settings.exists():
+        raise InputError(f"init {config.init} is no run, but what export wrote: give {file}")
+
+
 def start_from(config: Config, shapes: GANState) -> Start:
     """Read what ``config.init`` has for a run.
 
@@ -126,8 +148,7 @@ def start_from(config: Config, shapes: GANState) -> Start:
       InputError: there is no such model, or it does not fit: the message names the settings with which it does.
     """
     ours = {name: leaf for name, leaf in named_leaves(serialization.to_state_dict(shapes)) if _network(name)}
-    if (file := Path(config.init, portable.NAME)).exists() and not RunFolder(config.init).settings.exists():
-        raise InputError(f"init {config.init} is no run, but what export wrote: give {file}")
+    _check_place(config)
     read = _of_file if portable.is_portable(config.init) else _of_run
     return read(config, ours, shapes)
 

@@ -288,6 +288,20 @@ def test_all_networks_of_all_recipes_are_taken(name, changes, config, tmp_path):
             start_from(other, jax.eval_shape(lambda: create_state(other)))
 
 
+@pytest.mark.parametrize("of_file", [False, True])
+def test_features_are_seen_at_the_size_of_the_model(of_file, config, tmp_path):
+    small = {field: getattr(config, field) for field in ("data", "image_size", "width", "latent_dim", "batch_size")}
+    ours = recipe("projected", **small, steps=1, evaluate_every=0)
+    model = tmp_path / "run"
+    fit(dataclasses.replace(ours, features_size=64), model)
+    if of_file:
+        (model,) = export(model, tmp_path, formats=("safetensors",), discriminator=True)
+    fit(dataclasses.replace(ours, init=str(model)), tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["features_size"] == 64
+    taken = json.loads((tmp_path / "new" / "init.json").read_text())["taken"]
+    assert taken == ["generator", "discriminator", "heads"]
+
+
 class Deep(nn.Module):
     """A discriminator of more blocks than the built-in one has at 16x16."""
 
