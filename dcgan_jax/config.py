@@ -234,7 +234,7 @@ class Config:
     features_size: Annotated[int | str, _features_size] = 0
     (
         "Shorter side to which images are enlarged or reduced for it: 32, 64, 96, 128 or 256. 0 is 32 if it has at "
-        "most 32 pixels, else 64. auto is the same, but 32 too if images have little detail that is lost at 32 pixels."
+        "most 32 pixels, else 64. auto is the same, but for fit also 32 where images of 64 and more have little detail."
     )
     conditional: bool = False
     (
@@ -392,10 +392,7 @@ class Config:
         """The same, with the values of ``before`` for the fields that are ``auto`` here."""
         others = ("bits", "width", "features_size")
         names = [*self.unsettled(), *(name for name in others if getattr(self, name) == "auto")]
-        values = {name: getattr(before, name) for name in names}
-        if values.get("features_size") == "auto":  # a loop of one's own did not look at the images
-            values["features_size"] = 0
-        return dataclasses.replace(self, **values)
+        return dataclasses.replace(self, **{name: getattr(before, name) for name in names})
 
     def evaluates(self, step: int) -> bool:
         """Whether the generator is evaluated after ``step`` steps: at multiples of ``evaluate_every`` images, at the

@@ -28,14 +28,13 @@ from dcgan_jax.system.cache import writable_cache
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.progress import progress
 
-_MOST, _FEW = 1000, 200  # pictures whose heads, and whose pixels, are looked at
-_DETAIL = 0.1  # of the variance: game sprites have .18, creatures .14, emoji .05
+_MOST = 1000  # pictures that are looked at
 _TURNED = (5, 6, 7, 8)  # EXIF orientations in which a picture is stored on its side
 
 
 def settle(config: Config, source: Source | None = None) -> Config:
-    """The configuration with the value that the images settle in place of each ``auto`` of ``image_size``,
-    ``channels``, ``width`` and ``features_size``.
+    """The configuration with the value that the images settle in place of each ``auto`` of ``image_size``, ``channels``
+    and ``width``.
 
     Always the same for the same images. A line on stderr says what was settled. ``fit`` and ``open_store`` do it
     themselves, and a run stores the values. A loop of your own does it before ``create_state``.
@@ -56,11 +55,6 @@ def settle(config: Config, source: Source | None = None) -> Config:
         config = dataclasses.replace(config, width=config.outer_width)
         if config.width != 64:
             print(f"width auto: {config.width} for images of {config.image_size} (64 up to 64x64)", file=sys.stderr)
-    if config.features_size == "auto" and config.features != "none":
-        size, reason = _features_size(source or open_source(config, writable_cache()), config)
-        if reason:
-            print(f"features_size auto: {size}, {reason}", file=sys.stderr)
-        config = dataclasses.replace(config, features_size=size)
     return config
 
 
@@ -154,43 +148,14 @@ def _may_be_clear(item: Item) -> bool:
         return True
 
 
-def _features_size(source: Source, config: Config) -> tuple[int, str]:
-    """32 where images have at most 32 pixels, or little detail that is lost there; else 64, and no reason."""
-    if min(sizes.sides(config.image_size)) < 64:
-        return (32 if min(sizes.sides(config.image_size)) <= 32 else 64), ""
-    channels = int(config.channels) - has_alpha(config.channels)
-    opaque = dataclasses.replace(config, image_size=64, channels=channels, bits="8", show=None)
-    with contextlib.closing(ordered_map(lambda item: _detail(item, opaque), some_items(source, _FEW))) as looked:
-        details = [detail for detail in looked if detail is not None]
-    share = float(np.median(details)) if details else 1.0
-    if share >= _DETAIL:
-        return 64, ""
-    return 32, f"as {share:.0%} of the pictures' variance is detail that 32 pixels lose (64 from {_DETAIL:.0%} on)"
-
-
-def _detail(item: Item, config: Config) -> float | None:
-    """The share of a picture's variance at 64x64 that lies within squares of 2x2 pixels; None of one that is not read,
-    or has one colour."""
-    try:
-        content = item.load()
-        if isinstance(content, bytes) and is_drawn(content):
-            return None
-        pixels = read_picture(content, config).square.astype(np.float32)
-    except Exception:  # decoders raise anything on bad bytes; the store names what cannot be decoded
-        return None
-    squares = pixels.reshape(32, 2, 32, 2, -1)
-    variance = pixels.var((0, 1)).sum()
-    return float(squares.var((1, 3)).mean((0, 1)).sum() / variance) if variance > 0 else None
-
-
 _CHOSEN: dict[str, Callable[[Source, Config], tuple[Any, str]]] = {"image_size": _image_size, "channels": _channels}
 
 
-def some_items(source: Source, most: int = _MOST) -> Iterator[Item]:
-    """At most ``most`` pictures of a source: of files evenly many from all of them; else the first."""
+def some_items(source: Source) -> Iterator[Item]:
+    """At most 1,000 pictures of a source: of files evenly many from all of them; else the first."""
     first = next(source.items(), None)
-    every = max(1, source.count // most) if first and first.head else 1
-    return itertools.islice(source.items(), 0, every * most, every)
+    every = max(1, source.count // _MOST) if first and first.head else 1
+    return itertools.islice(source.items(), 0, every * _MOST, every)
 
 
 def _shape(item: Item) -> tuple[int, int] | None:

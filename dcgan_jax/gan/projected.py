@@ -43,8 +43,8 @@ class ProjectedFeatures:
     it takes no more time than without alpha.
 
     Attributes:
-      features_size: the shorter side of ``size``, 96 or a power of two of at least 32. 0, and ``auto`` where ``settle``
-        has not looked at the images, is 32 for images whose shorter side has at most 32 pixels, else 64.
+      features_size: the shorter side of ``size``, 96 or a power of two of at least 32. 0, and ``auto`` unless ``fit``
+        has put what fits the images in its place, is 32 for images whose shorter side has at most 32 pixels, else 64.
       image_size: that of the images.
       dtype: of the matrix products.
       activations: of the maps.

@@ -13,6 +13,7 @@ import jax
 
 from dcgan_jax.config import Config, check_epochs
 from dcgan_jax.data.build import expected_type
+from dcgan_jax.data.detail import features_size
 from dcgan_jax.data.pipeline import feeder
 from dcgan_jax.data.settle import settle
 from dcgan_jax.data.sources import Source, open_source
@@ -89,14 +90,14 @@ def fit(
         first = jax.process_index() == 0
         taken = stack.enter_context(held(folder, config, objects)) if first else None
         source = open_source(config, writable_cache())
-        config = settle(as_started(config), source)
-        shapes = shapes or (None if config.conditional else _shapes(config, networks))
+        config = settle(as_started(config) if first else config, source)
+        shapes = shapes or (_shapes(config, networks) if _is_known(config) else None)
         begins = taken and config.init and not folder.complete_steps()
         start = start_from(config, shapes) if begins and shapes else None  # refused before images are decoded
         store, compiling = _opened(source, config, None if folder.begun() else shapes, stack)
-        shapes = shapes or _shapes(config, networks, check_classes(config, store))
+        config = _in_steps(_with_features_size(config, store, folder), epochs, store)
+        shapes = shapes or _shapes(config, networks, check_classes(config, store) if config.conditional else None)
         start = start or (start_from(config, shapes) if begins else None)
-        config = _in_steps(config, epochs, store)
         cluster.agree({**dataclasses.asdict(config), "data": "", "images": store.digest})
         stack.enter_context(cluster.ending_together())
         writer = NoWriter()
@@ -111,7 +112,7 @@ def fit(
 def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -> GANState | None:
     """Refuse before images are looked for what can be refused then; the shapes of the state, if they are known."""
     shapes = None
-    if not config.unsettled() and not config.conditional:  # how many classes there are is not known yet
+    if not config.unsettled() and not config.conditional:
         shapes = _shapes(config, networks)
     if epochs is not None:
         check_epochs(epochs)
@@ -120,7 +121,23 @@ def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -
     check_temporary()
     feeder(config)  # or none
     _check_devices(config)
-    return None if config.features_size == "auto" else shapes  # those of its heads are not known yet
+    return shapes if _is_known(config) else None
+
+
+def _is_known(config: Config) -> bool:
+    """Whether the shapes of the state are known before the images are: how many classes there are, and what heads."""
+    of_heads = config.features == "none" or config.features_size != "auto"
+    return not config.unsettled() and not config.conditional and of_heads
+
+
+def _with_features_size(config: Config, store: Store, folder: RunFolder) -> Config:
+    """The configuration of a new run with the size at which features see the images in place of ``auto``."""
+    if _is_known(dataclasses.replace(config, conditional=False)) or folder.settings.exists():
+        return config
+    size, reason = features_size(store)
+    if reason:
+        print(f"features_size auto: {size}, {reason}", file=sys.stderr)
+    return dataclasses.replace(config, features_size=size)
 
 
 def _with_retries(config, networks, *, store, writer, signals, compiling):

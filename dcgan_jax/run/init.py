@@ -14,6 +14,7 @@ from flax import serialization
 
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
+from dcgan_jax.gan.projected import ProjectedFeatures
 from dcgan_jax.gan.state import GANState
 from dcgan_jax.recipes import RECIPES
 from dcgan_jax.run.folder import RunFolder
@@ -123,14 +124,15 @@ def as_started(config: Config) -> Config:
     Raises:
       InputError: there is no such model.
     """
-    if not config.init or config.features_size != "auto":
+    if not config.init or config.features == "none" or config.features_size != "auto":
         return config
     _check_place(config)
     is_file = portable.is_portable(config.init)
     theirs = portable.contents(config.init).settings if is_file else RunFolder(config.init).config().__dict__
     if theirs.get("features", "none") == "none":
         return config
-    return dataclasses.replace(config, features_size=theirs.get("features_size", 0))
+    seen = ProjectedFeatures(theirs.get("features_size", 0), theirs["image_size"])
+    return dataclasses.replace(config, features_size=min(seen.size))
 
 
 def _check_place(config):

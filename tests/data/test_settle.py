@@ -100,67 +100,6 @@ def test_the_width_is_settled_once(photos, tmp_path, capsys):
         dataclasses.replace(config, width="wide")
 
 
-def blocks(root, side, of, count=6):
-    """A folder of grey pictures of random squares of ``of`` pixels."""
-    random = np.random.RandomState(0)
-    root.mkdir()
-    for i in range(count):
-        values = random.randint(0, 256, (side // of, side // of)).astype(np.uint8)
-        Image.fromarray(values.repeat(of, 0).repeat(of, 1)).save(root / f"{i}.png")
-    return root
-
-
-def features_size(data, **changes):
-    config = recipe("projected", data=str(data), width=8, **changes)
-    settled = settle(config)
-    assert settled == dataclasses.replace(config, features_size=settled.features_size)
-    return settled.features_size
-
-
-def test_features_see_fine_detail_at_64_pixels(tmp_path, capsys):
-    single, pairs = blocks(tmp_path / "single", 64, 1), blocks(tmp_path / "pairs", 64, 2)
-    (pairs / "broken.png").write_bytes(b"\x89PNG")
-    assert features_size(single) == 64 and capsys.readouterr().err == ""
-    assert features_size(pairs) == 32
-    line = "features_size auto: 32, as 0% of the pictures' variance is detail that 32 pixels lose (64 from 10% on)\n"
-    assert capsys.readouterr().err == line
-
-
-@pytest.mark.parametrize(
-    ("of", "changes", "size"),
-    [
-        (1, {"channels": 4}, 64),
-        (2, {"channels": 2}, 32),
-        (2, {"features_size": 64}, 64),
-        (2, {"features_size": 0}, 0),  # what runs have that were begun before there was auto
-        (2, {"image_size": 48}, 64),  # enlarged, as it was measured
-        (1, {"image_size": 32}, 32),
-        (2, {"image_size": 128}, 32),
-        (1, {"image_size": "64x128"}, 64),
-        (2, {"features": "none"}, "auto"),
-    ],
-)
-def test_the_size_that_features_see_fits_any_run(tmp_path, of, changes, size):
-    assert features_size(blocks(tmp_path / "a", 64, of), **changes) == size
-
-
-def test_pictures_of_one_colour_or_none_that_is_read_are_seen_at_64(tmp_path):
-    Image.new("RGB", (70, 70)).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"\x89PNG")
-    assert features_size(tmp_path) == 64
-
-
-def test_the_size_that_features_see_is_settled_once(tmp_path):
-    small = {"width": 4, "batch_size": 2, "evaluate_every": 0, "latent_dim": 4}
-    pairs = str(blocks(tmp_path / "pairs", 64, 2))
-    for name, changes, size in (("new", {}, 32), ("old", {"features_size": 0}, 0)):
-        for steps, changed in ((1, changes), (2, {})):
-            fit(recipe("projected", data=pairs, steps=steps, **small, **changed), tmp_path / name)
-            assert json.loads((tmp_path / name / "config.json").read_text())["features_size"] == size
-    unsettled = recipe("projected", data=pairs)  # as a loop of one's own may have saved it, with heads for 64 pixels
-    assert unsettled.as_settled(unsettled).features_size == 0
-
-
 def test_a_store_settles_by_itself(photos, tmp_path):
     with contextlib.closing(open_store(Config(data=str(photos), image_size="auto"), cache=tmp_path)) as store:
         assert store.shape == (12, 16, 20, 3)
