@@ -234,7 +234,7 @@ class Config:
     features_size: Annotated[int | str, _features_size] = 0
     (
         "Shorter side to which images are enlarged or reduced for it: 32, 64, 96, 128 or 256. 0 is 32 if it has at "
-        "most 32 pixels, else 64. auto is the same, but for fit also 32 where images of 64 and more have little detail."
+        "most 32 pixels, else 64. auto is the same, but 32 too if images of 64 and more have little fine detail."
     )
     conditional: bool = False
     (

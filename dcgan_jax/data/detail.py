@@ -20,18 +20,23 @@ def features_size(store: Store) -> tuple[int, str]:
     if (shorter := min(store.shape[1:3])) < 64:
         return (32 if shorter <= 32 else 64), ""
     indices = np.linspace(0, len(store) - 1, min(len(store), _IMAGES)).astype(int)
-    shares = [share for image in store.take_uint8(indices) if (share := _fine_detail(image)) is not None]
+    shares = [share for image in store.take(indices) if (share := _fine_detail(image)) is not None]
     share = float(np.median(shares)) if shares else 1.0
     if share >= _LEAST:
         return 64, ""
-    return 32, f"as the images have little fine detail: {share:.0%} of their variance (64 from {_LEAST:.0%} on)"
+    percent = f"{int(1000 * share) / 10:g}%"  # rounded down: less than what is asked for
+    return 32, f"as the images have little fine detail: {percent} of their variance (64 from {_LEAST:.0%} on)"
 
 
 def _fine_detail(image: np.ndarray) -> float | None:
-    """The share of an image's variance, on white, that lies within squares of 2x2 pixels; None of one colour."""
+    """The share of an image's variance that lies within squares of 2x2 pixels; None of one colour.
+
+    One with alpha is seen on black and on white, as features see it.
+    """
     levels = image.astype(np.float32)
     if has_alpha(image.shape[2]):
-        levels = 255 + (levels[..., :-1] - 255) * levels[..., -1:] / 255
+        colours, opaque = levels[..., :-1], levels[..., -1:] / 255
+        levels = np.concatenate([colours * opaque, 255 + (colours - 255) * opaque], axis=2)
     height, width = (2 * round(32 * side / min(image.shape[:2])) for side in image.shape[:2])
     planes = [
         Image.fromarray(plane).resize((width, height), Image.Resampling.BOX) for plane in np.moveaxis(levels, 2, 0)

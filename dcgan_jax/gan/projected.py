@@ -6,7 +6,7 @@ are mixed by fixed random numbers, so that nothing that they tell can be overloo
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -50,7 +50,7 @@ class ProjectedFeatures:
       activations: of the maps.
     """
 
-    features_size: int | Literal["auto"] = 0
+    features_size: int | str = 0
     image_size: sizes.ImageSize = 64
     dtype: Any = jnp.float32
     activations: Any = jnp.float32
@@ -58,8 +58,8 @@ class ProjectedFeatures:
     @property
     def size(self) -> tuple[int, int]:
         images = sizes.sides(self.image_size)
-        by_images = 32 if min(images) <= 32 else 64
-        shorter = self.features_size if self.features_size not in (0, "auto") else by_images
+        chosen = 0 if isinstance(self.features_size, str) else self.features_size
+        shorter = chosen or (32 if min(images) <= 32 else 64)
         unit = max(32, shorter // 4)  # the heads halve both sides until the shorter one is 4, or 3
         height, width = (max(shorter, unit * round(side * shorter / min(images) / unit)) for side in images)
         return height, width

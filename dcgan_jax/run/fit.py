@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from dcgan_jax.config import Config, check_epochs
 from dcgan_jax.data.build import expected_type
@@ -54,7 +55,8 @@ def fit(
 
     Args:
       config: the run. If the folder holds one already, all but ``MAY_CHANGE`` must be as it was. What is ``auto``
-        there and settled by the images is what the run has stored; of a new run see ``settle``.
+        there and settled by the images is what the run has stored; of a new run see ``settle``, and for
+        ``features_size`` ``data/detail.py``.
       workdir: folder of the run; made if it does not exist. Only the first process writes there.
       epochs: train until each image was seen so often, in place of ``config.steps``; the run stores the steps that
         this takes.
@@ -126,15 +128,24 @@ def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -
 
 def _is_known(config: Config) -> bool:
     """Whether the shapes of the state are known before the images are: how many classes there are, and what heads."""
-    of_heads = config.features == "none" or config.features_size != "auto"
-    return not config.unsettled() and not config.conditional and of_heads
+    has_size = config.features == "none" or config.features_size != "auto"
+    return not config.unsettled() and not config.conditional and has_size
 
 
 def _with_features_size(config: Config, store: Store, folder: RunFolder) -> Config:
-    """The configuration of a new run with the size at which features see the images in place of ``auto``."""
-    if _is_known(dataclasses.replace(config, conditional=False)) or folder.settings.exists():
+    """The configuration of a new run with the size at which features see the images in place of ``auto``.
+
+    Of several processes only the first knows what the run has, or the model that it starts from.
+    """
+    if config.features == "none":
         return config
-    size, reason = features_size(store)
+    size, reason = config.features_size, ""
+    if size == "auto" and not folder.begun():
+        size, reason = features_size(store)
+    if cluster.joined():
+        cluster.agree({"features": config.features})  # all are here: to send something takes no time now
+        first = int(cluster.from_first(np.int32(0 if size == "auto" else size)))
+        size, reason = (first, reason * (first == size)) if config.features_size == "auto" else (size, "")
     if reason:
         print(f"features_size auto: {size}, {reason}", file=sys.stderr)
     return dataclasses.replace(config, features_size=size)

@@ -147,7 +147,8 @@ class RunFolder:
         return Config.load(self.settings)
 
     def settled(self, config: Config) -> Config:
-        """The same, with what an earlier start here has settled in place of ``auto``: see ``data/settle.py``.
+        """The same, with what an earlier start here has settled in place of ``auto``: see ``data/settle.py`` and
+        ``data/detail.py``.
 
         Raises:
           InputError: the path cannot be the folder of a run, or its settings are damaged.

@@ -131,7 +131,8 @@ def as_started(config: Config) -> Config:
     theirs = portable.contents(config.init).settings if is_file else RunFolder(config.init).config().__dict__
     if theirs.get("features", "none") == "none":
         return config
-    seen = ProjectedFeatures(theirs.get("features_size", 0), theirs["image_size"])
+    config = dataclasses.replace(config, features_size=theirs.get("features_size", 0))  # which is looked at here
+    seen = ProjectedFeatures(config.features_size, theirs.get("image_size", 64))
     return dataclasses.replace(config, features_size=min(seen.size))
 
 

@@ -74,9 +74,22 @@ def test_the_share_is_that_of_the_variance(tmp_path):
     small = levels.copy()
     small[::2] += 20  # 400: a fifth
     images = np.stack([levels, levels, small]).astype(np.uint8)
-    share = f"{100 / 1700:.0%}"
+    share = "5.8%"  # 100 / 1700
     assert chosen(folder(tmp_path / "a", images)) == (32, WHY.replace("0%", share, 1))
     assert chosen(folder(tmp_path / "b", np.stack([small, small, levels]).astype(np.uint8)))[0] == 64
+
+
+def test_white_icons_are_seen_on_black_too(tmp_path):
+    images = np.full((3, 64, 64, 4), 255, np.uint8)
+    images[..., 3:] = squares((64, 64), 2, count=3)
+    assert chosen(folder(tmp_path / "a", images), channels=4) == (32, WHY)
+
+
+def test_sixteen_bits_are_not_rounded(tmp_path):
+    levels = np.linspace(0, 900, 64 * 64).reshape(64, 64).T.astype(np.uint16)  # 3 levels of 8 bits
+    np.save(tmp_path / "a.npy", np.stack([levels, levels]))
+    with contextlib.closing(open_store(recipe("projected", data=str(tmp_path / "a.npy"), channels=1))) as store:
+        assert store.type == "uint16" and features_size(store)[0] == 32
 
 
 def test_images_of_one_colour_say_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """Many devices and many processes compute what one does."""
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -17,8 +18,9 @@ import numpy as np
 import pytest
 import yaml
 from helpers import equal, metrics_of, on_devices
+from PIL import Image
 
-from dcgan_jax import restore, restore_state
+from dcgan_jax import recipe, restore, restore_state
 from dcgan_jax.config import Config
 from dcgan_jax.gan.average import generator_params
 from dcgan_jax.run.fit import fit
@@ -293,6 +295,22 @@ def test_two_processes_start_from_the_same_model(config, alone, tmp_path):
     assert f"starting from {alone[0]}, step 3: generator and discriminator" in said[0]
     assert equal(restore_state(tmp_path / "two", 0), restore_state(tmp_path / "one", 0))
     assert same_but_for_rounding(tmp_path / "two", config, (tmp_path / "one", whole))
+
+
+@pytest.mark.slow
+def test_two_processes_see_features_as_the_model_does(tmp_path):
+    (tmp_path / "squares").mkdir()
+    values = np.random.RandomState(0).randint(0, 256, (8, 32, 32)).astype(np.uint8)
+    for i, image in enumerate(values.repeat(2, 1).repeat(2, 2)):  # by itself a run would see them at 32
+        Image.fromarray(image).save(tmp_path / "squares" / f"{i}.png")
+    small = {"width": 4, "latent_dim": 4, "batch_size": 4, "steps": 1, "evaluate_every": 0}
+    config = recipe("projected", data=str(tmp_path / "squares"), **small)
+    fit(dataclasses.replace(config, features_size=64), tmp_path / "model")
+    said = finish(start(tmp_path / "new", dataclasses.replace(config, init=str(tmp_path / "model")), patch=ALONE))
+    assert "generator and discriminator and heads" in said[0] and "features_size auto" not in "".join(said)
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["features_size"] == 64
+    said = finish(start(tmp_path / "other", config))
+    assert all("features_size auto: 32" in text for text in said)
 
 
 def wait_until_step(step, workdir, processes):
