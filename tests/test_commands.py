@@ -61,7 +61,7 @@ def test_a_folder_gets_the_recipe_for_ones_own_pictures_and_is_told_so(photos, t
     note = "starting: recipe projected, for pictures of your own (--recipe classic is the chapter's DCGAN); "
     first = dcgan_jax("train", *tiny, "--steps", 1)
     assert first.returncode == 0 and first.stderr.startswith(note), first.stderr
-    sizes = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4, "features_size": 32}
+    sizes = {"image_size": 16, "width": 4, "latent_dim": 8, "batch_size": 4}
     config = recipe(data=str(photos), **sizes, log_every=2, input="numpy", steps=1)
     assert Config.load(tmp_path / "run" / "config.json") == config
     second = dcgan_jax("train", *tiny, "--steps", 2)

@@ -11,14 +11,11 @@ _LEAST = 0.1  # game sprites have .18, the built-in creatures .14, clip art .11,
 
 
 def features_size(store: Store) -> tuple[int, str]:
-    """The shorter side at which features see the images of a run, and in words why, if images decided it.
+    """The shorter side at which features see images of 64 pixels and more, 32 or 64, and in words why it is 32.
 
-    64, but 32 for images whose shorter side has at most 32 pixels, and for those from 64 on of which half have less
-    than a tenth of their variance within squares of 2x2 pixels, when their shorter side is reduced to 64. It was
-    measured what such images gain: docs/results/projected.md.
+    It is 32 if half of the images have less than a tenth of their variance within squares of 2x2 pixels, when their
+    shorter side is reduced to 64. What such images gain: docs/results/projected.md.
     """
-    if (shorter := min(store.shape[1:3])) < 64:
-        return (32 if shorter <= 32 else 64), ""
     indices = np.linspace(0, len(store) - 1, min(len(store), _IMAGES)).astype(int)
     shares = [share for image in store.take(indices) if (share := _fine_detail(image)) is not None]
     share = float(np.median(shares)) if shares else 1.0

@@ -123,13 +123,17 @@ def _check(config: Config, networks: dict[str, Any], epochs: Any, on_log: Any) -
     check_temporary()
     feeder(config)  # or none
     _check_devices(config)
-    return shapes if _is_known(config) else None
+    return shapes if _is_known(config) and not config.init else None  # a model may have heads for another size
 
 
 def _is_known(config: Config) -> bool:
     """Whether the shapes of the state are known before the images are: how many classes there are, and what heads."""
-    has_size = config.features == "none" or config.features_size != "auto"
-    return not config.unsettled() and not config.conditional and has_size
+    return not config.unsettled() and not config.conditional and not _looks_for_detail(config)
+
+
+def _looks_for_detail(config: Config) -> bool:
+    """Whether the images say at which size features see them; smaller ones are seen by their own size alone."""
+    return config.features != "none" and config.features_size == "auto" and min(config.image_shape[:2]) >= 64
 
 
 def _with_features_size(config: Config, store: Store, folder: RunFolder) -> Config:
@@ -140,12 +144,13 @@ def _with_features_size(config: Config, store: Store, folder: RunFolder) -> Conf
     if config.features == "none":
         return config
     size, reason = config.features_size, ""
-    if size == "auto" and not folder.begun():
+    if _looks_for_detail(config) and not folder.begun():
         size, reason = features_size(store)
     if cluster.joined():
         cluster.agree({"features": config.features})  # all are here: to send something takes no time now
         first = int(cluster.from_first(np.int32(0 if size == "auto" else size)))
-        size, reason = (first, reason * (first == size)) if config.features_size == "auto" else (size, "")
+        if config.features_size == "auto" and first != size:
+            size, reason = first, ""
     if reason:
         print(f"features_size auto: {size}, {reason}", file=sys.stderr)
     return dataclasses.replace(config, features_size=size)
