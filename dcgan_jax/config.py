@@ -45,7 +45,7 @@ BY_IMAGES = ("image_size", "channels")
 BY_NAME = ("sprites", "pokemon")
 """Values of ``data`` that are not paths: the built-in creatures and the chapter's images."""
 ADDED = (
-    *("gamma_schedule", "features", "features_weight", "features_gamma", "features_size"),
+    *("self_modulation", "gamma_schedule", "features", "features_weight", "features_gamma", "features_size"),
     *("init", "init_partly", "freeze_layers"),
     *("conditional", "class_sampling"),
     *("bits", "show", "column"),
@@ -222,6 +222,8 @@ class Config:
     """BatchNorm in the discriminator's first block too, as in the chapter's code (the paper has none)."""
     batchnorm_scale_mean: Annotated[float, Range(words="must be finite")] = 1.0
     """BatchNorm scales start as N(this, 0.02): 1 is the common DCGAN recipe, 0 the chapter's."""
+    self_modulation: bool = False
+    """Each image has BatchNorm scales and shifts of its own in the generator, made of z (Chen et al. 2019)."""
     features: Literal["none", "efficientnet-lite0"] = "none"
     (
         "A second discriminator that sees features of this network, which was trained on ImageNet and stays as it "

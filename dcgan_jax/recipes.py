@@ -82,6 +82,7 @@ RECIPES = {
             features="efficientnet-lite0",
             features_size="auto",
             gamma_schedule="hyperbolic",
+            self_modulation=True,
         ),
     ),
     # Miyato et al. 2018, with the hinge loss of Lim & Ye 2017.

@@ -96,7 +96,7 @@ def some_generator(latent="normal", latent_dim=8, classes=NO_CLASSES, **options)
     def numbers(path, leaf):
         kind, noise = path[-1].key, rng.standard_normal(leaf.shape, np.float32)
         if kind == "kernel":
-            return noise / np.sqrt(2 * leaf.shape[3], dtype=np.float32)
+            return noise / np.sqrt(2 * leaf.shape[3 if leaf.ndim == 4 else 0], dtype=np.float32)
         return 1 + 0.3 * np.tanh(noise) if kind in ("scale", "var") else 0.3 * noise
 
     leaves = jax.tree_util.tree_map_with_path(numbers, shapes)

@@ -144,6 +144,7 @@ def test_networks_of_your_own_are_refused():
     [
         {"image_size": 16, "width": 5, "latent_dim": 7, "channels": 1},
         {"image_size": 64, "width": 16, "latent": "uniform"},
+        {"image_size": 32, "width": 8, "self_modulation": True},
     ],
     ids=lambda options: str(options["image_size"]),
 )
@@ -163,12 +164,13 @@ def test_onnx_runs_as_decode_does_for_any_number_of_images(options):
     assert session.get_modelmeta().custom_metadata_map == {"step": "7"}
 
 
-def test_onnx_takes_the_class_of_each_image_as_a_second_input():
+@pytest.mark.parametrize("modulation", [False, True])
+def test_onnx_takes_the_class_of_each_image_as_a_second_input(modulation):
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     from dcgan_jax.share.onnx_graph import onnx_graph
 
-    params = some_generator(image_size=16, width=5, latent_dim=7, classes=PETS)
+    params = some_generator(image_size=16, width=5, latent_dim=7, classes=PETS, self_modulation=modulation)
     session = runtime.InferenceSession(onnx_graph(folded(params), {}, classes=3), providers=["CPUExecutionProvider"])
     z, labels = np.asarray(params.latent.draw(KEY, 4)), np.array([2, 0, 1, 2])
     (images,) = session.run(None, {"z": z, "labels": labels})
@@ -177,7 +179,8 @@ def test_onnx_takes_the_class_of_each_image_as_a_second_input():
 
 
 def test_safetensors_know_the_classes_by_name(tmp_path):
-    params = some_generator(image_size=16, width=4, classes=dataclasses.replace(PETS, balanced=True))
+    classes = dataclasses.replace(PETS, balanced=True)
+    params = some_generator(image_size=16, width=4, classes=classes, self_modulation=True)
     path = tmp_path / "a.safetensors"
     path.write_bytes(portable.to_safetensors(params, {}))
     back = restore(path)

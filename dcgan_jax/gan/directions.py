@@ -33,7 +33,9 @@ def directions(params: GeneratorParams | GANState, num: int = 8) -> jax.Array:
     if type(num) is not int or not 1 <= num <= params.latent.dim:
         raise InputError(f"num {num!r} must be a whole number from 1 to {params.latent.dim}, the length of z")
     block, seen = params.params["GeneratorBlock_0"], params.batch_stats["GeneratorBlock_0"]["BatchNorm_0"]
-    scale = np.asarray(block["BatchNorm_0"]["scale"]) / np.sqrt(np.asarray(seen["var"]) + BATCHNORM_EPSILON)
+    scale = 1 / np.sqrt(np.asarray(seen["var"]) + BATCHNORM_EPSILON)
+    if not params.generator.self_modulation:  # with it each image has scales of its own
+        scale = np.asarray(block["BatchNorm_0"]["scale"]) * scale
     kernel = np.asarray(block["ConvTranspose_0"]["kernel"]) * scale[:, None]  # (4, 4, out, in)
     return jax.numpy.asarray(strongest(kernel.swapaxes(2, 3), latent_dim=params.latent.dim, num=num))
 

@@ -91,13 +91,15 @@ def _transposed_init(key, shape, dtype=jnp.float32):
     return _kernel_init(key, (*shape[:2], shape[3], shape[2]), dtype).swapaxes(2, 3)
 
 
-def _batch_norm(train: bool, scale_mean: float, dtype):
+def _batch_norm(train: bool, scale_mean: float, dtype, *, affine: bool = True):
     # Flax's momentum weighs the old value: 0.9 here is PyTorch's 0.1. Means and variances are float32 for any dtype.
     return nn.BatchNorm(
         dtype=dtype,
         use_running_average=not train,
         momentum=0.9,
         epsilon=BATCHNORM_EPSILON,
+        use_scale=affine,
+        use_bias=affine,
         scale_init=lambda key, shape, dtype: scale_mean + 0.02 * jax.random.normal(key, shape, dtype),
     )
 
@@ -200,6 +202,19 @@ class Conv(nn.Module):
         return y if bias is None else y + (bias_scale * bias[None, None, None, :]).astype(y.dtype)
 
 
+class Hidden(nn.Module):
+    """A dense layer and a ReLU, for self-modulation: (B, in) -> (B, features). Its kernel is (features, in)."""
+
+    features: int = 128
+
+    @nn.compact
+    def __call__(self, z):
+        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=1, out_axis=0)
+        kernel = self.param("kernel", init, (self.features, z.shape[1]))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return nn.relu(z @ kernel.T + bias[None])
+
+
 class GeneratorBlock(nn.Module):
     """Transposed convolution, BatchNorm, ReLU: the chapter's ``G_block``.
 
@@ -218,6 +233,21 @@ class GeneratorBlock(nn.Module):
     def __call__(self, x, *, train: bool):
         x = ConvTranspose(self.features, self.strides, self.padding, self.dtype, self.size)(x)
         return nn.relu(_batch_norm(train, self.batchnorm_scale_mean, x.dtype)(x))
+
+
+class ModulatedBlock(GeneratorBlock):
+    """A ``GeneratorBlock`` with self-modulation (Chen et al. 2019, arXiv:1810.01365).
+
+    A dense layer makes of ``hidden``, (B, numbers), scales and shifts for each image, in place of those of BatchNorm.
+    """
+
+    @nn.compact
+    def __call__(self, x, hidden, *, train: bool):
+        x = ConvTranspose(self.features, self.strides, self.padding, self.dtype, self.size)(x)
+        of_image = nn.Dense(2 * self.features, kernel_init=nn.initializers.normal(0.02))(hidden)
+        scale, shift = jnp.split(of_image[:, None, None], 2, axis=3)
+        y = _batch_norm(train, self.batchnorm_scale_mean, jnp.float32, affine=False)(x)
+        return nn.relu(y * (self.batchnorm_scale_mean + scale) + shift).astype(x.dtype)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -263,6 +293,9 @@ class Generator(nn.Module):
     image depends on the others of its batch. Products are taken in ``dtype``; maps are kept in ``activations``.
 
     With ``classes`` z has as many numbers more, at its end: how much of each class, such as 1 for one and 0 for others.
+
+    With ``self_modulation`` z also says, by way of one ``Hidden`` layer, the scales and shifts of all blocks but the
+    last, whose textures get no better by it (docs/results/projected.md).
     """
 
     latent_dim: int = 100
@@ -270,6 +303,7 @@ class Generator(nn.Module):
     image_size: sizes.ImageSize = 64
     channels: int = 3
     batchnorm_scale_mean: float = 1.0
+    self_modulation: bool = False
     classes: int = 0
     dtype: Any = jnp.float32
     activations: Any = jnp.float32
@@ -291,16 +325,23 @@ class Generator(nn.Module):
     def __call__(self, z, *, train: bool):
         if z.shape[-1] != (numbers := self.latent_dim + self.classes):
             raise InputError(f"z must have {numbers} numbers for each image, not the shape {z.shape}")
-        block = functools.partial(GeneratorBlock, batchnorm_scale_mean=self.batchnorm_scale_mean, dtype=self.dtype)
         size, widths = _sizes(self.image_size, self.width)
         first, *others = reversed(widths)
         if self.classes:
             z = z * self.scales().reshape(*[1] * (z.ndim - 1), -1)
         x = z.reshape(-1, 1, 1, numbers)
-        x = block(first, strides=1, padding=0, size=size)(x, train=train)  # (B, 4, 4, 8 · width) at 64x64
+        hidden = (Hidden()(x[:, 0, 0]),) if self.self_modulation else ()
+
+        def block(x, i, features, **geometry):
+            modulated = self.self_modulation and i < len(widths) - 1
+            kind, more = (ModulatedBlock, hidden) if modulated else (GeneratorBlock, ())
+            geometry |= {"batchnorm_scale_mean": self.batchnorm_scale_mean, "dtype": self.dtype}
+            return kind(features, name=f"GeneratorBlock_{i}", **geometry)(x, *more, train=train)
+
+        x = block(x, 0, first, strides=1, padding=0, size=size)  # (B, 4, 4, 8 · width) at 64x64
         x = x.astype(self.activations)
-        for features in others:
-            x = block(features)(x, train=train)
+        for i, features in enumerate(others, start=1):
+            x = block(x, i, features)
         x = ConvTranspose(self.channels, dtype=self.dtype)(x)
         return jnp.tanh(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
 

@@ -21,7 +21,7 @@ from dcgan_jax.run.init import Record, discriminators, read_record
 from dcgan_jax.run.restore import Step, restore
 from dcgan_jax.share import hub, latents, portable
 from dcgan_jax.share.explorer import explorer
-from dcgan_jax.share.folding import Layer, folded
+from dcgan_jax.share.folding import Folded, folded
 from dcgan_jax.system.disk import reading, writing
 from dcgan_jax.system.errors import InputError, printable
 from dcgan_jax.system.files import read_bytes, write_bytes
@@ -204,12 +204,12 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts, **more: Any) 
     """A file: its name, and what is in it."""
     if name == "safetensors":
         return portable.NAME, portable.to_safetensors(params, facts.metrics(), **more)
-    layers = folded(params)
+    network = folded(params)
     if name == "html":
         title = f"{facts.name}, drawn by a neural network"
         words = {"title": title, "introduction": facts.introduction(), "facts": facts.lines()}
         more = {"weights": latents.digest(params), "latent": params.latent, "classes": params.classes}
-        page = explorer(_shown(layers, facts.config), **words, **more)
+        page = explorer(_shown(network, facts.config), **words, **more)
         return "explorer.html", page.encode()
     if name == "onnx":
         from dcgan_jax.share.onnx_graph import onnx_graph  # an extra
@@ -220,15 +220,15 @@ def _content(name: Format, params: GeneratorParams, facts: _Facts, **more: Any) 
         if params.classes:
             properties["classes"] = params.classes.names
         written = {key: json.dumps(value) for key, value in properties.items()}
-        return "generator.onnx", onnx_graph(layers, written, classes=len(params.classes))
+        return "generator.onnx", onnx_graph(network, written, classes=len(params.classes))
     assert_never(name)
 
 
-def _shown(layers: list[Layer], config: Config) -> list[Layer]:
-    """The layers that draw the channels that pictures show."""
-    *others, last = layers
+def _shown(network: Folded, config: Config) -> Folded:
+    """The network that draws the channels that pictures show."""
+    *others, last = network.layers
     numbers = visible(np.arange(len(last.bias)), config.show)
-    return [*others, Layer(last.kernel[..., numbers], last.bias[numbers])]
+    return network._replace(layers=[*others, last._replace(kernel=last.kernel[..., numbers], bias=last.bias[numbers])])
 
 
 def _push(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,9 @@ from dcgan_jax.system.xla import usual_numbers
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of arrays by their names, such as ``discriminator/params/DiscriminatorBlock_0/Conv_0/kernel``."""
 _NETWORKS = {
-    "generator": ("image_size", "channels", "width", "latent_dim", "latent", "conditional", "generator"),
+    "generator": (
+        *("image_size", "channels", "width", "latent_dim", "latent", "self_modulation", "conditional", "generator"),
+    ),
     "discriminator": (
         *("image_size", "channels", "width", "discriminator_norm", "extra_convs", "first_batchnorm", "leaky_slope"),
         *("conditional", "discriminator"),
@@ -41,6 +44,7 @@ _NETWORKS = {
 """What is taken of a model, and the settings that it depends on."""
 _BY_MEANING = {"latent", "leaky_slope"}
 """Settings that change what a network draws or says, but no shape."""
+_HIDDEN = "generator/Hidden_0"  # the layer that self-modulation needs
 _LATENTS = 1024  # for BatchNorm's statistics, as where a state is sampled from
 
 
@@ -295,6 +299,8 @@ def _check_whole(config, settings, layers, others):
     for network, names in _NETWORKS.items():
         mine, its = ({key: x for key, x in part.items() if key.split("/")[0] == network} for part in (layers, others))
         other = {name: settings[name] for name in names if settings.get(name, value := getattr(config, name)) != value}
+        if (_HIDDEN in mine) == (_HIDDEN in its):  # of networks that have no use for the setting
+            other.pop("self_modulation", None)
         if mine and its and (mine != its or _BY_MEANING & other.keys()):
             misfits.append((network, _unlike(mine, its)))
             differing |= other
@@ -329,10 +335,21 @@ def _flags(config, settings, differing) -> Iterator[str]:
     ]
     if brought:
         yield f"--recipe {theirs.recipe}"
+        differing = differing | _beyond(theirs, ours, config, settings)
     for name, value in differing.items():
         if name not in brought:
             flag = name.replace("_", "-")
             yield f"--{'no-' * (value is False)}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
+
+
+def _beyond(theirs: Config, ours: Config, config: Config, settings) -> dict[str, Any]:
+    """Settings in which a run agrees with a model, but would not with the recipe of that, which has changed since."""
+    agreed = {
+        name: value
+        for name in itertools.chain(*_NETWORKS.values())
+        if (value := getattr(config, name)) == settings.get(name) == getattr(ours, name)
+    }
+    return {name: value for name, value in agreed.items() if getattr(theirs, name) not in (value, "auto")}
 
 
 def _record(config: Config, step, file: str, sha256: str, names, ours, lacking: list[str]) -> Record:

@@ -3,6 +3,7 @@
 // layer is as large as its map, that of the others 4x4.
 // A texture is read as one long row of texels, each with four channels ("a group").
 //   activations: [image][group][y][x]
+//   modulation:  [image][scales, then shifts][group out]
 //   kernel:      [group out][group in][ky][kx][channel in the group in], then the biases [group out]
 precision highp float;
 precision highp int;
@@ -10,11 +11,13 @@ precision highp sampler2D;
 
 uniform sampler2D source;
 uniform sampler2D kernel;
+uniform sampler2D modulation;
 uniform ivec2 size;  // of the output: width and height
 uniform int groupsIn;
 uniform int groupsOut;
 uniform bool first;  // 1x1 -> the first map; all others double the sides
 uniform bool last;
+uniform bool modulated;  // each image has scales and shifts of its own
 uniform int alpha;  // the channel of the last layer that is alpha: 1 or 3, or 0 without
 out vec4 result;
 
@@ -53,6 +56,10 @@ void main() {
         sum += product(((group * groupsIn + p) * 16 + ky * 4 + kx) * 4,
                        at(source, ((image * groupsIn + p) * before.y + sy) * before.x + sx));
     }
+  }
+  if (modulated) {
+    int scale = image * 2 * groupsOut + group;
+    sum = sum * at(modulation, scale) + at(modulation, scale + groupsOut);
   }
   result = last ? straight(tanh(clamp(sum, -9.0, 9.0)) * 0.5 + 0.5) : max(sum, 0.0);
 }

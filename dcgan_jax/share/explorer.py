@@ -11,7 +11,7 @@ from dcgan_jax.config import has_alpha
 from dcgan_jax.gan.classes import NO_CLASSES, Classes
 from dcgan_jax.gan.directions import strongest
 from dcgan_jax.gan.networks import Latent
-from dcgan_jax.share.folding import Layer
+from dcgan_jax.share.folding import Folded, Layer
 from dcgan_jax.views.template import filled
 
 _SLIDERS = 6  # directions
@@ -26,8 +26,14 @@ def packed(layer: Layer) -> np.ndarray:
     return np.concatenate([kernel.ravel(), bias]).astype("<f2")
 
 
+def _plain(network: Folded) -> list[np.ndarray]:
+    """What makes scales and shifts of z, as ``explorer_network.js`` reads it: of each dense layer kernel and bias."""
+    parts = [network.hidden, *(part for layer in network.layers for part in (layer.scale, layer.shift))]
+    return [array.ravel().astype("<f2") for part in parts if part for array in part]
+
+
 def explorer(
-    layers: list[Layer],
+    network: Folded,
     *,
     latent: Latent,
     title: str,
@@ -36,10 +42,10 @@ def explorer(
     weights: str,
     classes: Classes = NO_CLASSES,
 ) -> str:
-    """The page as HTML. It needs no network and no other file; at width 64 it has about 9.5 MB.
+    """The page as HTML. It needs no network and no other file; at width 64 it has about 10 MB.
 
     Args:
-      layers: what ``folded`` returns.
+      network: what ``folded`` returns.
       latent: the prior over z.
       title: for those who know nothing of networks, as what follows.
       introduction: a sentence or two below it.
@@ -47,6 +53,7 @@ def explorer(
       weights: what ``latents.digest`` says of them; the page opens latent vectors of no others.
       classes: of a conditional run: each gets a button.
     """
+    layers = network.layers
     model: dict[str, Any] = {
         "title": title,
         "introduction": introduction,
@@ -57,9 +64,11 @@ def explorer(
         "map": layers[0].kernel.shape[:2],  # height and width of the first, which each layer doubles
         "directions": strongest(layers[0].kernel, latent_dim=latent.dim, num=_SLIDERS).round(5).tolist(),
         "layers": [layer.kernel.shape[2:] for layer in layers],  # channels in, channels out
+        "modulated": sum(layer.scale is not None for layer in layers),  # so many layers, from the first on
+        "hidden": 0 if network.hidden is None else len(network.hidden.bias),
         "alpha": has_alpha(layers[-1].kernel.shape[3]),
     }
-    texels = np.concatenate([packed(layer) for layer in layers]).tobytes()
+    texels = np.concatenate([*map(packed, layers), *_plain(network)]).tobytes()
     here = importlib.resources.files("dcgan_jax.share")
     parts = {
         "model": json.dumps(model).replace("<", "\\u003c"),

@@ -12,14 +12,14 @@ const DIM = model.latent.dim;
 const INPUTS = model.layers[0][0]; // z, and after it how much of each class, if there are any
 const groups = (channels) => Math.ceil(channels / 4);
 
-const layers = (() => {
+const [layers, modulations] = (() => {
   const binary = atob($("weights").textContent.trim());
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
   $("weights").remove();
   const halves = new Uint16Array(bytes.buffer);
   let start = 0;
-  return model.layers.map(([inputs, outputs], i) => {
+  const layers = model.layers.map(([inputs, outputs], i) => {
     const [height, width] = model.map.map((side) => side * 2 ** i), first = i === 0;
     const taps = first ? height * width : 16; // of the kernel: that of the first layer is as large as its map
     const length = groups(inputs) * groups(outputs) * taps * 16 + groups(outputs) * 4;
@@ -35,7 +35,37 @@ const layers = (() => {
       halves: halves.subarray(start - length, start),
     };
   });
+  const dense = (inputs, outputs) => {
+    const part = (length) => Float32Array.from(halves.subarray(start, (start += length)), toFloat);
+    return { kernel: part(inputs * outputs), bias: part(outputs) };
+  };
+  if (!model.hidden) return [layers, null];
+  const hidden = dense(INPUTS, model.hidden);
+  const parts = layers.map(({ outputs }, i) =>
+    i < model.modulated ? [dense(model.hidden, outputs), dense(model.hidden, outputs)] : []);
+  return [layers, { hidden, parts }];
 })();
+
+/** A float16, given by its bits. */
+function toFloat(half) {
+  const exponent = (half >> 10) & 31, fraction = half & 1023;
+  return (half >> 15 ? -1 : 1) * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+}
+
+/** What self-modulation makes of an array of INPUTS numbers: for each layer [] or [scales, shifts]. */
+function modulation(numbers) {
+  if (!modulations) return layers.map(() => []);
+  function apply({ kernel, bias }, inputs) {
+    const sums = Float64Array.from(bias), length = bias.length;
+    for (let i = 0; i < inputs.length; i++) {
+      const value = inputs[i], start = i * length;
+      for (let o = 0; o < length; o++) sums[o] += value * kernel[start + o];
+    }
+    return sums;
+  }
+  const hidden = apply(modulations.hidden, numbers).map((value) => Math.max(value, 0));
+  return modulations.parts.map((parts) => parts.map((part) => apply(part, hidden)));
+}
 
 const WORK = layers.reduce((sum, l) => sum + l.inputs * l.outputs * l.height * l.width * (l.first ? 1 : 4), 0);
 
@@ -68,6 +98,7 @@ function webgl() {
   gl.useProgram(program);
   const at = (name) => gl.getUniformLocation(program, name);
   gl.uniform1i(at("kernel"), 1);
+  gl.uniform1i(at("modulation"), 2);
   gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
 
   function texture(format, height, type, data) {
@@ -84,7 +115,20 @@ function webgl() {
     return texture(gl.RGBA16F, rows(halves.length / 4), gl.HALF_FLOAT, whole);
   });
 
+  /** For each layer a texture of the scales and shifts of all images, or null. */
+  function scales(zs) {
+    const ofImages = zs.map(modulation);
+    return layers.map(({ outputs }, i) => {
+      if (!ofImages[0][i].length) return null;
+      const step = groups(outputs) * 4, values = new Float32Array(rows((zs.length * step) / 2) * WIDTH * 4);
+      ofImages.forEach((parts, image) => parts[i].forEach((part, k) => values.set(part, (2 * image + k) * step)));
+      return texture(gl.RGBA32F, values.length / WIDTH / 4, gl.FLOAT, values);
+    });
+  }
+
   function draw(zs) {
+    gl.activeTexture(gl.TEXTURE2);
+    const modulated = scales(zs);
     gl.activeTexture(gl.TEXTURE0);
     const z = new Float32Array(rows(zs.length * groups(INPUTS)) * WIDTH * 4);
     zs.forEach((numbers, i) => z.set(numbers, i * groups(INPUTS) * 4));
@@ -96,15 +140,17 @@ function webgl() {
         ? texture(gl.RGBA8, height, gl.UNSIGNED_BYTE, null)
         : texture(gl.RGBA32F, height, gl.FLOAT, null);
       gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, target, 0);
-      gl.bindTexture(gl.TEXTURE_2D, source);
-      gl.activeTexture(gl.TEXTURE1);
-      gl.bindTexture(gl.TEXTURE_2D, kernels[i]);
+      for (const [unit, bound] of [source, kernels[i], modulated[i] ?? kernels[i]].entries()) {
+        gl.activeTexture(gl.TEXTURE0 + unit);
+        gl.bindTexture(gl.TEXTURE_2D, bound);
+      }
       gl.activeTexture(gl.TEXTURE0);
       gl.uniform2i(at("size"), layer.width, layer.height);
       gl.uniform1i(at("groupsIn"), groups(layer.inputs));
       gl.uniform1i(at("groupsOut"), groups(layer.outputs));
       gl.uniform1i(at("first"), layer.first);
       gl.uniform1i(at("last"), layer.last);
+      gl.uniform1i(at("modulated"), modulated[i] !== null);
       gl.uniform1i(at("alpha"), ALPHA);
       gl.viewport(0, 0, WIDTH, height);
       gl.drawArrays(gl.TRIANGLES, 0, 3);
@@ -113,7 +159,7 @@ function webgl() {
     });
     const rgba = new Uint8Array(WIDTH * height * 4);
     gl.readPixels(0, 0, WIDTH, height, gl.RGBA, gl.UNSIGNED_BYTE, rgba);
-    gl.deleteTexture(source);
+    for (const used of [source, ...modulated]) gl.deleteTexture(used);
     if (gl.getError() || gl.isContextLost()) return null;
     return zs.map((_, n) => {
       const count = HIGH * WIDE, pixels = new Uint8Array(count * CHANNELS), start = n * count;
@@ -129,10 +175,7 @@ function webgl() {
 
 /** Draws with plain loops over typed arrays. */
 function javascript() {
-  const float = new Float32Array(65536).map((_, h) => {
-    const exponent = (h >> 10) & 31, fraction = h & 1023;
-    return (h >> 15 ? -1 : 1) * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
-  });
+  const float = new Float32Array(65536).map((_, half) => toFloat(half));
   const network = layers.map((layer) => {
     const { inputs, outputs, taps, halves } = layer, groupsIn = groups(inputs);
     const kernel = new Float32Array(taps * inputs * outputs); // [tap][in][out], row by row
@@ -144,7 +187,7 @@ function javascript() {
     return { ...layer, kernel, bias };
   });
 
-  function apply({ inputs, outputs, first, last, height, width, kernel, bias }, source) {
+  function apply({ inputs, outputs, first, last, height, width, kernel, bias }, source, [scales, shifts]) {
     const target = new Float32Array(height * width * outputs), before = [height / 2, width / 2];
     const values = new Float32Array(4 * inputs + 3), places = new Int32Array(4 * inputs + 3);
     for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
@@ -165,6 +208,7 @@ function javascript() {
       while (count % 4) { values[count] = 0; places[count++] = 0; }
       for (let n = 0; n < count; n += 4) accumulate(target, start, outputs, kernel, values, places, n);
     }
+    if (scales) for (let i = 0; i < target.length; i++) target[i] = target[i] * scales[i % outputs] + shifts[i % outputs];
     for (let i = 0; i < target.length; i++) target[i] = last ? Math.tanh(target[i]) : Math.max(target[i], 0);
     return target;
   }
@@ -190,9 +234,12 @@ function javascript() {
     return values;
   }
 
-  const draw = (zs) => zs.map((z) => Uint8Array.from(
-    straighten(network.reduce((source, layer) => apply(layer, source), Float32Array.from(z))),
-    (value) => Math.round((value + 1) * 127.5)));
+  function one(z) {
+    const ofImage = modulation(z);
+    const values = network.reduce((source, layer, i) => apply(layer, source, ofImage[i]), Float32Array.from(z));
+    return Uint8Array.from(straighten(values), (value) => Math.round((value + 1) * 127.5));
+  }
+  const draw = (zs) => zs.map(one);
   return { name: "JavaScript", draw, most: 1 };
 }
 

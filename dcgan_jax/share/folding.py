@@ -9,18 +9,38 @@ from dcgan_jax.gan.state import GeneratorParams
 from dcgan_jax.system.errors import InputError
 
 
+class Dense(NamedTuple):
+    """``x @ kernel + bias``."""
+
+    kernel: np.ndarray  # float32 (in, out)
+    bias: np.ndarray  # float32 (out,)
+
+
 class Layer(NamedTuple):
     """A transposed convolution with a bias. A ReLU follows it, or tanh if it is the last.
 
     The first has stride 1 and padding 0, and makes a map of the size of its kernel, such as 4x4; the others are 4x4
     with stride 2 and padding 1, as in PyTorch.
+
+    What a layer with self-modulation gives is multiplied by ``scale``, and ``shift`` is added, before the ReLU; the two
+    make them, for each channel, of the hidden numbers of the image.
     """
 
     kernel: np.ndarray  # float32 (h, w, in, out)
     bias: np.ndarray  # float32 (out,)
+    scale: Dense | None = None
+    shift: Dense | None = None
 
 
-def folded(params: GeneratorParams) -> list[Layer]:
+class Folded(NamedTuple):
+    """A generator in inference mode: its layers; with self-modulation also what makes hidden numbers of z and the
+    classes. A ReLU follows that."""
+
+    layers: list[Layer]
+    hidden: Dense | None = None
+
+
+def folded(params: GeneratorParams) -> Folded:
     """The layers of a generator in inference mode: BatchNorm's scale is in the kernels, the rest of it in the biases.
 
     Raises:
@@ -29,18 +49,29 @@ def folded(params: GeneratorParams) -> list[Layer]:
     if type(params.generator) is not Generator:
         name = type(params.generator).__name__
         raise InputError(f"html and onnx hold the built-in Generator only, not {name}: export safetensors")
-    layers = []
-    for i in range(len(params.params) - 1):  # the last is a convolution alone
-        block = params.params[f"GeneratorBlock_{i}"]
-        norm, seen = block["BatchNorm_0"], params.batch_stats[f"GeneratorBlock_{i}"]["BatchNorm_0"]
-        scale = np.asarray(norm["scale"]) / np.sqrt(np.asarray(seen["var"]) + BATCHNORM_EPSILON)
-        bias = np.asarray(norm["bias"]) - np.asarray(seen["mean"]) * scale
-        kernel = _kernel(block) * scale[None, None, None]
-        if i == 0:
-            kernel = kernel * params.generator.scales()[None, None, :, None]
-        layers.append(Layer(kernel, bias))
-    kernel = _kernel(params.params)
-    return [*layers, Layer(kernel, np.zeros(kernel.shape[3], np.float32))]
+    weights, inputs = params.params, params.generator.scales()
+    blocks = [name for name in weights if name.startswith("GeneratorBlock_")]
+    layers = [_layer(params, f"GeneratorBlock_{i}") for i in range(len(blocks))]
+    layers[0] = layers[0]._replace(kernel=layers[0].kernel * inputs[None, None, :, None])
+    kernel = _kernel(weights)
+    layers.append(Layer(kernel, np.zeros(kernel.shape[3], np.float32)))
+    if not params.generator.self_modulation:
+        return Folded(layers)
+    hidden = weights["Hidden_0"]
+    return Folded(layers, Dense((np.asarray(hidden["kernel"]) * inputs).T, np.asarray(hidden["bias"])))
+
+
+def _layer(params: GeneratorParams, name: str) -> Layer:
+    block, seen = params.params[name], params.batch_stats[name]["BatchNorm_0"]
+    kernel, mean = _kernel(block), np.asarray(seen["mean"])
+    deviation = np.sqrt(np.asarray(seen["var"]) + BATCHNORM_EPSILON)
+    if "Dense_0" not in block:
+        scale = np.asarray(block["BatchNorm_0"]["scale"]) / deviation
+        return Layer(kernel * scale, np.asarray(block["BatchNorm_0"]["bias"]) - mean * scale)
+    kernels, biases = (np.split(np.asarray(block["Dense_0"][part]), 2, axis=-1) for part in ("kernel", "bias"))
+    middle = np.float32(params.generator.batchnorm_scale_mean)
+    scale, shift = Dense(kernels[0], middle + biases[0]), Dense(kernels[1], biases[1])
+    return Layer(kernel / deviation, -mean / deviation, scale, shift)
 
 
 def _kernel(block) -> np.ndarray:

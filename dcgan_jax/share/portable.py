@@ -123,6 +123,7 @@ class _Network:
     channels: int
     batchnorm_scale_mean: float
     dtype: Literal["float32", "bfloat16"]
+    self_modulation: bool = False  # older files do not say it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +293,7 @@ def contents(place: str | Path) -> Contents:
 
 
 def _settings(metadata: _About | _OfOwn) -> dict[str, Any]:
-    network, names = metadata.generator, ("image_size", "channels", "width")
+    network, names = metadata.generator, ("image_size", "channels", "width", "self_modulation")
     own = isinstance(network, _Own)
     prior = {"latent_dim": metadata.latent.dim, "latent": metadata.latent.distribution}
     prior["conditional"] = metadata.classes is not None

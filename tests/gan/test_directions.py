@@ -9,8 +9,11 @@ from helpers import Even, some_generator
 from dcgan_jax import InputError, decode, directions
 
 
-def test_they_are_the_singular_vectors_of_what_the_first_layer_does_to_z():
-    params = some_generator(image_size=16, width=4, latent_dim=12)
+@pytest.mark.parametrize(
+    "modulation", [False, True]
+)  # what BatchNorm gives is looked at, before each image's own scales
+def test_they_are_the_singular_vectors_of_what_the_first_layer_does_to_z(modulation):
+    params = some_generator(image_size=16, width=4, latent_dim=12, self_modulation=modulation)
 
     def first_maps(z):
         variables = {"params": params.params, "batch_stats": params.batch_stats}

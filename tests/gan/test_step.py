@@ -69,7 +69,7 @@ OF_NETWORKS_AND_STEP = {
     "penalty": "r1", "gamma": 3.0, "gamma_final": 0.5, "gamma_schedule": "hyperbolic", "penalty_every": 2, "learning_rate": 1e-3,
     "learning_rate_final": 0.5, "discriminator_rate": 0.5, "beta2": 0.9, "beta2_final": 2.0, "anneal_images": 5,
     "augment": "full", "flip": True, "discriminator_norm": "spectral", "extra_convs": 1, "leaky_slope": 0.1,
-    "first_batchnorm": True, "batchnorm_scale_mean": 0.0, "ema_half_life": 3.0, "seed": 1, "precision": "bf16",
+    "self_modulation": True, "first_batchnorm": True, "batchnorm_scale_mean": 0.0, "ema_half_life": 3.0, "seed": 1, "precision": "bf16",
     "beta1": 0.9, "clip_norm": 1.0, "features": "efficientnet-lite0", "features_weight": 2.0, "features_gamma": 2.0,
     "features_size": 64, "freeze_layers": 1, "conditional": True, "class_sampling": "balanced",
 }  # fmt: skip

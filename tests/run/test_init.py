@@ -207,6 +207,25 @@ def test_a_file_has_the_generator_and_the_discriminator_starts_anew(config, sour
         started(dataclasses.replace(config, freeze_layers=1), file)
 
 
+@pytest.mark.parametrize("of_file", [False, True])
+def test_models_from_before_self_modulation_are_refused_with_flags_that_fit(of_file, config, tmp_path):
+    pytest.importorskip("safetensors")
+    names = ("data", "image_size", "width", "latent_dim", "batch_size")
+    now = recipe("projected", **{name: getattr(config, name) for name in names}, features_size=32)
+    then, model = dataclasses.replace(now, self_modulation=False), tmp_path / "run"
+    with contextlib.closing(open_store(then)) as store:
+        save(
+            create_state(then).replace(step=1), model, config=then, store=store, metrics={"loss_D": 0.5, "loss_G": 0.5}
+        )
+    if of_file:
+        model = export(model, tmp_path / "file", formats=("safetensors",), discriminator=True)[0]
+    with pytest.raises(InputError, match="its generator has self_modulation False: give --no-self-modulation, or"):
+        started(now, model)
+    assert not started(then, model)[0].anew
+    with pytest.raises(InputError, match="give --recipe projected --no-self-modulation.*, or --init-partly"):
+        started(dataclasses.replace(config, data=then.data), model)
+
+
 def test_frozen_blocks_stay_and_the_others_move(config, source, begun, tmp_path):
     config = dataclasses.replace(config, init=str(source), steps=3, seed=1, freeze_layers=1, evaluate_every=0)
     before, after = (begun[1], 0), fit(config, tmp_path).discriminator.params
@@ -424,7 +443,8 @@ def test_all_arrays_of_all_networks_that_have_numbers_for_each_class_are_told(co
     rows = class_rows(ours, state, ("b", "a"), set(state.networks))
     dense = {f"heads/params/Dense_{i}/{leaf}" for i in (1, 3, 5, 7) for leaf in ("kernel", "bias")}
     own = {f"discriminator/{leaf}" for leaf in ("params/kernel", "params/bias", "batch_stats/u")}
-    assert rows.arrays == {"ema/GeneratorBlock_0/ConvTranspose_0/kernel"} | own | dense
+    generator = {"ema/GeneratorBlock_0/ConvTranspose_0/kernel", "ema/Hidden_0/kernel"}
+    assert rows.arrays == generator | own | dense
 
 
 def test_classes_in_another_order_are_refused_where_networks_are_your_own(conditional):

@@ -63,8 +63,11 @@ def small(tmp_path_factory):
         {"image_size": 32, "width": 8, "latent_dim": 16, "channels": 4},
         {"image_size": "96x64", "width": 5},
         {"image_size": "40x56", "width": 8, "channels": 1},
+        {"image_size": 64, "width": 6, "self_modulation": True},
     ],
-    ids=lambda options: "-".join(str(options[name]) for name in ("image_size", "channels") if name in options),
+    ids=lambda options: "-".join(
+        str(options[name]) for name in ("image_size", "channels", "self_modulation") if name in options
+    ),
 )
 def test_both_backends_draw_what_decode_draws(page, tmp_path, options):
     params = some_generator(**options)
@@ -83,7 +86,7 @@ def test_both_backends_draw_what_decode_draws(page, tmp_path, options):
 
 def test_each_class_has_a_button_that_draws_it_and_the_address_says_which(page, tmp_path):
     classes = Classes(("cat & dog", "<b>", "zebra"), (1, 1, 2))
-    params = some_generator(image_size=16, width=5, latent_dim=7, classes=classes)
+    params = some_generator(image_size=16, width=5, latent_dim=7, classes=classes, self_modulation=True)
     address = write(params, tmp_path / "explorer.html")
     page.open(address, READY)
     assert page.run("[...document.querySelectorAll('#classes button')].map((b) => b.textContent)") == [
