@@ -295,7 +295,7 @@ class Generator(nn.Module):
     With ``classes`` z has as many numbers more, at its end: how much of each class, such as 1 for one and 0 for others.
 
     With ``self_modulation`` z also says, by way of one ``Hidden`` layer, the scales and shifts of all blocks but the
-    last, whose textures get no better by it (docs/results/projected.md).
+    last. With that too, game sprites and photographs were less precise (docs/results/projected.md).
     """
 
     latent_dim: int = 100
@@ -326,22 +326,20 @@ class Generator(nn.Module):
         if z.shape[-1] != (numbers := self.latent_dim + self.classes):
             raise InputError(f"z must have {numbers} numbers for each image, not the shape {z.shape}")
         size, widths = _sizes(self.image_size, self.width)
-        first, *others = reversed(widths)
         if self.classes:
             z = z * self.scales().reshape(*[1] * (z.ndim - 1), -1)
         x = z.reshape(-1, 1, 1, numbers)
-        hidden = (Hidden()(x[:, 0, 0]),) if self.self_modulation else ()
-
-        def block(x, i, features, **geometry):
-            modulated = self.self_modulation and i < len(widths) - 1
-            kind, more = (ModulatedBlock, hidden) if modulated else (GeneratorBlock, ())
-            geometry |= {"batchnorm_scale_mean": self.batchnorm_scale_mean, "dtype": self.dtype}
-            return kind(features, name=f"GeneratorBlock_{i}", **geometry)(x, *more, train=train)
-
-        x = block(x, 0, first, strides=1, padding=0, size=size)  # (B, 4, 4, 8 · width) at 64x64
-        x = x.astype(self.activations)
-        for i, features in enumerate(others, start=1):
-            x = block(x, i, features)
+        hidden = Hidden()(x[:, 0, 0]) if self.self_modulation else None
+        for i, features in enumerate(reversed(widths)):
+            settings = {"batchnorm_scale_mean": self.batchnorm_scale_mean, "dtype": self.dtype}
+            if i == 0:
+                settings |= {"strides": 1, "padding": 0, "size": size}  # (B, 4, 4, 8 · width) at 64x64
+            settings["name"] = f"GeneratorBlock_{i}"
+            if self.self_modulation and i < len(widths) - 1:
+                x = ModulatedBlock(features, **settings)(x, hidden, train=train)
+            else:
+                x = GeneratorBlock(features, **settings)(x, train=train)
+            x = x.astype(self.activations)
         x = ConvTranspose(self.channels, dtype=self.dtype)(x)
         return jnp.tanh(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
 
